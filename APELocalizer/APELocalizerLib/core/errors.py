@@ -1,0 +1,52 @@
+"""Errors a clinician can read.
+
+Every error the package raises on purpose derives from `APELocalizerError`; its text is one or two sentences
+that say what is wrong and what to do next, and is shown as it is by the panel and by the command line.
+"""
+
+
+class APELocalizerError(Exception):
+    """Base of all errors raised on purpose."""
+
+
+class ScanError(APELocalizerError):
+    """The scan cannot be used: unreadable, empty, not CT, not three-dimensional, broken geometry."""
+
+
+class PreparationError(APELocalizerError):
+    """The scan was read, but no body could be prepared from it."""
+
+
+class CheckpointError(APELocalizerError):
+    """Network weights are missing, damaged, or not what they claim to be."""
+
+
+class DeviceError(APELocalizerError):
+    """The requested computing device does not exist or ran out of memory."""
+
+
+class MapError(APELocalizerError):
+    """An embedding map cannot be read, or a position outside it was asked for."""
+
+
+class LibraryError(APELocalizerError):
+    """A landmark library is damaged, too new, or would become inconsistent."""
+
+
+class LearningError(APELocalizerError):
+    """A landmark or organ cannot be learned from the given support."""
+
+
+class LocalizationError(APELocalizerError):
+    """The library and the scan's map do not belong together."""
+
+
+class SceneError(APELocalizerError):
+    """A node of the scene cannot be used."""
+
+
+class Cancelled(APELocalizerError):
+    """The user cancelled; nothing was changed."""
+
+    def __init__(self, message: str = "Cancelled. Nothing was changed.") -> None:
+        super().__init__(message)
