@@ -1,0 +1,256 @@
+"""The anatomical positional embedding network: a 3-D ConvNeXt feature pyramid with three outputs per cell.
+
+The architecture follows the model released with "Anatomical Positional Embeddings" (arXiv 2409.10291) and is
+implemented anew from its published description; `NetworkConfig.published()` has the same parameter names, order
+and shapes as the released weights, so that they can be loaded. `NetworkConfig.small()` is the same network with
+fewer channels, for the weights that come with the extension.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+_NORM_EPS = 1e-6
+
+
+@dataclass(frozen=True)
+class NetworkConfig:
+    """Shape of an APENetwork.
+
+    `depths` holds (left blocks, right blocks) for each level and, last, the number of blocks at the bottom;
+    `channels` holds one width per level and, last, the bottom's. `layer_scale_init` matters for training only.
+    """
+
+    stem_stride: int = 4
+    channels: tuple[int, ...] = (96, 192, 384, 768)
+    depths: tuple[Any, ...] = ((3, 1), (3, 1), (9, 1), 3)
+    hidden_factor: float = 4.0
+    in_channels: int = 1
+    embedding_dim: int = 3
+    mask_token: bool = True
+    layer_scale_init: float = 1e-6
+
+    def __post_init__(self) -> None:
+        if len(self.channels) < 2 or len(self.depths) != len(self.channels):
+            raise ValueError("A network needs at least two levels, and as many depths as channels.")
+
+    @classmethod
+    def published(cls) -> NetworkConfig:
+        """The released network: 31 384 351 parameters."""
+        return cls()
+
+    @classmethod
+    def small(cls) -> NetworkConfig:
+        """A network of about 1.6 million parameters, for the weights that come with the extension."""
+        return cls(channels=(32, 64, 128, 192), depths=((2, 1), (2, 1), (3, 1), 2), layer_scale_init=0.1)
+
+    @property
+    def total_stride(self) -> int:
+        """Input voxels per cell of the deepest level: the smallest input size per axis."""
+        return self.stem_stride * 2 ** (len(self.channels) - 1)
+
+    def to_dict(self) -> dict[str, Any]:
+        """A dictionary of plain JSON values."""
+        values = asdict(self)
+        values["channels"] = list(self.channels)
+        values["depths"] = [list(depth) if isinstance(depth, (tuple, list)) else depth for depth in self.depths]
+        return values
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> NetworkConfig:
+        """The inverse of `to_dict`. Raises ValueError for an unknown field."""
+        unknown = set(values) - set(cls.__dataclass_fields__)
+        if unknown:
+            raise ValueError(f"Unknown network setting: {', '.join(sorted(unknown))}.")
+        values = dict(values)
+        if "channels" in values:
+            values["channels"] = tuple(int(width) for width in values["channels"])
+        if "depths" in values:
+            values["depths"] = tuple(tuple(depth) if isinstance(depth, (tuple, list)) else int(depth) for depth in values["depths"])
+        return cls(**values)
+
+
+class LayerNorm3d(nn.LayerNorm):
+    """LayerNorm over the channel axis of (N, C, H, W, D)."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(channels, eps=_NORM_EPS)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x.movedim(1, -1)).movedim(-1, 1)
+
+
+class Stem(nn.Module):
+    """Patch embedding whose last channel tells whether a cell is visible; hidden cells become a learned token."""
+
+    def __init__(self, config: NetworkConfig) -> None:
+        super().__init__()
+        width = config.channels[0] - 1 if config.mask_token else config.channels[0]
+        self.stride = config.stem_stride
+        if config.mask_token:
+            self.mask_token = nn.Parameter(torch.empty(width))
+            nn.init.trunc_normal_(self.mask_token)
+        else:
+            self.mask_token = None
+        self.conv = nn.Conv3d(config.in_channels, width, config.stem_stride, config.stem_stride)
+        self.norm = LayerNorm3d(width)
+
+    def forward(self, image: Tensor, visible: Tensor | None) -> Tensor:
+        if self.mask_token is None:
+            return self.norm(self.conv(image if visible is None else image * visible[:, None]))
+        if visible is None:
+            x = self.norm(self.conv(image))
+            return torch.cat([x, torch.ones_like(x[:, :1])], dim=1)
+        visible = visible[:, None].to(image.dtype)
+        x = self.conv(image * visible)
+        pooled = F.max_pool3d(visible, self.stride, self.stride).to(x.dtype)
+        x = x * pooled + self.mask_token.view(1, -1, 1, 1, 1) * (1 - pooled)
+        x = self.norm(x)
+        return torch.cat([x, pooled.to(x.dtype)], dim=1)
+
+
+class LayerScale(nn.Module):
+    """Multiplies each channel by a learned factor."""
+
+    def __init__(self, channels: int, initial: float) -> None:
+        super().__init__()
+        self.gamma = nn.Parameter(torch.full((channels, 1, 1, 1), initial))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.gamma
+
+
+class ConvNeXtBlock(nn.Module):
+    """Depthwise 3x3x3 convolution, channel norm, two pointwise layers with GELU, layer scale, residual sum."""
+
+    def __init__(self, channels: int, config: NetworkConfig) -> None:
+        super().__init__()
+        hidden = int(channels * config.hidden_factor)
+        self.conv_1 = nn.Conv3d(channels, channels, 3, padding=1, groups=channels)
+        self.norm = LayerNorm3d(channels)
+        self.conv_2 = nn.Conv3d(channels, hidden, 1)
+        self.conv_3 = nn.Conv3d(hidden, channels, 1)
+        self.layerscale = LayerScale(channels, config.layer_scale_init)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.norm(self.conv_1(x))
+        return x + self.layerscale(self.conv_3(F.gelu(self.conv_2(y))))
+
+
+class Stage(nn.Module):
+    """A chain of ConvNeXt blocks of one width."""
+
+    def __init__(self, channels: int, depth: int, config: NetworkConfig) -> None:
+        super().__init__()
+        self.blocks = nn.Sequential(*(ConvNeXtBlock(channels, config) for _ in range(depth)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.blocks(x)
+
+
+def _fit(x: Tensor, reference: Tensor) -> Tensor:
+    """Crop `x` to the spatial size of `reference`, repeating its last voxel where it is too short."""
+    size = reference.shape[2:]
+    x = x[:, :, : size[0], : size[1], : size[2]]
+    missing = [wanted - got for wanted, got in zip(size, x.shape[2:])]
+    if any(missing):
+        x = F.pad(x, (0, missing[2], 0, missing[1], 0, missing[0]), mode="replicate")
+    return x
+
+
+class FeaturePyramid(nn.Module):
+    """U-shaped ConvNeXt network; returns normalized features of every level, finest first."""
+
+    def __init__(self, config: NetworkConfig) -> None:
+        super().__init__()
+        widths, levels = config.channels, len(config.channels) - 1
+        self.stem = Stem(config)
+        self.left_stages = nn.ModuleList(Stage(widths[i], config.depths[i][0], config) for i in range(levels))
+        self.middle_norms = nn.ModuleList(LayerNorm3d(widths[i]) for i in range(levels))
+        self.down_blocks = nn.ModuleList(nn.Conv3d(widths[i], widths[i + 1], 2, 2) for i in range(levels))
+        self.up_blocks = nn.ModuleList(
+            nn.Sequential(nn.Conv3d(widths[i + 1], widths[i], 1), nn.Upsample(scale_factor=2, mode="trilinear")) for i in range(levels)
+        )
+        self.skip_connections = nn.ModuleList(nn.Conv3d(widths[i], widths[i], 1) for i in range(levels))
+        self.right_stages = nn.ModuleList(Stage(widths[i], config.depths[i][1], config) for i in range(levels))
+        self.final_norms = nn.ModuleList(LayerNorm3d(width) for width in widths)
+        self.bottom_stage = Stage(widths[-1], config.depths[-1], config)
+
+    def forward(self, image: Tensor, visible: Tensor | None) -> list[Tensor]:
+        x = self.stem(image, visible)
+        skips = []
+        for stage, norm, down in zip(self.left_stages, self.middle_norms, self.down_blocks):
+            x = norm(stage(x))
+            skips.append(x)
+            x = down(x)
+        x = self.bottom_stage(x)
+        pyramid = [F.gelu(self.final_norms[-1](x))]
+        for level in reversed(range(len(skips))):
+            x = _fit(self.up_blocks[level](x), skips[level]) + self.skip_connections[level](skips[level])
+            x = self.right_stages[level](x)
+            pyramid.insert(0, F.gelu(self.final_norms[level](x)))
+        return pyramid
+
+
+class PyramidHead(nn.Module):
+    """One linear layer per level, summed from coarse to fine."""
+
+    def __init__(self, config: NetworkConfig) -> None:
+        super().__init__()
+        self.convs = nn.ModuleList(
+            nn.Conv3d(width, config.embedding_dim, 1, bias=level == 0) for level, width in enumerate(config.channels)
+        )
+        bound = (1.0 / sum(config.channels)) ** 0.5
+        for parameter in self.parameters():
+            nn.init.uniform_(parameter, -bound, bound)
+
+    def forward(self, pyramid: list[Tensor]) -> Tensor:
+        x = self.convs[-1](pyramid[-1])
+        for level in reversed(range(len(pyramid) - 1)):
+            finer = self.convs[level](pyramid[level])
+            x = _fit(F.interpolate(x, scale_factor=2, mode="trilinear", align_corners=False), finer) + finer
+        return x
+
+
+class APENetwork(nn.Module):
+    """CT image to three coordinates in (0, 1) for every cell of `config.stem_stride` voxels per axis."""
+
+    def __init__(self, config: NetworkConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.fpn = FeaturePyramid(config)
+        self.head = PyramidHead(config)
+
+    def to(self, *args: Any, **kwargs: Any) -> APENetwork:
+        """As `nn.Module.to`; a memory format applies to the convolutions' weights alone (layer scales have four axes)."""
+        memory_format = kwargs.pop("memory_format", None)
+        if args or kwargs:
+            super().to(*args, **kwargs)
+        if memory_format is not None:
+            for parameter in self.parameters():
+                if parameter.ndim == 5:
+                    parameter.data = parameter.data.to(memory_format=memory_format)
+        return self
+
+    def forward(self, image: Tensor, visible: Tensor | None = None) -> Tensor:
+        """Embed a batch.
+
+        image: (N, in_channels, H, W, D), axes toward posterior, left, inferior, values 0..1; every size >= 32
+        (with the usual four levels of stride 4). visible: (N, H, W, D), 1 where the image may be seen, or None.
+        Returns (N, 3, H//4, W//4, D//4) in (0, 1); cell i covers the voxels 4i to 4i+3, so its center is at
+        voxel 4i + 1.5, and the remainder voxels at the end of an axis are ignored.
+        Raises ValueError for an input that is too small or has the wrong number of axes.
+        """
+        if image.ndim != 5:
+            raise ValueError(f"The network expects images of shape (N, C, H, W, D), not {tuple(image.shape)}.")
+        smallest = self.config.total_stride
+        if min(image.shape[2:]) < smallest:
+            raise ValueError(
+                f"The image is too small for this network: {tuple(image.shape[2:])} voxels, at least {smallest} per axis are needed."
+            )
+        return torch.sigmoid(self.head(self.fpn(image, visible)))
