@@ -1,0 +1,1 @@
+"""Fitting a network: core and torch only. No import in this file."""

@@ -1,0 +1,50 @@
+# make demo          finds landmarks on a real CT and draws them
+# make test          runs every test
+# make demo TORCH=cuda   the same with the CUDA build of PyTorch (several GB); the default is the CPU build
+PYTHON ?= python3
+TORCH ?= $(if $(wildcard .venv/.torch-cuda),cuda,cpu)
+TORCH_VERSION := 2.13.0
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+OUT ?= out/demo
+TESTS ?= Testing
+
+.PHONY: demo test lint clean
+
+demo: $(VENV)/.demo
+	$(BIN)/python Testing/demo/demo.py --out $(OUT)
+
+test: $(VENV)/.dev lint
+	$(BIN)/python -m pytest $(TESTS)
+
+lint: $(VENV)/.dev
+	$(BIN)/python -m ruff check .
+	$(BIN)/python -m codespell_lib APELocalizer Testing Resources README.md CMakeLists.txt Makefile pyproject.toml
+
+clean:
+	rm -rf out build dist
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+
+# The CPU build by its exact name, where the configured package index has it; else from PyTorch's own CPU index.
+$(VENV)/.torch-cpu: | $(VENV)/bin/python
+	$(PIP) install "torch==$(TORCH_VERSION)+cpu" \
+	  || $(PIP) install "torch==$(TORCH_VERSION)" --index-url https://download.pytorch.org/whl/cpu
+	rm -f $(VENV)/.torch-*
+	touch $@
+
+$(VENV)/.torch-cuda: | $(VENV)/bin/python
+	-$(PIP) uninstall --yes torch
+	$(PIP) install "torch==$(TORCH_VERSION)"
+	rm -f $(VENV)/.torch-*
+	touch $@
+
+$(VENV)/.demo: pyproject.toml setup.py $(VENV)/.torch-$(TORCH)
+	$(PIP) install --editable ".[slicer]"
+	touch $@
+
+$(VENV)/.dev: $(VENV)/.demo
+	$(PIP) install --editable ".[slicer,train,dev]"
+	touch $@
