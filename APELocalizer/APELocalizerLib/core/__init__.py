@@ -1,1 +1,1 @@
-"""Numbers: numpy, torch and SimpleITK, never vtk, slicer or qt. No import in this file: each module is loaded on first use."""
+"""Numbers: numpy, torch and SimpleITK, never vtk, slicer or qt. No import here: modules are loaded on first use."""
