@@ -1,0 +1,216 @@
+"""From a prepared scan to its embedding map: tiles or one pass, on any device, with a way out when memory runs out."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+
+from APELocalizerLib.core.checkpoints import Checkpoint
+from APELocalizerLib.core.device import resolve_device
+from APELocalizerLib.core.embedding_map import EmbeddingMap
+from APELocalizerLib.core.errors import DeviceError
+from APELocalizerLib.core.geometry import subgrid_affine
+from APELocalizerLib.core.network import APENetwork
+from APELocalizerLib.core.preparation import PreparedScan
+from APELocalizerLib.core.progress import CancelCheck, Progress, check_cancelled, report
+from APELocalizerLib.core.tiling import gaussian_weights, padded_length, tile_starts
+
+BODY_FRACTION = 0.25
+"""A cell belongs to the body if at least this part of its voxels does."""
+
+
+@dataclass(frozen=True)
+class InferenceSettings:
+    """How the network is run.
+
+    `tile` voxels of the prepared grid; `overlap` is a fraction of a tile; `one_pass` None means as the checkpoint was
+    trained; `mixed_precision` is used on CUDA only; `cpu_fallback` allows the last step when a GPU's memory is full.
+    """
+
+    device: str = "auto"
+    tile: tuple[int, int, int] = (96, 96, 64)
+    overlap: float = 0.5
+    one_pass: bool | None = None
+    batch_size: int = 4
+    mixed_precision: bool = True
+    cpu_fallback: bool = True
+
+
+class Runner:
+    """Keeps one network warm on one device and embeds prepared scans with it."""
+
+    def __init__(self, checkpoint: Checkpoint, settings: InferenceSettings = InferenceSettings()) -> None:
+        self.checkpoint = checkpoint
+        self.settings = settings
+        self._network: APENetwork | None = None
+        self._network_device: torch.device | None = None
+
+    def embed(
+        self,
+        prepared: PreparedScan,
+        spacing_name: str = "standard",
+        progress: Progress | None = None,
+        cancelled: CancelCheck | None = None,
+    ) -> EmbeddingMap:
+        """Embedding map of a prepared scan. Raises `Cancelled`, or `DeviceError` when even the last resort fails."""
+        plan = self._first_plan()
+        notes: list[str] = []
+        while True:
+            try:
+                output = self._run(prepared.image, plan, progress, cancelled)
+                break
+            except RuntimeError as error:
+                if not _is_out_of_memory(error):
+                    raise
+                plan, note = self._smaller_plan(plan)
+                notes.append(note)
+                if torch.cuda.is_available():
+                    torch.cuda.empty_cache()
+        return self._as_map(prepared, output, spacing_name, tuple(notes))
+
+    def _first_plan(self) -> "_Plan":
+        one_pass = self.checkpoint.one_pass if self.settings.one_pass is None else self.settings.one_pass
+        device = resolve_device(self.settings.device)
+        tile = None if one_pass else self.settings.tile
+        return _Plan(device, tile, 1 if one_pass else max(1, self.settings.batch_size))
+
+    def _smaller_plan(self, plan: "_Plan") -> tuple["_Plan", str]:
+        """Next rung of the ladder: smaller batch, smaller tile, CPU; with the sentence that says so."""
+        smallest = self.checkpoint.network.total_stride
+        if plan.tile is None:
+            return replace(plan, tile=self.settings.tile), "Memory ran out: the scan was embedded in tiles."
+        if plan.batch_size > 1:
+            batch = plan.batch_size // 2
+            return replace(plan, batch_size=batch), f"Memory ran out: {batch} tile(s) at a time were embedded."
+        if min(plan.tile) > smallest or max(plan.tile) > 2 * smallest:
+            tile = tuple(max(smallest, n * 2 // 3 // smallest * smallest) for n in plan.tile)
+            if tile != plan.tile:
+                size = "x".join(map(str, tile))
+                return replace(plan, tile=tile), f"Memory ran out: smaller tiles ({size}) were used."
+        if plan.device.type != "cpu" and self.settings.cpu_fallback:
+            return _Plan(torch.device("cpu"), self.settings.tile, 1), "The GPU's memory ran out: the CPU was used."
+        raise DeviceError(
+            "There is not enough memory to embed this scan. Close other programs, choose a coarser spacing, or crop it."
+        )
+
+    def _network_on(self, device: torch.device) -> APENetwork:
+        if self._network is None or self._network_device != device:
+            self._network = None
+            network = self.checkpoint.build_network().to(device)
+            self._network = network.to(memory_format=torch.channels_last_3d) if device.type == "cpu" else network
+            self._network_device = device
+        return self._network
+
+    def _run(
+        self, image: np.ndarray, plan: "_Plan", progress: Progress | None, cancelled: CancelCheck | None
+    ) -> np.ndarray:
+        """Network output (3, a, b, c) in 0..1 for an image (p, l, i)."""
+        check_cancelled(cancelled)
+        stride, smallest = self.checkpoint.network.stem_stride, self.checkpoint.network.total_stride
+        wanted = (smallest,) * 3 if plan.tile is None else plan.tile
+        padded = tuple(padded_length(n, w, stride) for n, w in zip(image.shape, wanted))
+        tile = padded if plan.tile is None else plan.tile
+        volume, visible = _pad(image, padded)
+        network = self._network_on(plan.device)
+
+        def forward(tiles: list[tuple[slice, slice, slice]]) -> np.ndarray:
+            batch = torch.stack([volume[where] for where in tiles])[:, None].to(plan.device)
+            seen = torch.stack([visible[where] for where in tiles]).to(plan.device) if visible is not None else None
+            if plan.device.type == "cpu":
+                batch = batch.contiguous(memory_format=torch.channels_last_3d)
+            half = plan.device.type == "cuda" and self.settings.mixed_precision
+            with torch.inference_mode(), torch.autocast(plan.device.type, torch.float16, enabled=half):
+                return network(batch, seen).float().cpu().numpy()
+
+        places = _places(padded, tile, self.settings.overlap, stride)
+        output = _blend(forward, places, tile, padded, stride, plan.batch_size, progress, cancelled)
+        cells = tuple(-(-n // stride) for n in image.shape)
+        return output[:, : cells[0], : cells[1], : cells[2]]
+
+    def _as_map(
+        self, prepared: PreparedScan, output: np.ndarray, spacing_name: str, notes: tuple[str, ...]
+    ) -> EmbeddingMap:
+        stride = self.checkpoint.network.stem_stride
+        scale = np.array(self.checkpoint.scale, dtype=np.float32)
+        offset = np.array(self.checkpoint.offset, dtype=np.float32)
+        return EmbeddingMap(
+            values=np.ascontiguousarray(output.transpose(1, 2, 3, 0)) * scale + offset,
+            body=body_cells(prepared.body_mask, stride),
+            grid_to_ras=subgrid_affine(prepared.grid_to_ras, np.full(3, (stride - 1) / 2), np.full(3, stride)),
+            checkpoint_id=self.checkpoint.id,
+            spacing=spacing_name,
+            field_of_view=prepared.field_of_view,
+            scan_name=prepared.scan_name,
+            scan_fingerprint=prepared.scan_fingerprint,
+            notes=notes,
+        )
+
+
+@dataclass(frozen=True)
+class _Plan:
+    device: torch.device
+    tile: tuple[int, int, int] | None
+    batch_size: int
+
+
+def body_cells(mask: np.ndarray, stride: int) -> np.ndarray:
+    """Cells of `stride` voxels per axis of which at least a quarter is body; the remainder at the end is a cell too."""
+    padded = np.pad(mask, [(0, -n % stride) for n in mask.shape], mode="edge")
+    a, b, c = (n // stride for n in padded.shape)
+    fraction = padded.reshape(a, stride, b, stride, c, stride).mean(axis=(1, 3, 5), dtype=np.float32)
+    return fraction >= BODY_FRACTION
+
+
+def _pad(image: np.ndarray, size: tuple[int, int, int]) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """Image padded with 0 at the end of each axis, and the mask of real voxels (None where nothing was padded)."""
+    volume = torch.from_numpy(np.ascontiguousarray(image, dtype=np.float32))
+    missing = [size[axis] - image.shape[axis] for axis in range(3)]
+    if not any(missing):
+        return volume, None
+    pads = (0, missing[2], 0, missing[1], 0, missing[0])
+    visible = torch.nn.functional.pad(torch.ones_like(volume), pads)
+    return torch.nn.functional.pad(volume, pads), visible
+
+
+def _places(
+    size: tuple[int, int, int], tile: tuple[int, int, int], overlap: float, stride: int
+) -> list[tuple[slice, slice, slice]]:
+    starts = [tile_starts(n, t, overlap, stride) for n, t in zip(size, tile)]
+    return [
+        (slice(i, i + tile[0]), slice(j, j + tile[1]), slice(k, k + tile[2]))
+        for i in starts[0]
+        for j in starts[1]
+        for k in starts[2]
+    ]
+
+
+def _blend(
+    forward: Callable[[list], np.ndarray],
+    places: list[tuple[slice, slice, slice]],
+    tile: tuple[int, int, int],
+    size: tuple[int, int, int],
+    stride: int,
+    batch_size: int,
+    progress: Progress | None,
+    cancelled: CancelCheck | None,
+) -> np.ndarray:
+    """Run every tile and average the overlaps with Gaussian weights; (3, a, b, c)."""
+    cells = tuple(n // stride for n in size)
+    weights = gaussian_weights(tuple(n // stride for n in tile))
+    total, weight = np.zeros((3, *cells), dtype=np.float32), np.zeros(cells, dtype=np.float32)
+    for start in range(0, len(places), batch_size):
+        check_cancelled(cancelled)
+        batch = places[start : start + batch_size]
+        for where, values in zip(batch, forward(batch)):
+            region = tuple(slice(s.start // stride, s.stop // stride) for s in where)
+            total[(slice(None), *region)] += values * weights
+            weight[region] += weights
+        report(progress, min(1.0, (start + len(batch)) / len(places)), "Reading the anatomy")
+    check_cancelled(cancelled)
+    return total / weight
+
+
+def _is_out_of_memory(error: RuntimeError) -> bool:
+    text = str(error).lower()
+    return isinstance(error, torch.OutOfMemoryError) or "out of memory" in text or "can't allocate memory" in text

@@ -1,0 +1,70 @@
+"""From a scan to its embedding map: every spacing of a preset is prepared and embedded, and the maps are fused."""
+
+import dataclasses
+
+import numpy as np
+
+from APELocalizerLib.core.checkpoints import Checkpoint
+from APELocalizerLib.core.embedding_map import EmbeddingMap
+from APELocalizerLib.core.geometry import apply_affine
+from APELocalizerLib.core.inference import InferenceSettings, Runner
+from APELocalizerLib.core.preparation import prepare
+from APELocalizerLib.core.progress import CancelCheck, Progress, sub_progress
+from APELocalizerLib.core.scan import Scan
+
+PREPARATION_SHARE = 0.4
+"""Part of a pass that preparation takes, for the progress bar."""
+
+
+class Embedder:
+    """Embeds scans with one checkpoint; the network stays loaded between scans."""
+
+    def __init__(self, checkpoint: Checkpoint, settings: InferenceSettings = InferenceSettings()) -> None:
+        self.checkpoint = checkpoint
+        self._runner = Runner(checkpoint, settings)
+
+    def embed(
+        self,
+        scan: Scan,
+        spacing: str = "standard",
+        progress: Progress | None = None,
+        cancelled: CancelCheck | None = None,
+    ) -> EmbeddingMap:
+        """Embedding map of a scan at one of the checkpoint's spacing presets.
+
+        Raises `CheckpointError` for an unknown preset, `PreparationError` when no body is found, `Cancelled`.
+        """
+        passes = self.checkpoint.spacings(spacing)
+        maps = []
+        for number, voxel_size in enumerate(passes):
+            share = sub_progress(progress, number / len(passes), (number + 1) / len(passes))
+            prepared = prepare(
+                scan, self.checkpoint.preparation, voxel_size, sub_progress(share, 0.0, PREPARATION_SHARE), cancelled
+            )
+            maps.append(self._runner.embed(prepared, spacing, sub_progress(share, PREPARATION_SHARE, 1.0), cancelled))
+        return fuse(maps)
+
+
+def embed_scan(
+    scan: Scan,
+    checkpoint: Checkpoint,
+    spacing: str = "standard",
+    settings: InferenceSettings = InferenceSettings(),
+    progress: Progress | None = None,
+    cancelled: CancelCheck | None = None,
+) -> EmbeddingMap:
+    """Embedding map of one scan; see `Embedder.embed`. Use an `Embedder` for several scans."""
+    return Embedder(checkpoint, settings).embed(scan, spacing, progress, cancelled)
+
+
+def fuse(maps: list[EmbeddingMap]) -> EmbeddingMap:
+    """Average several maps of one scan on the grid of the finest; coarse passes see more, fine ones resolve more."""
+    finest = min(maps, key=lambda each: abs(np.linalg.det(each.grid_to_ras[:3, :3])))
+    if len(maps) == 1:
+        return finest
+    points = apply_affine(finest.grid_to_ras, np.argwhere(finest.body))
+    total = sum(each.embedding_at(points) for each in maps)
+    values = np.zeros_like(finest.values)
+    values[finest.body] = total / len(maps)
+    notes = tuple(dict.fromkeys(note for each in maps for note in each.notes))
+    return dataclasses.replace(finest, values=values, notes=notes)
