@@ -1,7 +1,7 @@
 """Adds the embedded weights and libraries to a wheel.
 
-Slicer installs `Resources` beside `APELocalizerLib`, and an editable install finds it there in the checkout. A wheel must not
-put a folder named `Resources` into site-packages, so there the same files go inside the package.
+Slicer installs `Resources` beside `APELocalizerLib`, and an editable install finds it there in the checkout. A wheel
+must not put a folder named `Resources` into site-packages, so there the same files go inside the package.
 """
 
 from pathlib import Path

@@ -17,7 +17,8 @@ OUTPUTS = (ROOT / "APE.png", ROOT / "APELocalizer" / "Resources" / "Icons" / "AP
 # Half width and half depth of the trunk from hip to neck, and of the arms, by height; the picture spans -1..1.
 TRUNK = np.array([
     (-1.00, 0.46, 0.31), (-0.80, 0.47, 0.32), (-0.60, 0.43, 0.31), (-0.38, 0.38, 0.29), (-0.10, 0.41, 0.31),
-    (0.12, 0.46, 0.32), (0.26, 0.45, 0.28), (0.36, 0.36, 0.20), (0.43, 0.19, 0.15), (0.50, 0.135, 0.13), (0.80, 0.12, 0.12),
+    (0.12, 0.46, 0.32), (0.26, 0.45, 0.28), (0.36, 0.36, 0.20), (0.43, 0.19, 0.15),
+    (0.50, 0.135, 0.13), (0.80, 0.12, 0.12),
 ])  # fmt: skip
 SMOOTHING = 0.05
 HEAD_CENTER, HEAD_RADII = 0.70, (0.205, 0.255, 0.24)

@@ -1,0 +1,39 @@
+"""`ape-localizer embed`: compute and save the anatomical map of a scan."""
+
+import argparse
+from pathlib import Path
+
+from APELocalizerLib.cli.console import Console
+from APELocalizerLib.cli.options import add_model_options, add_scan, inference_settings, load_model
+
+
+def add_parser(subparsers) -> None:
+    """Add this subcommand."""
+    parser = subparsers.add_parser(
+        "embed",
+        help="compute the anatomical map of a scan",
+        description="Write the three anatomical coordinates of every place in SCAN as a .nrrd file.",
+    )
+    add_scan(parser)
+    parser.add_argument("--out", type=Path, required=True, metavar="MAP", help="file to write (.nrrd)")
+    add_model_options(parser)
+    parser.set_defaults(run=run, parser=parser)
+
+
+def run(arguments: argparse.Namespace, console: Console) -> int:
+    """Embed the scan and save the map."""
+    if arguments.out.suffix.lower() != ".nrrd":
+        arguments.parser.error("--out must end in .nrrd")
+
+    from APELocalizerLib.core.map_files import save_map
+    from APELocalizerLib.core.pipeline import embed_scan
+    from APELocalizerLib.core.scan_io import read_scan
+
+    checkpoint = load_model(arguments)
+    scan = read_scan(arguments.scan)
+    settings = inference_settings(arguments)
+    embedding_map = embed_scan(scan, checkpoint, arguments.spacing, settings, console.progress, console.cancelled)
+    save_map(embedding_map, arguments.out)
+    for note in embedding_map.notes:
+        console.remark(note)
+    return 0

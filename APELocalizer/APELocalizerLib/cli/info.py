@@ -1,0 +1,135 @@
+"""`ape-localizer info`: say what a file is: a scan, a library, a model or an anatomical map."""
+
+import argparse
+from pathlib import Path
+
+from APELocalizerLib.cli.console import Console
+from APELocalizerLib.core.errors import ScanError
+
+MODEL_ENDINGS = (".pt", ".pth", ".ckpt")
+
+
+def add_parser(subparsers) -> None:
+    """Add this subcommand."""
+    parser = subparsers.add_parser(
+        "info",
+        help="describe a scan, library, model or map",
+        description="Describe FILE: a CT scan (file or DICOM folder), a library (.json), a model (.pt, or an id of "
+        "`ape-localizer models`), or an anatomical map (.nrrd).",
+    )
+    parser.add_argument("file", type=Path, metavar="FILE", help="file, DICOM folder or model id")
+    parser.set_defaults(run=run, parser=parser)
+
+
+def run(arguments: argparse.Namespace, console: Console) -> int:
+    """Describe the file."""
+    for key, value in describe(arguments.file):
+        console.result(f"{key + ':':18} {value}")
+    return 0
+
+
+def describe(path: Path) -> list[tuple[str, str]]:
+    """Return what there is to say about a file, as pairs of a heading and a text."""
+    if path.suffix.lower() in MODEL_ENDINGS or (not path.exists() and _is_model_id(str(path))):
+        return _model(path)
+    if not path.exists():
+        raise ScanError(f"{path} does not exist. Check the path.")
+    if path.suffix.lower() == ".json":
+        return _library(path)
+    return _map(path) if _is_map(path) else _scan(path)
+
+
+def _is_model_id(name: str) -> bool:
+    from APELocalizerLib.core.registry import registry
+
+    return name in [entry.id for entry in registry()]
+
+
+def _is_map(path: Path) -> bool:
+    if path.suffix.lower() != ".nrrd":
+        return False
+    import SimpleITK as sitk
+
+    from APELocalizerLib.core.map_files import HEADER_KEY
+
+    reader = sitk.ImageFileReader()
+    reader.SetFileName(str(path))
+    try:
+        reader.ReadImageInformation()
+    except RuntimeError as error:
+        raise ScanError(f"{path} cannot be read as an image. Is the file complete?") from error
+    return reader.HasMetaDataKey(HEADER_KEY)
+
+
+def _model(path: Path) -> list[tuple[str, str]]:
+    from APELocalizerLib.core.registry import load_checkpoint
+
+    checkpoint = load_checkpoint(path)
+    count = sum(tensor.numel() for tensor in checkpoint.state.values())
+    presets = [f"{name} {' + '.join(_times(s) for s in each)} mm" for name, each in checkpoint.presets.items()]
+    return [
+        ("kind", "model"),
+        ("id", checkpoint.id),
+        ("parameters", f"{count / 1e6:.2f} million"),
+        ("spacings", "; ".join(presets)),
+        ("coordinates", "R, A, S mm of an average patient" if checkpoint.anchored else "arbitrary axes"),
+        ("not found beyond", f"{checkpoint.round_trip_threshold_mm:g} mm round trip"),
+        ("trained on", checkpoint.training_data or "not stated"),
+        ("license", checkpoint.licence or "not stated"),
+        ("cite", checkpoint.citation or "not stated"),
+    ]
+
+
+def _library(path: Path) -> list[tuple[str, str]]:
+    from APELocalizerLib.core.landmark_library import LandmarkLibrary
+
+    library = LandmarkLibrary.load(path)
+    lines = [
+        ("kind", "landmark library"),
+        ("model", library.checkpoint_id or "none yet"),
+        ("supports", ", ".join(support.name for support in library.supports) or "none"),
+    ]
+    for kind, entries in (("landmark", library.landmarks), ("organ", library.organs)):
+        for entry in entries:
+            shots = f"{len(entry.shots)} shot{'s' if len(entry.shots) != 1 else ''}"
+            code = f", {entry.code.scheme} {entry.code.value}" if entry.code else ""
+            lines.append((kind, f"{entry.name} ({shots}{code})"))
+    return lines
+
+
+def _map(path: Path) -> list[tuple[str, str]]:
+    from APELocalizerLib.core.geometry import spacing_of
+    from APELocalizerLib.core.map_files import load_map
+
+    found = load_map(path)
+    return [
+        ("kind", "anatomical map"),
+        ("scan", found.scan_name),
+        ("model", found.checkpoint_id),
+        ("spacing", found.spacing),
+        ("cells", f"{_times(found.body.shape)} of {_times(spacing_of(found.grid_to_ras))} mm"),
+        *_bounds(found.field_of_view),
+    ]
+
+
+def _scan(path: Path) -> list[tuple[str, str]]:
+    from APELocalizerLib.core.scan_io import read_scan
+
+    scan = read_scan(path)
+    values = f"{scan.voxels.min():g} to {scan.voxels.max():g} HU"
+    return [
+        ("kind", "CT scan"),
+        ("name", scan.name),
+        ("voxels", f"{_times(scan.voxels.shape)} of {_times(scan.spacing)} mm"),
+        ("values", values),
+        *_bounds(scan.bounds()),
+    ]
+
+
+def _bounds(box) -> list[tuple[str, str]]:
+    sides = zip("RAS", box.minimum, box.maximum, strict=True)
+    return [("field of view", ", ".join(f"{axis} {low:.0f} to {high:.0f} mm" for axis, low, high in sides))]
+
+
+def _times(values) -> str:
+    return " x ".join(f"{round(float(value), 2):g}" for value in values)

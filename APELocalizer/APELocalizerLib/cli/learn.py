@@ -1,0 +1,73 @@
+"""`ape-localizer learn`: take landmarks and organs marked on a support scan into a library."""
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from APELocalizerLib.cli.console import Console
+from APELocalizerLib.cli.options import add_model_options, add_scan, inference_settings, load_model
+
+if TYPE_CHECKING:
+    from APELocalizerLib.core.embedding_map import EmbeddingMap
+    from APELocalizerLib.core.landmark_library import LandmarkLibrary
+
+
+def add_parser(subparsers) -> None:
+    """Add this subcommand."""
+    parser = subparsers.add_parser(
+        "learn",
+        help="learn landmarks and organs from a marked scan",
+        description="Add one shot (one example) of each landmark and organ marked on SUPPORT to a library; "
+        "the library is created if it does not exist. Positions are RAS world millimeters.",
+    )
+    add_scan(parser, "support")
+    marks = parser.add_argument_group("marks on the support (at least one)")
+    marks.add_argument("--points", type=Path, metavar="P", help="point list (.mrk.json), or .csv: name,r_mm,a_mm,s_mm")
+    marks.add_argument("--segmentation", type=Path, metavar="SEG", help="label volume: each label is an organ")
+    marks.add_argument("--labels", type=Path, metavar="L", help='names of the labels: .json like {"1": "spleen"}')
+    marks.add_argument("--boxes", type=Path, metavar="B", help=".csv: name,rmin,rmax,amin,amax,smin,smax")
+    parser.add_argument("--library", type=Path, required=True, metavar="LIB", help="library to add to (.json)")
+    add_model_options(parser)
+    parser.set_defaults(run=run, parser=parser)
+
+
+def run(arguments: argparse.Namespace, console: Console) -> int:
+    """Learn and save the library; nothing is written unless everything could be learned."""
+    if not (arguments.points or arguments.segmentation or arguments.boxes):
+        arguments.parser.error("give --points, --segmentation with --labels, or --boxes")
+    if bool(arguments.segmentation) != bool(arguments.labels):
+        arguments.parser.error("--segmentation and --labels belong together")
+
+    from APELocalizerLib.core.landmark_library import LandmarkLibrary
+    from APELocalizerLib.core.pipeline import embed_scan
+    from APELocalizerLib.core.scan_io import read_scan
+
+    library = LandmarkLibrary.load(arguments.library) if arguments.library.exists() else LandmarkLibrary()
+    checkpoint = load_model(arguments)
+    scan = read_scan(arguments.support)
+    settings = inference_settings(arguments)
+    support_map = embed_scan(scan, checkpoint, arguments.spacing, settings, console.progress, console.cancelled)
+    learned = learn_marks(library, support_map, arguments)
+    learned.save(arguments.library)
+    console.remark(f"{arguments.library}: {len(learned.landmarks)} landmarks and {len(learned.organs)} organs.")
+    return 0
+
+
+def learn_marks(
+    library: "LandmarkLibrary", support_map: "EmbeddingMap", arguments: argparse.Namespace
+) -> "LandmarkLibrary":
+    """Return the library with a shot of everything that the mark files hold."""
+    from APELocalizerLib.core.learning import learn_box, learn_points, learn_segmentation
+    from APELocalizerLib.core.result_files import read_boxes, read_labels, read_points
+
+    if arguments.points:
+        library = learn_points(library, support_map, read_points(arguments.points))
+    if arguments.segmentation:
+        from APELocalizerLib.cli.label_volume import read_label_volume
+
+        labels, ijk_to_ras = read_label_volume(arguments.segmentation)
+        library = learn_segmentation(library, support_map, labels, ijk_to_ras, read_labels(arguments.labels))
+    if arguments.boxes:
+        for name, box in read_boxes(arguments.boxes).items():
+            library = learn_box(library, support_map, name, box)
+    return library

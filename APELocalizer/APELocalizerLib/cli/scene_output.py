@@ -1,0 +1,37 @@
+"""The --scene option: results as a scene that 3D Slicer opens, and one picture of it."""
+
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from APELocalizerLib.core.errors import SceneError
+
+if TYPE_CHECKING:
+    from APELocalizerLib.core.embedding_map import EmbeddingMap
+    from APELocalizerLib.core.landmark_library import LandmarkLibrary
+    from APELocalizerLib.core.localization import Localization
+    from APELocalizerLib.core.scan import Scan
+
+
+def check_scene_possible() -> None:
+    """Raise SceneError if the packages for scenes are not installed."""
+    if find_spec("slicer") is None or find_spec("vtk") is None:
+        raise SceneError('--scene needs the packages slicer-core and vtk: pip install "apelocalizer[slicer]".')
+
+
+def write_scene(
+    scan: "Scan", found: "Localization", embedding_map: "EmbeddingMap", library: "LandmarkLibrary", folder: Path
+) -> None:
+    """Write scene.mrb (scan, landmarks, boxes, table, map, library) and views.png (three slice views) to `folder`."""
+    from APELocalizerLib.scene.headless import add_volume, open_headless_scene, save_scene
+    from APELocalizerLib.scene.results import show_localization
+    from APELocalizerLib.scene.snapshot import render_views
+    from APELocalizerLib.scene.state import save_state
+
+    with open_headless_scene() as headless:
+        volume = add_volume(scan.voxels, scan.ijk_to_ras, scan.name)
+        nodes = show_localization(volume, found, embedding_map)
+        settings = {"spacing": found.spacing, "rule": found.rule}
+        save_state(headless.scene, library, settings, found.checkpoint_id)
+        render_views(volume, nodes, folder / "views.png", overlay_node=nodes.overlay_node)
+        save_scene(folder / "scene.mrb")

@@ -1,0 +1,120 @@
+"""The demo: learn a dozen landmarks on one real CT, find them on another patient's, compare with the known positions.
+
+It runs the two commands that a user would run, then prints a table. `make demo` starts it; see Resources/SampleData
+for the two scans and their licenses.
+"""
+
+import argparse
+import csv
+import shlex
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+
+from APELocalizerLib.cli.console import table
+from APELocalizerLib.cli.program import main as ape_localizer
+from APELocalizerLib.core.geometry import Box
+from APELocalizerLib.core.result_files import read_boxes, read_points
+
+BOX_SIDES = ("rmin", "rmax", "amin", "amax", "smin", "smax")
+SAMPLES = Path(__file__).resolve().parents[2] / "Resources" / "SampleData"
+
+
+def run_command(*arguments: object) -> float:
+    """Show a command, run it and return the seconds it took; stop the demo if it fails."""
+    words = [str(argument) for argument in arguments]
+    print(f"\n$ ape-localizer {shlex.join(words)}", flush=True)
+    start = time.perf_counter()
+    code = ape_localizer(words)
+    if code:
+        sys.exit(code)
+    return time.perf_counter() - start
+
+
+def shown(path: Path) -> Path:
+    """Return the path as short as it can be written from here."""
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+
+
+def read_rows(path: Path) -> list[dict[str, str]]:
+    """Read a table with a header."""
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def landmark_rows(folder: Path) -> tuple[list[list[str]], list[float]]:
+    """Rows of the landmark table, and the errors against the known positions in mm."""
+    known = read_points(SAMPLES / "target_points.csv")
+    rows, errors = [], []
+    for row in read_rows(folder / "results.csv"):
+        if row["kind"] != "landmark":
+            continue
+        found, where = row["status"] == "found", [row[column] for column in ("r_mm", "a_mm", "s_mm")]
+        error = ""
+        if found and row["name"] in known:
+            distance = float(np.linalg.norm(np.array(where, dtype=float) - known[row["name"]]))
+            errors.append(distance)
+            error = f"{distance:.1f}"
+        position = [f"{float(value):.1f}" for value in where] if found else ["", "", ""]
+        expected = "in view" if row["name"] in known else "outside the scan"
+        rows.append([row["name"], row["status"], *position, _number(row["round_trip_mm"]), expected, error])
+    return rows, errors
+
+
+def organ_rows(folder: Path) -> list[list[str]]:
+    """Rows of the organ table: found box, its overlap with the known box, its largest distance from a known side."""
+    known = read_boxes(SAMPLES / "target_boxes.csv")
+    rows = []
+    for row in read_rows(folder / "boxes.csv"):
+        cells = [row["name"], row["status"]]
+        if row["status"] == "found":
+            sides = [float(row[column]) for column in BOX_SIDES]
+            box, reference = Box(tuple(sides[0::2]), tuple(sides[1::2])), known[row["name"]]
+            wrong = np.abs([*np.subtract(box.minimum, reference.minimum), *np.subtract(box.maximum, reference.maximum)])
+            cells += [f"{side:.0f}" for side in sides] + [f"{box.iou(reference):.2f}", f"{wrong.mean():.0f}"]
+        else:
+            cells += [""] * 8
+        rows.append([*cells, _number(row["round_trip_mm"])])
+    return rows
+
+
+def _number(text: str) -> str:
+    return f"{float(text):.1f}" if text and np.isfinite(float(text)) else ""
+
+
+def main() -> None:
+    """Run the demo."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, default=Path("out/demo"), help="folder for the results")
+    parser.add_argument("--no-scene", action="store_true", help="neither scene nor picture (no rendering needed)")
+    arguments = parser.parse_args()
+    samples, library = shown(SAMPLES), arguments.out / "landmarks.json"
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    library.unlink(missing_ok=True)
+
+    learn_seconds = run_command(
+        *("learn", samples / "support_ct.nii.gz", "--points", samples / "support_points.csv"),
+        *("--boxes", samples / "support_boxes.csv", "--library", library),
+    )
+    localize_seconds = run_command(
+        *("localize", samples / "target_ct.nii.gz", "--library", library, "--out", arguments.out),
+        *(() if arguments.no_scene else ("--scene",)),
+    )
+
+    rows, errors = landmark_rows(arguments.out)
+    header = ["landmark", "status", "R mm", "A mm", "S mm", "round trip mm", "truth", "error mm"]
+    print(f"\nLandmarks clicked on one patient, found on another:\n\n{table(rows, header)}")
+    header = ["organ", "status", *BOX_SIDES, "IoU", "mean side error mm", "round trip mm"]
+    print(f"\nOrgan boxes:\n\n{table(organ_rows(arguments.out), header)}")
+    if errors:
+        print(f"\n{len(errors)} landmarks with a known position: median error {np.median(errors):.1f} mm, ", end="")
+        print(f"largest {max(errors):.1f} mm. The known positions have an uncertainty of 3 to 7 mm themselves.")
+    print(f"Learning took {learn_seconds:.1f} s, finding and drawing {localize_seconds:.1f} s.")
+    if not arguments.no_scene:
+        print(f"Look at {arguments.out / 'views.png'}, and open {arguments.out / 'scene.mrb'} in 3D Slicer.")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,244 @@
+"""The repository as Slicer's extensions index sees it: metadata, installed files, directions of import, licenses."""
+
+import ast
+import csv
+import re
+import struct
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+MODULE = ROOT / "APELocalizer"
+LIBRARY = MODULE / "APELocalizerLib"
+
+MAY_IMPORT = {
+    "core": {"core"},
+    "scene": {"scene", "core"},
+    "gui": {"gui", "scene", "core"},
+    "training": {"training", "core"},
+    "evaluation": {"evaluation", "core"},
+    "cli": {"cli", "core", "scene", "training", "evaluation"},
+}
+"""The rooms of the library, and the rooms that each may import from."""
+
+FORBIDDEN = {
+    "core": {"vtk", "vtkmodules", "slicer", "qt", "ctk", "PySide6", "PythonQt", "mrml"},
+    "scene": {"qt", "ctk", "PySide6", "PythonQt"},
+    "training": {"vtk", "vtkmodules", "slicer", "qt", "ctk", "PySide6", "PythonQt", "mrml"},
+    "evaluation": {"vtk", "vtkmodules", "slicer", "qt", "ctk", "PySide6", "PythonQt", "mrml"},
+    "cli": {"vtk", "vtkmodules", "slicer", "qt", "ctk", "PySide6", "PythonQt", "mrml"},
+    "gui": {"PySide6", "PythonQt"},
+}
+
+HEAVY = {"torch", "numpy", "scipy", "SimpleITK", "vtk", "vtkmodules", "skimage"}
+"""Never imported at file scope by what Slicer imports when it starts."""
+
+
+def extension_variable(name: str) -> str:
+    """Value of `set(EXTENSION_<name> "...")`, read by a regular expression as the extensions index reads it."""
+    text = (ROOT / "CMakeLists.txt").read_text()
+    found = re.search(rf'^set\(EXTENSION_{name} "([^"$]+)"\)$', text, re.MULTILINE)
+    assert found, f"EXTENSION_{name} is not set to one literal string"
+    return found.group(1)
+
+
+def listed_files() -> list[str]:
+    """Files that APELocalizer/CMakeLists.txt installs, relative to APELocalizer/."""
+    text = (MODULE / "CMakeLists.txt").read_text().replace("${MODULE_NAME}", "APELocalizer")
+    blocks = re.findall(r"set\(MODULE_PYTHON_(?:SCRIPTS|RESOURCES)\s([^)]*)\)", text)
+    assert len(blocks) == 2
+    return [line.strip() for block in blocks for line in block.splitlines() if line.strip()]
+
+
+def installable_files() -> list[str]:
+    """Files in the checkout that belong to the installed module."""
+    return sorted(
+        path.relative_to(MODULE).as_posix()
+        for path in MODULE.rglob("*")
+        if path.is_file()
+        and path.name != "CMakeLists.txt"
+        and not path.name.startswith(".")
+        and path.suffix not in (".pyc", ".part")
+        and path.relative_to(MODULE).parts[0] != "Testing"
+        and not any(part == "__pycache__" or part.endswith(".egg-info") for part in path.parts)
+    )
+
+
+def imported_modules(path: Path, file_scope_only: bool = False) -> set[str]:
+    """Full dotted names of everything that a file imports."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    names: set[str] = set()
+    for node in _nodes_at_file_scope(tree) if file_scope_only else ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: imports are absolute"
+            names.update(f"{node.module}.{alias.name}" for alias in node.names)
+    return names
+
+
+def _nodes_at_file_scope(node: ast.AST):
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.If) and "TYPE_CHECKING" in ast.dump(child.test):
+            continue
+        if not isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+            yield child
+            yield from _nodes_at_file_scope(child)
+
+
+def rooms() -> list[str]:
+    return sorted(path.name for path in LIBRARY.iterdir() if path.is_dir() and path.name != "__pycache__")
+
+
+# Installed files -----------------------------------------------------------------------------------------------------
+
+
+def test_cmake_lists_exactly_the_files_that_are_there():
+    listed, present = listed_files(), installable_files()
+    missing = "\n".join(f"  {name}" for name in sorted(set(present) - set(listed)))
+    absent = "\n".join(f"  {name}" for name in sorted(set(listed) - set(present)))
+    assert not missing, f"add to APELocalizer/CMakeLists.txt:\n{missing}"
+    assert not absent, f"remove from APELocalizer/CMakeLists.txt:\n{absent}"
+    assert len(listed) == len(set(listed)), "a file is listed twice"
+
+
+def test_scripts_and_resources_are_in_their_own_lists():
+    text = (MODULE / "CMakeLists.txt").read_text()
+    scripts, resources = re.findall(r"set\(MODULE_PYTHON_(?:SCRIPTS|RESOURCES)\s([^)]*)\)", text)
+    assert all(line.strip().endswith(".py") for line in scripts.splitlines() if line.strip())
+    assert all(line.strip().startswith("Resources/") for line in resources.splitlines() if line.strip())
+
+
+# Directions of import ------------------------------------------------------------------------------------------------
+
+
+def test_every_room_has_its_rules():
+    assert set(rooms()) == set(MAY_IMPORT)
+
+
+@pytest.mark.parametrize("room", sorted(MAY_IMPORT))
+def test_imports_point_one_way(room):
+    for path in sorted((LIBRARY / room).rglob("*.py")):
+        for name in sorted(imported_modules(path)):
+            first, _, rest = name.partition(".")
+            where = f"{path.relative_to(ROOT)} imports {name}"
+            assert first not in FORBIDDEN[room], where
+            if first == "APELocalizerLib":
+                assert rest.partition(".")[0] in MAY_IMPORT[room], where
+
+
+@pytest.mark.parametrize("room", sorted(MAY_IMPORT))
+def test_package_files_import_nothing(room):
+    assert not imported_modules(LIBRARY / room / "__init__.py")
+
+
+def test_library_package_file_imports_nothing():
+    assert not imported_modules(LIBRARY / "__init__.py")
+
+
+def test_nothing_heavy_is_imported_when_slicer_starts():
+    startup = [*MODULE.glob("*.py"), *sorted((LIBRARY / "gui").rglob("*.py"))]
+    for path in startup:
+        heavy = {name for name in imported_modules(path, file_scope_only=True) if name.partition(".")[0] in HEAVY}
+        heavy |= {
+            name
+            for name in imported_modules(path, file_scope_only=True)
+            if re.match(r"APELocalizerLib\.(core|scene|training|evaluation)\.", name)
+            and not re.match(r"APELocalizerLib\.core\.(errors|progress)\b", name)
+        }
+        # Slicer itself has loaded vtk before any scripted module.
+        heavy -= {name for name in heavy if name.partition(".")[0] in ("vtk", "vtkmodules")}
+        assert not heavy, f"{path.relative_to(ROOT)} imports {sorted(heavy)} at file scope"
+
+
+@pytest.mark.parametrize("room", ["core", "scene", "gui"])
+def test_library_does_not_print(room):
+    for path in sorted((LIBRARY / room).rglob("*.py")):
+        calls = [node for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(node, ast.Call)]
+        assert not [call for call in calls if getattr(call.func, "id", "") == "print"], path.relative_to(ROOT)
+
+
+# Metadata ------------------------------------------------------------------------------------------------------------
+
+
+def test_extension_metadata_passes_the_checks_of_the_extensions_index():
+    assert re.search(r"^project\(APELocalizer\)$", (ROOT / "CMakeLists.txt").read_text(), re.MULTILINE)
+    assert extension_variable("DEPENDS") == "PyTorch"
+    assert "CT" in extension_variable("DESCRIPTION")
+    for name in ("ICONURL", "SCREENSHOTURLS"):
+        assert re.fullmatch(r"https://raw\.githubusercontent\.com/\S+\.(png|jpg|jpeg|gif)", extension_variable(name))
+    for name in ("HOMEPAGE", "CONTRIBUTORS", "KEYWORDS"):
+        assert extension_variable(name)
+
+
+@pytest.mark.parametrize("name", ["ICONURL", "SCREENSHOTURLS"])
+def test_linked_pictures_are_in_the_repository(name):
+    path = ROOT / extension_variable(name).split("/main/", 1)[1]
+    assert path.is_file(), f"{path.relative_to(ROOT)} is missing"
+
+
+def test_icon_is_a_png_of_128_pixels():
+    data = (ROOT / "APE.png").read_bytes()
+    assert data.startswith(b"\x89PNG")
+    assert struct.unpack(">II", data[16:24]) == (128, 128)
+
+
+def test_license_is_found_by_the_extensions_index():
+    text = (ROOT / "LICENSE").read_text()
+    assert text.startswith("MIT License") and "2026 APELocalizer contributors" in text
+
+
+def test_torch_is_never_installed_by_the_module():
+    for path in MODULE.rglob("*.py"):
+        assert "pip_install" not in path.read_text(encoding="utf-8"), path.relative_to(ROOT)
+
+
+def test_no_byte_order_mark_and_no_windows_line_ends():
+    for path in [*MODULE.rglob("*.py"), *ROOT.glob("*.md"), *ROOT.rglob("CMakeLists.txt")]:
+        if ".venv" not in path.parts:
+            data = path.read_bytes()
+            assert not data.startswith(b"\xef\xbb\xbf") and b"\r\n" not in data, path.relative_to(ROOT)
+
+
+# Sample data ---------------------------------------------------------------------------------------------------------
+
+
+def test_sample_data_has_its_license_beside_it_and_is_small():
+    folder = ROOT / "Resources" / "SampleData"
+    text = (folder / "README.md").read_text()
+    for scan in folder.glob("*.nii.gz"):
+        assert f"`{scan.name}`" in text
+        assert scan.stat().st_size < 2_500_000
+    assert text.count("CC BY 3.0") >= 2 and "doi.org" in text
+
+
+def test_sample_marks_lie_in_their_scans():
+    sitk = pytest.importorskip("SimpleITK")
+    folder = ROOT / "Resources" / "SampleData"
+    for name in ("support", "target"):
+        image = sitk.ReadImage(str(folder / f"{name}_ct.nii.gz"))
+        with (folder / f"{name}_points.csv").open() as file:
+            rows = list(csv.DictReader(file))
+        assert len(rows) >= 10
+        for row in rows:
+            r, a, s = (float(row[column]) for column in ("r_mm", "a_mm", "s_mm"))
+            index = image.TransformPhysicalPointToContinuousIndex((-r, -a, s))
+            assert all(0 <= i <= size - 1 for i, size in zip(index, image.GetSize(), strict=True)), (name, row["name"])
+
+
+# Command line --------------------------------------------------------------------------------------------------------
+
+
+def test_help_imports_nothing_heavy():
+    code = (
+        "import sys; sys.path.insert(0, sys.argv[1])\n"
+        "from APELocalizerLib.cli.program import build_parser\n"
+        "build_parser().format_help()\n"
+        f"heavy = sorted({HEAVY | {'slicer'}!r} & set(sys.modules))\n"
+        "sys.exit(', '.join(heavy))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(MODULE)], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, f"the parser imports {done.stderr}"
