@@ -1,0 +1,122 @@
+"""Where the patient is: the box around the body, and the body mask.
+
+Stacks have axes (I, P, L): slices from head to feet, rows toward posterior, columns toward left.
+"""
+
+import numpy as np
+
+from APELocalizerLib.core.interpolation import parallel_for
+
+BLOCK_MM = 5.0
+"""Blocks of about this size count as body only if every voxel in them is denser than the threshold."""
+
+
+def body_box(stack: np.ndarray, spacing: np.ndarray, threshold: float, margin: int = 0) -> tuple[slice, ...] | None:
+    """Box around all blocks of ceil(5 mm / spacing) voxels that are at least `threshold` HU throughout.
+
+    Blocks start at the head, front and right; the incomplete ones at the other ends never count (published APE
+    preprocessing, step 1). With `margin` the box grows by that many blocks, up to the ends of the scan.
+
+    Args:
+        stack: HU, shape (I, P, L).
+        spacing: mm along (I, P, L).
+
+    Returns:
+        A slice per axis, or None if there is no such block.
+    """
+    block = np.ceil(BLOCK_MM / np.asarray(spacing, float)).astype(int)
+    counts = np.array(stack.shape) // block
+    if counts.min() < 1:
+        return None
+    dense = np.zeros(counts, bool)
+
+    def work(n: int) -> None:
+        lowest = stack[n * block[0]]
+        for k in range(n * block[0] + 1, (n + 1) * block[0]):
+            lowest = np.minimum(lowest, stack[k])
+        for axis in (0, 1):
+            parts = [_every(lowest, axis, t, block[axis + 1], counts[axis + 1]) for t in range(block[axis + 1])]
+            lowest = parts[0]
+            for part in parts[1:]:
+                lowest = np.minimum(lowest, part)
+        dense[n] = lowest >= threshold
+
+    parallel_for(work, int(counts[0]))
+    if not dense.any():
+        return None
+    box = []
+    for axis in range(3):
+        hit = np.flatnonzero(dense.any(axis=tuple(a for a in range(3) if a != axis)))
+        first, last = hit[0] - margin, hit[-1] + 1 + margin
+        stop = stack.shape[axis] if last > counts[axis] else last * block[axis]
+        box.append(slice(int(max(0, first) * block[axis]), int(min(stop, stack.shape[axis]))))
+    return tuple(box)
+
+
+def _every(plane: np.ndarray, axis: int, start: int, step: int, count: int) -> np.ndarray:
+    """`count` rows (axis 0) or columns (axis 1) of a plane: start, start + step, …"""
+    part = slice(start, start + step * (count - 1) + 1, step)
+    return plane[part] if axis == 0 else plane[:, part]
+
+
+def body_mask(air: np.ndarray) -> np.ndarray:
+    """Everything except the air that is connected to the four sides of the stack (26-neighborhood).
+
+    Lungs and bowel gas are body. Air that only touches the first or last slice is body too. Equals a flood fill from the
+    corner of the stack padded with air in P and L (published APE preprocessing, step 4), but works on runs of air along
+    the rows instead of voxels.
+
+    Args:
+        air: bool, shape (I, P, L).
+
+    Returns:
+        bool, shape (I, P, L).
+    """
+    slices, rows, columns = air.shape
+    width = columns + 1
+    flat = np.zeros((slices * rows * width) + 1, bool)
+    flat[1:].reshape(slices, rows, width)[:, :, :columns] = air
+    changes = np.flatnonzero(flat[1:] != flat[:-1])
+    starts, ends = changes[0::2], changes[1::2]
+    outside = _connected_to_sides(starts, ends, rows, columns)
+    step = np.zeros(slices * rows * width, np.int8)
+    step[starts[outside]] = 1
+    step[ends[outside]] -= 1
+    flooded = np.cumsum(step, dtype=np.int8, out=step).reshape(slices, rows, width)[:, :, :columns]
+    return flooded == 0
+
+
+def _connected_to_sides(starts: np.ndarray, ends: np.ndarray, rows: int, columns: int) -> np.ndarray:
+    """Which runs [start, end) are connected to the first or last row or column of their slice; bool (runs,).
+
+    Positions are flat indices into rows of columns + 1 voxels, the last of which is never air.
+    """
+    width = columns + 1
+    row = starts // width
+    row_in_slice = row % rows
+    first_column = starts - row * width
+    reached = (row_in_slice == 0) | (row_in_slice == rows - 1) | (first_column == 0) | (ends - row * width == columns)
+    frontier = np.flatnonzero(reached)
+    while frontier.size:
+        found = []
+        for slice_step in (-1, 0, 1):
+            for row_step in (-1, 0, 1):
+                target = row_in_slice[frontier] + row_step
+                here = frontier[(target >= 0) & (target < rows)]
+                shift = (slice_step * rows + row_step) * width
+                first = np.searchsorted(ends, starts[here] + shift, "left")
+                last = np.searchsorted(starts, ends[here] + shift, "right")
+                found.append(_ranges(first, last))
+        neighbors = np.concatenate(found)
+        neighbors = neighbors[~reached[neighbors]]
+        reached[neighbors] = True
+        frontier = np.unique(neighbors)
+    return reached
+
+
+def _ranges(first: np.ndarray, last: np.ndarray) -> np.ndarray:
+    """All integers of the ranges [first, last), one after the other."""
+    length = np.maximum(last - first, 0)
+    total = int(length.sum())
+    before = np.cumsum(length) - length
+    return np.arange(total) + np.repeat(first - before, length)
