@@ -1,0 +1,64 @@
+"""Figures of merit: error summaries, ROC of the not-found decision, and the enlargement for a wanted recall."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from APELocalizerLib.core.geometry import Box
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Mean, standard deviation and quantiles of errors in mm."""
+
+    count: int
+    mean: float
+    std: float
+    median: float
+    p90: float
+
+
+def summary(errors: np.ndarray) -> Summary:
+    """Summary of errors (n,); NaN when empty."""
+    errors = np.asarray(errors, dtype=float)
+    if not len(errors):
+        return Summary(0, *[float("nan")] * 4)
+    return Summary(
+        len(errors), float(errors.mean()), float(errors.std()), float(np.median(errors)), float(np.quantile(errors, 0.9))
+    )
+
+
+def auc(inside: np.ndarray, outside: np.ndarray) -> float:
+    """Probability that a score of `outside` exceeds one of `inside` (ties count half): area under the ROC curve."""
+    inside, outside = np.sort(np.asarray(inside, float)), np.asarray(outside, float)
+    below = np.searchsorted(inside, outside, "left")
+    not_above = np.searchsorted(inside, outside, "right")
+    return float((below + not_above).mean() / 2 / len(inside))
+
+
+def best_threshold(inside: np.ndarray, outside: np.ndarray) -> tuple[float, float, float]:
+    """Threshold with the best balanced accuracy, and its sensitivity (inside kept) and specificity (outside refused)."""
+    inside, outside = np.asarray(inside, float), np.asarray(outside, float)
+    values = np.unique(np.concatenate([inside, outside]))
+    candidates = (values[1:] + values[:-1]) / 2 if len(values) > 1 else values
+    kept = np.array([(inside <= t).mean() for t in candidates])
+    refused = np.array([(outside > t).mean() for t in candidates])
+    best = int(np.argmax(kept + refused))
+    return float(candidates[best]), float(kept[best]), float(refused[best])
+
+
+def box_recall(box: Box, truth: Box) -> float:
+    """Part of the true box's volume inside `box`: a lower bound of the organ's recall, when only boxes are known."""
+    common = box.clipped(truth)
+    return 0.0 if common is None else common.volume_mm3 / truth.volume_mm3
+
+
+def alpha_for_recall(pairs: list[tuple[Box, Box]], recall: float = 0.99, largest: float = 5.0) -> float:
+    """Smallest enlargement of found boxes with which the mean recall of (found, true) pairs reaches `recall`.
+
+    The search is in steps of 0.01 from 1.0; `largest` if it is not reached (APE paper, Table 4, with boxes as truth).
+    """
+    for alpha in np.arange(1.0, largest, 0.01):
+        if np.mean([box_recall(found.enlarged(alpha), truth) for found, truth in pairs]) >= recall:
+            return float(alpha)
+    return largest
