@@ -23,9 +23,8 @@ def summary(errors: np.ndarray) -> Summary:
     errors = np.asarray(errors, dtype=float)
     if not len(errors):
         return Summary(0, *[float("nan")] * 4)
-    return Summary(
-        len(errors), float(errors.mean()), float(errors.std()), float(np.median(errors)), float(np.quantile(errors, 0.9))
-    )
+    figures = (errors.mean(), errors.std(), np.median(errors), np.quantile(errors, 0.9))
+    return Summary(len(errors), *map(float, figures))
 
 
 def auc(inside: np.ndarray, outside: np.ndarray) -> float:
@@ -37,7 +36,7 @@ def auc(inside: np.ndarray, outside: np.ndarray) -> float:
 
 
 def best_threshold(inside: np.ndarray, outside: np.ndarray) -> tuple[float, float, float]:
-    """Threshold with the best balanced accuracy, and its sensitivity (inside kept) and specificity (outside refused)."""
+    """Threshold of best balanced accuracy, with its sensitivity (inside kept) and specificity (outside refused)."""
     inside, outside = np.asarray(inside, float), np.asarray(outside, float)
     values = np.unique(np.concatenate([inside, outside]))
     candidates = (values[1:] + values[:-1]) / 2 if len(values) > 1 else values

@@ -46,9 +46,8 @@ def _table(results: Sequence[Retrieval], value: Callable[[Retrieval], float], di
     groups = [("**all**", list(results)), *((name, [r for r in results if r.name == name]) for name in names)]
     for name, group in groups:
         s = summary(np.array([value(r) for r in group]))
-        lines.append(
-            f"| {name} | {s.count} | {s.mean:.{digits}f} ± {s.std:.{digits}f} | {s.median:.{digits}f} | {s.p90:.{digits}f} |"
-        )
+        mean, std, median, p90 = (f"{x:.{digits}f}" for x in (s.mean, s.std, s.median, s.p90))
+        lines.append(f"| {name} | {s.count} | {mean} ± {std} | {median} | {p90} |")
     return lines
 
 
