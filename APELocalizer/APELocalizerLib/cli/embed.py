@@ -29,8 +29,8 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     from APELocalizerLib.core.pipeline import embed_scan
     from APELocalizerLib.core.scan_io import read_scan
 
-    checkpoint = load_model(arguments)
     scan = read_scan(arguments.scan)
+    checkpoint = load_model(arguments)
     settings = inference_settings(arguments)
     embedding_map = embed_scan(scan, checkpoint, arguments.spacing, settings, console.progress, console.cancelled)
     save_map(embedding_map, arguments.out)

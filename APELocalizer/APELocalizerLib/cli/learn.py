@@ -1,6 +1,10 @@
 """`ape-localizer learn`: take landmarks and organs marked on a support scan into a library."""
 
+from __future__ import annotations
+
 import argparse
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -8,7 +12,10 @@ from APELocalizerLib.cli.console import Console
 from APELocalizerLib.cli.options import add_model_options, add_scan, inference_settings, load_model
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from APELocalizerLib.core.embedding_map import EmbeddingMap
+    from APELocalizerLib.core.geometry import Box
     from APELocalizerLib.core.landmark_library import LandmarkLibrary
 
 
@@ -43,31 +50,49 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     from APELocalizerLib.core.scan_io import read_scan
 
     library = LandmarkLibrary.load(arguments.library) if arguments.library.exists() else LandmarkLibrary()
-    checkpoint = load_model(arguments)
+    marks = read_marks(arguments)
     scan = read_scan(arguments.support)
+    checkpoint = load_model(arguments)
     settings = inference_settings(arguments)
     support_map = embed_scan(scan, checkpoint, arguments.spacing, settings, console.progress, console.cancelled)
-    learned = learn_marks(library, support_map, arguments)
+    learned = marks.learned(library, support_map)
     learned.save(arguments.library)
+    for note in support_map.notes:
+        console.remark(note)
     console.remark(f"{arguments.library}: {len(learned.landmarks)} landmarks and {len(learned.organs)} organs.")
     return 0
 
 
-def learn_marks(
-    library: "LandmarkLibrary", support_map: "EmbeddingMap", arguments: argparse.Namespace
-) -> "LandmarkLibrary":
-    """Return the library with a shot of everything that the mark files hold."""
-    from APELocalizerLib.core.learning import learn_box, learn_points, learn_segmentation
+@dataclass(frozen=True)
+class Marks:
+    """What was marked on a support, read from its files: positions in RAS mm, label volumes with their index→RAS."""
+
+    points: Mapping[str, np.ndarray] | None = None
+    labels: tuple[np.ndarray, np.ndarray] | None = None
+    label_names: Mapping[int, str] | None = None
+    boxes: Mapping[str, Box] | None = None
+
+    def learned(self, library: LandmarkLibrary, support_map: EmbeddingMap) -> LandmarkLibrary:
+        """Return the library with one more shot of everything marked."""
+        from APELocalizerLib.core.learning import learn_box, learn_points, learn_segmentation
+
+        if self.points:
+            library = learn_points(library, support_map, self.points)
+        if self.labels:
+            library = learn_segmentation(library, support_map, *self.labels, self.label_names)
+        for name, box in (self.boxes or {}).items():
+            library = learn_box(library, support_map, name, box)
+        return library
+
+
+def read_marks(arguments: argparse.Namespace) -> Marks:
+    """Read the mark files, before anything slow is done, so that a mistake in them shows at once."""
+    from APELocalizerLib.cli.label_volume import read_label_volume
     from APELocalizerLib.core.result_files import read_boxes, read_labels, read_points
 
-    if arguments.points:
-        library = learn_points(library, support_map, read_points(arguments.points))
-    if arguments.segmentation:
-        from APELocalizerLib.cli.label_volume import read_label_volume
-
-        labels, ijk_to_ras = read_label_volume(arguments.segmentation)
-        library = learn_segmentation(library, support_map, labels, ijk_to_ras, read_labels(arguments.labels))
-    if arguments.boxes:
-        for name, box in read_boxes(arguments.boxes).items():
-            library = learn_box(library, support_map, name, box)
-    return library
+    return Marks(
+        points=read_points(arguments.points) if arguments.points else None,
+        labels=read_label_volume(arguments.segmentation) if arguments.segmentation else None,
+        label_names=read_labels(arguments.labels) if arguments.labels else None,
+        boxes=read_boxes(arguments.boxes) if arguments.boxes else None,
+    )

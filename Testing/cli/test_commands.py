@@ -1,0 +1,216 @@
+"""Every subcommand, run as a user runs it: files in, files out, exit codes."""
+
+import json
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+
+from APELocalizerLib.core.landmark_library import LandmarkLibrary
+from APELocalizerLib.core.map_files import load_map
+from cli.phantom import POINTS, phantom_voxels, read_table, write_phantom, write_table
+
+
+def localize(run, files, *extra):
+    return run("localize", files.scan, "--library", files.library, "--out", files.out, "--model", files.model, *extra)
+
+
+def test_localize_on_the_support_returns_every_click(run, files):
+    done = localize(run, files)
+    assert (done.code, done.output, done.errors) == (0, "", "")
+    rows = {row["name"]: row for row in read_table(files.out / "results.csv")}
+    assert list(rows["bone"]) == ["name", "kind", "status", "r_mm", "a_mm", "s_mm", "round_trip_mm", "distance"]
+    for name, position in POINTS.items():
+        assert rows[name]["status"] == "found"
+        where = [float(rows[name][column]) for column in ("r_mm", "a_mm", "s_mm")]
+        assert np.linalg.norm(np.subtract(where, position)) < 2
+    assert rows["right lung box"]["kind"] == "organ"
+
+
+def test_localize_writes_every_file_it_promises(run, files):
+    assert localize(run, files).code == 0
+    names = {path.relative_to(files.out).as_posix() for path in files.out.rglob("*") if path.is_file()}
+    assert names >= {"landmarks.mrk.json", "boxes.csv", "results.csv", "map.nrrd"}
+    columns = "name,status,rmin,rmax,amin,amax,smin,smax,alpha,volume_ratio,round_trip_mm"
+    assert (files.out / "boxes.csv").read_text().splitlines()[0] == columns
+    markup = json.loads((files.out / "landmarks.mrk.json").read_text())["markups"][0]
+    assert [point["label"] for point in markup["controlPoints"]] == list(POINTS)
+    assert load_map(files.out / "map.nrrd").scan_name == "support"
+    found = [row["name"] for row in read_table(files.out / "boxes.csv") if row["status"] == "found"]
+    assert len(list((files.out / "rois").glob("*.mrk.json") if found else [])) == len(found)
+
+
+def test_localize_replaces_an_older_result_as_a_whole(run, files):
+    files.out.mkdir()
+    for name in ("scene.mrb", "notes of the user.txt"):
+        (files.out / name).write_text("old")
+    assert localize(run, files).code == 0
+    assert not (files.out / "scene.mrb").exists()
+    assert (files.out / "notes of the user.txt").read_text() == "old"
+
+
+def test_a_failing_scan_does_not_stop_the_others(run, files):
+    broken = files.folder / "broken.nii.gz"
+    broken.write_bytes(b"no scan")
+    other = write_phantom(files.folder / "other.nii.gz", phantom_voxels())
+    arguments = ("--library", files.library, "--out", files.out, "--model", files.model)
+    done = run("localize", files.scan, broken, other, *arguments)
+    assert done.code == 1
+    assert len(done.errors.splitlines()) == 1 and "broken.nii.gz" in done.errors
+    assert sorted(path.name for path in files.out.iterdir()) == ["other", "support"]
+    assert all((files.out / name / "results.csv").is_file() for name in ("other", "support"))
+
+
+def test_scans_of_one_name_get_folders_of_their_own(run, files):
+    folder = files.folder / "again"
+    folder.mkdir()
+    again = write_phantom(folder / files.scan.name, phantom_voxels())
+    arguments = ("--library", files.library, "--out", files.out, "--model", files.model)
+    assert run("localize", files.scan, again, *arguments).code == 0
+    assert sorted(path.name for path in files.out.iterdir()) == ["support", "support-2"]
+
+
+def test_a_failed_run_leaves_nothing_behind(run, files, monkeypatch):
+    from APELocalizerLib.core import map_files
+    from APELocalizerLib.core.errors import MapError
+
+    def fail(*_arguments):
+        raise MapError("The disk is full.")
+
+    monkeypatch.setattr(map_files, "save_map", fail)
+    before = sorted(files.folder.iterdir())
+    done = localize(run, files)
+    assert (done.code, done.errors) == (1, "ape-localizer: The disk is full.\n")
+    assert sorted(files.folder.iterdir()) == before
+
+
+def test_learning_again_on_another_scan_adds_a_shot(run, files):
+    second = write_phantom(files.folder / "second.nii.gz", np.roll(phantom_voxels(), 2, axis=2))
+    arguments = ("--points", files.points, "--library", files.library, "--model", files.model)
+    assert run("learn", second, *arguments).code == 0
+    library = LandmarkLibrary.load(files.library)
+    assert [len(landmark.shots) for landmark in library.landmarks] == [2, 2, 2]
+    assert len(library.organs) == 1
+
+
+def test_learn_from_a_segmentation_takes_the_organs_extremes(run, files):
+    labels = np.zeros(phantom_voxels().shape, dtype=np.uint8)
+    labels[30:40, 15:25, 20:30] = 7
+    names = files.folder / "labels.json"
+    names.write_text('{"7": "cube"}')
+    segmentation = write_phantom(files.folder / "labels.nii.gz", labels)
+    library = files.folder / "new.json"
+    arguments = ("--segmentation", segmentation, "--labels", names, "--library", library, "--model", files.model)
+    done = run("learn", files.scan, *arguments)
+    assert (done.code, done.errors) == (0, "")
+    edges = np.array(LandmarkLibrary.load(library).organ("cube").shots[0].edge_points_ras)
+    half = (np.array(labels.shape) - 1) / 2
+    low, high = (np.array([30, 15, 20]) - half) * [5, 5, 6], (np.array([39, 24, 29]) - half) * [5, 5, 6]
+    assert np.allclose([edges[0, 0], edges[2, 1], edges[4, 2]], low)
+    assert np.allclose([edges[1, 0], edges[3, 1], edges[5, 2]], high)
+
+
+def test_learn_reads_slicer_point_lists(run, files):
+    point = {"label": "bone", "position": [-40.0, -20.0, -30.0], "positionStatus": "defined"}
+    markup = {"markups": [{"type": "Fiducial", "coordinateSystem": "LPS", "controlPoints": [point]}]}
+    points = files.folder / "clicks.mrk.json"
+    points.write_text(json.dumps(markup))
+    library = files.folder / "new.json"
+    assert run("learn", files.scan, "--points", points, "--library", library, "--model", files.model).code == 0
+    assert LandmarkLibrary.load(library).landmark("bone").shots[0].position_ras == POINTS["bone"]
+
+
+def test_learn_writes_nothing_when_one_mark_is_wrong(run, files):
+    before = files.library.read_text()
+    points = write_table(files.folder / "far.csv", "name,r_mm,a_mm,s_mm", [["bone", 0, 0, 0], ["far", 0, 0, 9999]])
+    arguments = ("--points", points, "--library", files.library, "--model", files.model)
+    done = run("learn", files.scan, *arguments)
+    assert done.code == 1 and "far" in done.errors
+    assert files.library.read_text() == before
+
+
+def test_embed_writes_the_map_that_localize_uses(run, files):
+    path = files.folder / "map.nrrd"
+    assert run("embed", files.scan, "--out", path, "--model", files.model).code == 0
+    assert localize(run, files).code == 0
+    first, second = load_map(path), load_map(files.out / "map.nrrd")
+    assert np.array_equal(first.values, second.values) and np.allclose(first.grid_to_ras, second.grid_to_ras)
+
+
+def test_spacing_is_passed_to_the_model(run, files):
+    path = files.folder / "map.nrrd"
+    assert run("embed", files.scan, "--out", path, "--model", files.model, "--spacing", "fast").code == 0
+    assert load_map(path).spacing == "fast"
+    done = run("embed", files.scan, "--out", path, "--model", files.model, "--spacing", "finest")
+    assert done.code == 1 and "finest" in done.errors
+
+
+def test_threshold_decides_what_counts_as_found(run, files):
+    other = write_phantom(files.folder / "other.nii.gz", np.flip(phantom_voxels(), axis=2).copy())
+    arguments = ("--library", files.library, "--out", files.out, "--model", files.model)
+    assert run("localize", other, *arguments, "--threshold", "0.001").code == 0
+    assert "not_found" in {row["status"] for row in read_table(files.out / "results.csv")}
+    assert run("localize", other, *arguments, "--threshold", "100000").code == 0
+    assert {row["status"] for row in read_table(files.out / "results.csv")} == {"found"}
+
+
+# info and models ------------------------------------------------------------------------------------------------------
+
+
+def test_models_lists_ids_licenses_and_whether_they_are_here(run, monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.delenv("APELOCALIZER_MODELS", raising=False)
+    done = run("models")
+    assert done.code == 0
+    for text in ("default", "ape-published", "not downloaded", "license:", "cite:"):
+        assert text in done.output
+
+
+def test_models_never_uses_the_network_unless_asked(run, monkeypatch, tmp_path):
+    import urllib.request
+
+    def refuse(*_arguments, **_keywords):
+        raise AssertionError("network used")
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(urllib.request, "urlopen", refuse)
+    assert run("models").code == 0
+    done = run("models", "--fetch", "ape-published", "--file", tmp_path / "absent.pt")
+    assert done.code == 1 and "absent.pt" in done.errors
+
+
+def test_info_describes_a_scan(run, files):
+    done = run("info", files.scan)
+    assert done.code == 0
+    assert "CT scan" in done.output and "56 x 44 x 50 of 5 x 5 x 6 mm" in done.output
+
+
+def test_info_describes_a_library(run, files):
+    done = run("info", files.library)
+    assert done.code == 0
+    assert "landmark library" in done.output and "left lung (1 shot)" in done.output and "tiny@" in done.output
+
+
+def test_info_describes_a_model(run, files):
+    done = run("info", files.model)
+    assert done.code == 0 and "tiny@" in done.output and "standard 5 x 5 x 6 mm" in done.output
+
+
+def test_info_describes_a_map(run, files):
+    path = files.folder / "map.nrrd"
+    run("embed", files.scan, "--out", path, "--model", files.model)
+    done = run("info", path)
+    assert done.code == 0 and "anatomical map" in done.output and "tiny@" in done.output
+
+
+def test_info_takes_a_plain_nrrd_for_a_scan(run, files):
+    path = files.folder / "scan.nrrd"
+    sitk.WriteImage(sitk.ReadImage(str(files.scan)), str(path))
+    done = run("info", path)
+    assert done.code == 0 and "CT scan" in done.output
+
+
+@pytest.mark.parametrize("name", ["absent.nii.gz", "absent.pt", "absent.json", "absent"])
+def test_info_says_that_a_file_is_missing(run, tmp_path, name):
+    done = run("info", tmp_path / name)
+    assert done.code == 1 and "does not exist" in done.errors and done.output == ""
