@@ -79,6 +79,17 @@ def test_module_runs_as_a_process_and_passes_its_exit_code_on():
     assert run_process("nonsense").returncode == 2
 
 
+def test_evaluate_is_offered_with_its_own_options(run):
+    done = run("evaluate", "--help")
+    assert done.code == 0 and "--landmarks" in done.output
+    assert "evaluate" in run("--help").output
+
+
+def test_errors_of_evaluate_are_one_line_too(run, tmp_path):
+    done = run("evaluate", tmp_path, "--out", tmp_path / "out")
+    assert done.code == 1 and done.errors.count("\n") == 1
+
+
 def test_progress_is_drawn_on_a_terminal_and_not_in_a_pipe():
     terminal, pipe = Terminal(), io.StringIO()
     for stream in (terminal, pipe):

@@ -8,7 +8,7 @@ import argparse
 import importlib
 import importlib.util
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from APELocalizerLib.cli import embed, info, learn, localize, models
 from APELocalizerLib.cli.console import Console
@@ -20,7 +20,8 @@ HANDED_ON = {
     "train": ("APELocalizerLib.training.command", "fit a network to your own scans"),
     "evaluate": ("APELocalizerLib.evaluation.command", "measure accuracy on annotated scans"),
 }
-"""Subcommands with their own options: each module has `main(argv) -> int`, and is offered where it is installed."""
+"""Subcommands of other rooms, offered where they are installed and imported only when asked for: each module has
+`add_arguments(parser)` and `run(arguments, progress)`, which returns the file or folder it made."""
 
 EXAMPLES = """\
 examples:
@@ -34,7 +35,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     argv = list(sys.argv[1:] if argv is None else argv)
     console = Console()
     if argv and argv[0] in available_extras():
-        return _guarded(console, lambda: importlib.import_module(HANDED_ON[argv[0]][0]).main(argv[1:]))
+        return _handed_on(argv[0], argv[1:], console)
     arguments = build_parser().parse_args(argv)
     return _guarded(console, lambda: arguments.run(arguments, console))
 
@@ -61,16 +62,28 @@ def available_extras() -> tuple[str, ...]:
     return tuple(name for name, (module, _) in HANDED_ON.items() if importlib.util.find_spec(module) is not None)
 
 
-def _guarded(console: Console, work) -> int:
+def _handed_on(name: str, argv: list[str], console: Console) -> int:
+    module_name, description = HANDED_ON[name]
+    module = importlib.import_module(module_name)
+    parser = argparse.ArgumentParser(prog=f"ape-localizer {name}", description=f"{description.capitalize()}.")
+    module.add_arguments(parser)
+    arguments = parser.parse_args(argv)
+
+    def work() -> int:
+        console.result(str(module.run(arguments, console.progress)))
+        return 0
+
+    return _guarded(console, work)
+
+
+def _guarded(console: Console, work: Callable[[], int]) -> int:
     try:
         with console.stoppable():
-            return work() or 0
+            return work()
     except APELocalizerError as error:
         console.error(str(error))
     except KeyboardInterrupt:
         console.error("Stopped at once; files being written may be incomplete.")
-    except BrokenPipeError:
-        sys.stderr.close()
     except OSError as error:
         console.error(f"{error.filename or 'A file'} cannot be read or written: {error.strerror or error}.")
     return 1
