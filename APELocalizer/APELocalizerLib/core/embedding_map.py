@@ -20,7 +20,7 @@ REFINEMENT_STEPS = 12
 QUERIES_PER_CHUNK = 256
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Nearest:
     """Answer of a search: `points_ras` (n, 3) mm and `distances` (n,) in embedding mm."""
 
@@ -28,9 +28,9 @@ class Nearest:
     distances: np.ndarray
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class EmbeddingMap:
-    """Anatomical coordinates of one scan.
+    """Anatomical coordinates of one scan. A map is equal to itself only.
 
     `values` (a, b, c, 3) float32 in embedding mm, `body` (a, b, c) bool, `grid_to_ras` (4, 4) from cell index to RAS
     of the cell's centre, `field_of_view` the scan's outer box in RAS, `notes` what had to be done differently
@@ -65,8 +65,10 @@ class EmbeddingMap:
         return sample_trilinear(self._extended, self.to_index(points_ras))
 
     def is_body(self, points_ras: np.ndarray) -> np.ndarray:
-        """Which of the RAS positions (n, 3) lie on or beside a body cell; bool (n,)."""
-        return sample_trilinear(self.body[..., None].astype(np.float32), self.to_index(points_ras))[:, 0] > 0
+        """Which of the RAS positions (n, 3) lie on or beside a body cell (less than one cell away); bool (n,)."""
+        indices = self.to_index(points_ras)
+        on_grid = np.all((indices > -1) & (indices < np.array(self.body.shape)), axis=1)
+        return on_grid & (sample_trilinear(self.body[..., None].astype(np.float32), indices)[:, 0] > 0)
 
     def to_index(self, points_ras: np.ndarray) -> np.ndarray:
         """Fractional cell indices (n, 3) of RAS positions (n, 3)."""
@@ -106,21 +108,24 @@ class EmbeddingMap:
 
     def top_k(self, query: np.ndarray, k: int, min_separation_mm: float = 20.0) -> Nearest:
         """The k best places for one query (3,), at least `min_separation_mm` apart, best first; may be fewer."""
-        squared = self._squared_distances(np.asarray(query, dtype=np.float64).reshape(1, 3))[0]
-        order = np.argsort(squared)
-        kept: list[int] = []
+        query = np.asarray(query, dtype=np.float64).reshape(1, 3)
         positions = self.to_ras(self._body_indices)
-        remaining = np.ones(len(order), dtype=bool)
-        for cell in order:
-            if remaining[cell]:
-                kept.append(cell)
-                remaining &= np.linalg.norm(positions - positions[cell], axis=1) >= min_separation_mm
-                if len(kept) == k or not remaining.any():
-                    break
-        repeated = np.repeat(np.asarray(query, dtype=np.float64).reshape(1, 3), len(kept), axis=0)
-        indices, distances = self._refine(self._body_indices[kept], repeated)
+        remaining = np.ones(len(positions), dtype=bool)
+        points, distances = np.empty((0, 3)), np.empty(0)
+        for cell in np.argsort(self._squared_distances(query)[0]):
+            if not remaining[cell]:
+                continue
+            index, distance = self._refine(self._body_indices[[cell]], query)
+            point = self.to_ras(index)
+            if np.any(np.linalg.norm(points - point, axis=1) < min_separation_mm):  # moved too close to a better one
+                point = positions[[cell]]
+                distance = np.linalg.norm(self.values[tuple(self._body_indices[cell])] - query, axis=1)
+            points, distances = np.append(points, point, axis=0), np.append(distances, distance)
+            remaining &= np.linalg.norm(positions - point, axis=1) >= min_separation_mm
+            if len(points) == k or not remaining.any():
+                break
         order = np.argsort(distances)
-        return Nearest(self.to_ras(indices[order]), distances[order])
+        return Nearest(points[order], distances[order])
 
     def _squared_distances(self, queries: np.ndarray) -> np.ndarray:
         centred = (queries - self._body_mean).astype(np.float32)
@@ -156,7 +161,8 @@ class EmbeddingMap:
             trial_residual = queries - sample_trilinear(self._extended, trial)
             trial_error = (trial_residual**2).sum(axis=1)
             better = trial_error < error
-            current[better], residual[better], error[better] = trial[better], trial_residual[better], trial_error[better]
+            current[better], error[better] = trial[better], trial_error[better]
+            residual[better] = trial_residual[better]
             damping = np.where(better, damping * 0.3, damping * 10)
         return current, np.sqrt(error)
 

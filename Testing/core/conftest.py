@@ -1,0 +1,47 @@
+"""What several core tests share."""
+
+import pytest
+import torch
+from core.builders import Patient, library_of, smooth_map, tiny_checkpoint
+
+
+@pytest.fixture(autouse=True)
+def no_network(monkeypatch):
+    """Any connection that leaves this computer fails the test: nothing may use the network unasked."""
+    import socket
+
+    connect = socket.socket.connect
+
+    def guarded(self, address):
+        host = address[0] if isinstance(address, tuple) else ""
+        assert host in ("", "127.0.0.1", "localhost", "::1"), f"a test tried to reach {host}"
+        return connect(self, address)
+
+    monkeypatch.setattr(socket.socket, "connect", guarded)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def few_threads():
+    """Tests of tiny networks are faster on two threads than on many."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(min(2, before))
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="session")
+def support_map():
+    """The support: the average patient."""
+    return smooth_map(name="support")
+
+
+@pytest.fixture(scope="session")
+def library(support_map):
+    """Three landmarks, clicked on the support."""
+    return library_of((Patient(), support_map))
+
+
+@pytest.fixture(scope="session")
+def tiny():
+    """A checkpoint with a very small network."""
+    return tiny_checkpoint()
