@@ -15,7 +15,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--targets", nargs="+", metavar="CASE", help="cases to search in (default: all)")
     parser.add_argument("--supports", nargs="+", metavar="CASE", help="cases to learn from (default: all)")
     parser.add_argument(
-        "--patients", nargs="*", default=[], metavar="PREFIX", help="cases sharing one of these prefixes are one patient"
+        "--patients", nargs="*", default=[], metavar="PREFIX", help="cases that share a prefix are one patient"
     )
     parser.add_argument("--shots", type=int, default=1, help="supports per search; 0 means all at once")
     parser.add_argument("--rule", default="robust", help="retrieval rule: robust or paper")
