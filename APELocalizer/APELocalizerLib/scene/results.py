@@ -1,0 +1,219 @@
+"""A `Localization` as nodes of the scene: landmarks, boxes, a table and the overlay, in one folder beside the scan.
+
+Positions come in as RAS world mm. The nodes are put under the scan's own parent transform, in its coordinates, so
+that they lie right now and keep lying on the same anatomy when the scan is moved later.
+"""
+
+import math
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+import slicer
+import slicer.util
+import vtk
+
+from APELocalizerLib.core.geometry import Box
+from APELocalizerLib.scene.cleanup import all_or_nothing, subject_hierarchy
+from APELocalizerLib.scene.overlays import add_rgb_overlay
+from APELocalizerLib.scene.volumes import check_scalar_volume, parent_to_world
+
+if TYPE_CHECKING:  # these modules load torch, which showing results does not need
+    from APELocalizerLib.core.embedding_map import EmbeddingMap
+    from APELocalizerLib.core.landmark_library import Code
+    from APELocalizerLib.core.localization import Localization, LocatedOrgan, LocatedPoint
+
+TABLE_COLUMNS = ("Name", "Kind", "Status", "R (mm)", "A (mm)", "S (mm)", "Round trip (mm)", "Distance", "Code", "Note")
+POINT_COLOR = (1.0, 0.8, 0.2)
+SCAN_REFERENCE = "APELocalizer.scan"
+"""Node reference role that leads from each result node to its scan."""
+TERMINOLOGY_ATTRIBUTE = "Terminologies.TerminologyEntry"
+
+
+@dataclass(frozen=True)
+class ResultNodes:
+    """What one run put into the scene. `roi_nodes` maps the name of each found organ to its ROI node."""
+
+    folder_item_id: int
+    points_node: object
+    roi_nodes: dict[str, object] = field(default_factory=dict)
+    table_node: object = None
+    overlay_node: object = None
+
+
+def show_localization(
+    volume_node,
+    localization: "Localization",
+    embedding_map: "EmbeddingMap | None" = None,
+    folder_name: str | None = None,
+) -> ResultNodes:
+    """Show what was found on a scan; with `embedding_map` also its RGB overlay.
+
+    The folder lies under the scan's study (or wherever the scan lies). Every name is made unique by choosing another
+    name for the new node: nodes that are already in the scene are never touched. All or nothing: if anything fails,
+    what was made so far is removed. Raises SceneError for an unusable scan node.
+    """
+    check_scalar_volume(volume_node)
+    parent_to_world(volume_node)
+    with all_or_nothing():
+        folder = _add_folder(volume_node, folder_name or f"{volume_node.GetName()} landmarks")
+        points_node = _add_points(volume_node, localization)
+        roi_nodes = {organ.name: _add_roi(volume_node, organ) for organ in localization.organs if organ.found}
+        table_node = _add_table(volume_node, localization)
+        overlay_node = None if embedding_map is None else add_rgb_overlay(volume_node, embedding_map)
+        for node in (points_node, *roi_nodes.values(), table_node, overlay_node):
+            if node is not None:
+                put_in_folder(node, folder)
+        return ResultNodes(folder, points_node, roi_nodes, table_node, overlay_node)
+
+
+def put_in_folder(node, folder_item_id: int) -> None:
+    """Move a node's subject hierarchy item under a folder; outside Slicer's GUI the item is made first."""
+    hierarchy = subject_hierarchy()
+    item = hierarchy.GetItemByDataNode(node) or hierarchy.CreateItem(folder_item_id, node)
+    hierarchy.SetItemParent(item, folder_item_id)
+
+
+def confidence_text(found: bool, round_trip_mm: float, reason: str) -> str:
+    """One short line on how sure a result is."""
+    if not found:
+        return f"not found: {reason}" if reason else "not found"
+    return f"found, round trip {round_trip_mm:.1f} mm" if math.isfinite(round_trip_mm) else "found"
+
+
+def _add_folder(volume_node, name: str) -> int:
+    hierarchy = subject_hierarchy()
+    scan_item = hierarchy.GetItemByDataNode(volume_node)
+    parent = hierarchy.GetSceneItemID()
+    if scan_item:
+        study = slicer.vtkMRMLSubjectHierarchyConstants.GetDICOMLevelStudy()
+        parent = hierarchy.GetItemAncestorAtLevel(scan_item, study) or hierarchy.GetItemParent(scan_item) or parent
+    unique, number = name, 1
+    while hierarchy.GetItemChildWithName(parent, unique):
+        number += 1
+        unique = f"{name} {number}"
+    return hierarchy.CreateFolderItem(parent, unique)
+
+
+def _add_node(class_name: str, name: str, volume_node):
+    """New node with a unique name under the scan's parent transform, and a reference to the scan."""
+    scene = slicer.mrmlScene
+    node = scene.AddNewNodeByClass(class_name, scene.GetUniqueNameByString(name))
+    node.SetNodeReferenceID(SCAN_REFERENCE, volume_node.GetID())
+    if node.IsA("vtkMRMLDisplayableNode"):
+        node.SetAndObserveTransformNodeID(volume_node.GetTransformNodeID())
+        node.CreateDefaultDisplayNodes()
+    return node
+
+
+def _add_points(volume_node, localization: "Localization"):
+    node = _add_node("vtkMRMLMarkupsFiducialNode", f"{volume_node.GetName()} landmarks", volume_node)
+    node.SetAttribute("APELocalizer.CheckpointId", localization.checkpoint_id)
+    node.SetAttribute("APELocalizer.Spacing", localization.spacing)
+    colors = {tuple(point.color) for point in localization.points}
+    _set_color(node, colors.pop() if len(colors) == 1 else POINT_COLOR)
+    for point in localization.points:
+        _add_point(node, point)
+    node.SetLocked(True)
+    display = node.GetDisplayNode()
+    display.SetPointLabelsVisibility(True)
+    display.SetTextScale(3.0)
+    display.SetGlyphScale(2.0)
+    return node
+
+
+def _add_point(node, point: "LocatedPoint") -> None:
+    index = node.AddControlPointWorld(point.position_ras if point.found else (0.0, 0.0, 0.0), point.name)
+    node.SetNthControlPointLabel(index, point.name)
+    node.SetNthControlPointDescription(index, confidence_text(point.found, point.round_trip_mm, point.reason))
+    if not point.found:
+        node.SetNthControlPointPositionMissing(index)
+
+
+def _add_roi(volume_node, organ: "LocatedOrgan"):
+    node = _add_node("vtkMRMLMarkupsROINode", organ.name, volume_node)
+    _place_roi(node, organ.box, parent_to_world(volume_node))
+    node.SetLocked(True)
+    node.SetDescription(_organ_note(organ))
+    if organ.code is not None:
+        node.SetAttribute(TERMINOLOGY_ATTRIBUTE, terminology_entry(organ.code))
+    _set_color(node, organ.color)
+    display = node.GetDisplayNode()
+    display.SetFillOpacity(0.05)
+    display.SetHandlesInteractive(False)
+    display.SetPropertiesLabelVisibility(True)
+    display.SetTextScale(3.0)
+    return node
+
+
+def _place_roi(node, box: Box, parent_matrix: np.ndarray) -> None:
+    """Let a ROI under a parent transform cover a box that is axis-aligned in world."""
+    local = np.linalg.inv(parent_matrix)
+    center = np.append(box.center, 1.0)
+    stretch = np.linalg.norm(local[:3, :3], axis=0)
+    object_to_node = np.eye(4)
+    object_to_node[:3, :3] = local[:3, :3] / stretch
+    if np.linalg.det(object_to_node[:3, :3]) < 0:  # mirroring an axis keeps the box, and makes it right-handed
+        object_to_node[:3, 0] *= -1
+    object_to_node[:3, 3] = (local @ center)[:3]
+    node.SetAndObserveObjectToNodeMatrix(slicer.util.vtkMatrixFromArray(object_to_node))
+    node.SetSize(*(box.size * stretch))
+
+
+def _organ_note(organ: "LocatedOrgan") -> str:
+    text = confidence_text(organ.found, organ.round_trip_mm, organ.reason)
+    if not organ.found or organ.box is None:
+        return text
+    size = " × ".join(f"{edge:.0f}" for edge in organ.box.size)
+    return f"{text}, box {size} mm, volume ratio {organ.volume_ratio:.2f}"
+
+
+def _set_color(node, color: tuple[float, float, float]) -> None:
+    display = node.GetDisplayNode()
+    display.SetColor(*color)
+    display.SetSelectedColor(*color)
+
+
+def _add_table(volume_node, localization: "Localization"):
+    """Texts with one decimal, empty where there is no value: made for reading, results.csv is for computing."""
+    node = _add_node("vtkMRMLTableNode", f"{volume_node.GetName()} landmark table", volume_node)
+    rows = [_point_row(point) for point in localization.points] + [_organ_row(organ) for organ in localization.organs]
+    table = vtk.vtkTable()
+    for column, title in enumerate(TABLE_COLUMNS):
+        values = vtk.vtkStringArray()
+        values.SetName(title)
+        for row in rows:
+            values.InsertNextValue(row[column])
+        table.AddColumn(values)
+    node.SetAndObserveTable(table)
+    node.SetUseColumnTitleAsColumnHeader(False)
+    node.SetLocked(True)
+    return node
+
+
+def _point_row(point: "LocatedPoint") -> tuple[str, ...]:
+    position = point.position_ras if point.found else None
+    return (point.name, "landmark", *_row_end(point, position, point.reason))
+
+
+def _organ_row(organ: "LocatedOrgan") -> tuple[str, ...]:
+    position = organ.box.center if organ.found else None
+    return (organ.name, "organ", *_row_end(organ, position, _organ_note(organ) if organ.found else organ.reason))
+
+
+def _row_end(result, position, note: str) -> tuple[str, ...]:
+    code = f"{result.code.scheme} {result.code.value} {result.code.meaning}" if result.code else ""
+    numbers = (*((math.nan,) * 3 if position is None else position), result.round_trip_mm, result.distance)
+    return ("found" if result.found else "not found", *(_decimal(number) for number in numbers), code, note)
+
+
+def _decimal(number: float) -> str:
+    return f"{number:.1f}" if math.isfinite(number) else ""
+
+
+def terminology_entry(code: "Code") -> str:
+    """Slicer's serialized terminology entry for an anatomical structure (vtkSlicerTerminologiesModuleLogic)."""
+    return (
+        "Segmentation category and type - 3D Slicer General Anatomy list~SCT^123037004^Anatomical Structure"
+        f"~{code.scheme}^{code.value}^{code.meaning}~^^~Anatomic codes - DICOM master list~^^~^^"
+    )

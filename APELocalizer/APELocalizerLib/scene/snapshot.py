@@ -1,0 +1,211 @@
+"""One picture of a run: axial, coronal and sagittal slices with landmarks, boxes and the map over them.
+
+Drawn by Slicer's own displayable managers outside the application; inside Slicer use its Screen Capture module.
+Radiological convention: the patient's right is on the left of the picture.
+"""
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import slicer
+import slicer.util
+
+from APELocalizerLib.core.errors import SceneError
+from APELocalizerLib.core.geometry import Box
+from APELocalizerLib.scene.cleanup import temporary_nodes
+from APELocalizerLib.scene.display_grid import body_bounds
+from APELocalizerLib.scene.headless import inside_slicer
+from APELocalizerLib.scene.labels import Label, place_labels
+from APELocalizerLib.scene.rendering import SliceView, check_rendering, text_banner, write_png
+from APELocalizerLib.scene.results import ResultNodes
+from APELocalizerLib.scene.volumes import points_from_markups
+
+AXES = {"Axial": (0, 1, 2), "Coronal": (0, 2, 1), "Sagittal": (1, 2, 0)}
+"""World axes of a view: across, up, and through the slice."""
+SLAB_MM = {"Axial": 15.0, "Coronal": 1000.0, "Sagittal": 45.0}
+"""Landmarks nearer than this to a slice are drawn on it (fainter where they are not on it)."""
+MARGIN = 1.06
+GAP = 6
+BANNER_HEIGHT = 64
+CAPTION_COLOR = (0.72, 0.74, 0.78)
+SOFT = {"color": CAPTION_COLOR}
+
+
+@dataclass(frozen=True)
+class _Layout:
+    """Sizes of the three tiles of a row in pixels, one scale for all, and where the slices cut."""
+
+    sizes: dict[str, tuple[int, int]]
+    mm_per_pixel: float
+    body: Box
+    focus: np.ndarray
+
+    def center(self, orientation: str) -> np.ndarray:
+        """Middle of the tile (3,) RAS: the body's middle, on the slice through the focus."""
+        center = self.body.center.copy()
+        through = AXES[orientation][2]
+        center[through] = self.focus[through]
+        return center
+
+
+def render_views(
+    volume_node,
+    result_nodes: ResultNodes,
+    path: str | Path,
+    overlay_node=None,
+    opacity: float = 0.4,
+    focus: str | np.ndarray | None = None,
+    width: int = 1800,
+    title: str = "",
+) -> None:
+    """Write a PNG: first row the CT with landmarks and boxes, second row (with `overlay_node`) the map over it.
+
+    The slices cut through `focus`, a landmark's name or a RAS position (3,); by default through the found landmark
+    nearest to the middle of the body. Raises SceneError inside Slicer or for an unknown landmark, and
+    MissingRenderingLibrary.
+    """
+    if inside_slicer():
+        raise SceneError("Inside Slicer pictures are made with the Screen Capture module.")
+    check_rendering()
+    points = _found_points(result_nodes)
+    body = body_bounds(volume_node)
+    layout = _layout(body, _focus_position(points, body, focus), width)
+    shown = [node for node in (result_nodes.points_node, *result_nodes.roi_nodes.values()) if node is not None]
+    with temporary_nodes(), _only_shown(shown):
+        rows = [_row(layout, volume_node, None, 0.0, points, result_nodes)]
+        if overlay_node is not None:
+            rows.append(_row(layout, volume_node, overlay_node, opacity, points, None))
+    banner = _banner(rows[0].shape[1], title or volume_node.GetName(), result_nodes, overlay_node)
+    picture = np.concatenate([banner, *(part for row in rows for part in (row, np.zeros_like(row[:GAP])))])
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    write_png(picture, path)
+
+
+def _found_points(result_nodes: ResultNodes) -> dict[str, np.ndarray]:
+    node = result_nodes.points_node
+    return points_from_markups(node) if node is not None and node.GetNumberOfDefinedControlPoints() else {}
+
+
+def _focus_position(points: dict[str, np.ndarray], body: Box, focus) -> np.ndarray:
+    if isinstance(focus, str):
+        if focus not in points:
+            raise SceneError(f"The landmark '{focus}' was not found on this scan, so no slice can be laid through it.")
+        return points[focus]
+    if focus is not None:
+        return np.asarray(focus, dtype=np.float64).reshape(3)
+    if not points:
+        return body.center
+    return min(points.values(), key=lambda point: float(np.linalg.norm(point - body.center)))
+
+
+def _layout(body: Box, focus: np.ndarray, width: int) -> _Layout:
+    extent = body.size * MARGIN
+    across = sum(extent[axes[0]] for axes in AXES.values())
+    height = max(extent[axes[1]] for axes in AXES.values())
+    mm_per_pixel = max(across / (width - 2 * GAP), height / (0.9 * width))
+    rows = round(height / mm_per_pixel)
+    sizes = {name: (round(extent[axes[0]] / mm_per_pixel), rows) for name, axes in AXES.items()}
+    return _Layout(sizes, mm_per_pixel, body, focus)
+
+
+def _row(layout: _Layout, volume_node, overlay_node, opacity, points, boxes: ResultNodes | None) -> np.ndarray:
+    tiles = []
+    for orientation in AXES:
+        tile = _tile(layout, orientation, volume_node, overlay_node, opacity, points, boxes)
+        tiles += [tile, np.zeros_like(tile[:, :GAP])]
+    return np.concatenate(tiles[:-1], axis=1)
+
+
+def _tile(layout: _Layout, orientation: str, volume_node, overlay_node, opacity, points, boxes) -> np.ndarray:
+    through = AXES[orientation][2]
+    near = {n: p for n, p in points.items() if abs(p[through] - layout.focus[through]) <= SLAB_MM[orientation]}
+    view = SliceView(orientation, layout.sizes[orientation], layout.center(orientation), layout.mm_per_pixel)
+    try:
+        view.show(volume_node, overlay_node, opacity)
+        view.add_orientation_letters()
+        with _points_in_view(near, view.node), _only_boxes(boxes):
+            for label in _labels(view, near, boxes, layout.focus[through], through):
+                view.add_text(label.text, label.position, label.size, color=label.color)
+            return view.capture()
+    finally:
+        view.close()
+
+
+def _labels(view: SliceView, points: dict[str, np.ndarray], boxes, slice_mm: float, through: int) -> list[Label]:
+    """Names beside the points and inside the upper left corner of the boxes, none over another."""
+    anchors = []
+    for name, node in (boxes.roi_nodes if boxes else {}).items():
+        bounds = [0.0] * 6
+        node.GetRASBounds(bounds)
+        low, high = np.array(bounds[::2]), np.array(bounds[1::2])
+        if low[through] <= slice_mm <= high[through]:
+            corners = np.array([view.to_pixel(low), view.to_pixel(high)])
+            corner = (corners[:, 0].min(), corners[:, 1].max())
+            anchors.append(Label(_readable(name), corner, 15, node.GetDisplayNode().GetSelectedColor(), inside=True))
+    anchors += [Label(_readable(name), tuple(view.to_pixel(point)), 15) for name, point in points.items()]
+    return place_labels(anchors, view.size)
+
+
+def _readable(name: str) -> str:
+    return name.replace("_", " ")
+
+
+@contextlib.contextmanager
+def _points_in_view(points: dict[str, np.ndarray], view_node) -> Iterator[None]:
+    """A point list that only one view shows, also off the slice."""
+    with temporary_nodes():
+        node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLMarkupsFiducialNode", "snapshot points")
+        node.CreateDefaultDisplayNodes()
+        display = node.GetDisplayNode()
+        display.SetViewNodeIDs((view_node.GetID(),))
+        display.SetSelectedColor(1.0, 0.85, 0.2)
+        display.SetPointLabelsVisibility(False)
+        display.SetUseGlyphScale(True)
+        display.SetGlyphScale(1.6)
+        display.SetSliceProjection(True)
+        display.SetSliceProjectionOpacity(0.75)
+        for name, point in points.items():
+            node.AddControlPointWorld(tuple(point), name)
+        yield
+
+
+@contextlib.contextmanager
+def _only_boxes(boxes: ResultNodes | None) -> Iterator[None]:
+    """Show the boxes of `boxes`, and no other markups of the results."""
+    with _only_shown(list(boxes.roi_nodes.values()) if boxes else [], class_name="vtkMRMLMarkupsROINode"):
+        yield
+
+
+@contextlib.contextmanager
+def _only_shown(nodes: list, class_name: str = "vtkMRMLDisplayableNode") -> Iterator[None]:
+    """Hide all markups, models and segmentations but `nodes`, and put their visibility back afterwards."""
+    before = []
+    for node in slicer.util.getNodesByClass(class_name):
+        display = node.GetDisplayNode()
+        if display is None or node.IsA("vtkMRMLVolumeNode") or node in nodes:
+            continue
+        before.append((display, display.GetVisibility()))
+        display.SetVisibility(False)
+    try:
+        yield
+    finally:
+        for display, visible in before:
+            display.SetVisibility(visible)
+
+
+def _banner(width: int, title: str, result_nodes: ResultNodes, overlay_node) -> np.ndarray:
+    node = result_nodes.points_node
+    labels = [node.GetNthControlPointLabel(i) for i in range(node.GetNumberOfControlPoints())] if node else []
+    found = _found_points(result_nodes)
+    missing = [_readable(label) for label in labels if label not in found]
+    summary = f"{len(found)} of {len(labels)} landmarks and {len(result_nodes.roi_nodes)} organ boxes found"
+    if missing:
+        summary += f"; not found: {', '.join(missing)}"
+    texts = [(title, (10, 36), 24, {"bold": True}), (summary, (10, 12), 16, SOFT)]
+    if overlay_node is not None:
+        channels = "color: right red, front green, top blue"
+        texts.append((channels, (width - 10, 12), 16, {**SOFT, "align": "right"}))
+    return text_banner((width, BANNER_HEIGHT), texts)
