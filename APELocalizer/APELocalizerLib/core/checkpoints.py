@@ -49,6 +49,8 @@ class Checkpoint:
     preset are averaged. An embedding in mm is `offset + scale * network output`. With `anchored` the three channels are
     the R, A, S mm of an average patient; otherwise only distances between embeddings have a meaning.
     `one_pass` says that the network was trained on whole scans and is run without tiles unless asked otherwise.
+    `padding` says how a scan smaller than a tile is filled up: "mask" (zeros, told to the network by its visibility
+    mask) or "edge" (the last voxel repeated), as in training.
     """
 
     name: str
@@ -60,6 +62,7 @@ class Checkpoint:
     offset: tuple[float, float, float] = (0.0, 0.0, 0.0)
     anchored: bool = False
     one_pass: bool = False
+    padding: str = "mask"
     round_trip_threshold_mm: float = DEFAULT_THRESHOLD_MM
     licence: str = ""
     citation: str = ""
@@ -99,6 +102,7 @@ class Checkpoint:
             "scale": list(self.scale),
             "offset": list(self.offset),
             "one_pass": self.one_pass,
+            "padding": self.padding,
         }
 
     def _description(self) -> dict:
@@ -189,6 +193,7 @@ def _from_content(content: dict, where: str) -> Checkpoint:
             offset=tuple(config["offset"]),
             anchored=config["anchored"],
             one_pass=config["one_pass"],
+            padding=config["padding"],
             round_trip_threshold_mm=config["round_trip_threshold_mm"],
             licence=config["licence"],
             citation=config["citation"],

@@ -111,7 +111,7 @@ class Runner:
         wanted = (smallest,) * 3 if plan.tile is None else plan.tile
         padded = tuple(padded_length(n, w, stride) for n, w in zip(image.shape, wanted))
         tile = padded if plan.tile is None else plan.tile
-        volume, visible = _pad(image, padded)
+        volume, visible = _pad(image, padded, self.checkpoint.padding)
         network = self._network_on(plan.device)
 
         def forward(tiles: list[tuple[slice, slice, slice]]) -> np.ndarray:
@@ -162,13 +162,15 @@ def body_cells(mask: np.ndarray, stride: int) -> np.ndarray:
     return fraction >= BODY_FRACTION
 
 
-def _pad(image: np.ndarray, size: tuple[int, int, int]) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """Image padded with 0 at the end of each axis, and the mask of real voxels (None where nothing was padded)."""
+def _pad(image: np.ndarray, size: tuple[int, int, int], mode: str) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """Image padded at the end of each axis, and the mask of real voxels (None where there is nothing to hide)."""
     volume = torch.from_numpy(np.ascontiguousarray(image, dtype=np.float32))
     missing = [size[axis] - image.shape[axis] for axis in range(3)]
     if not any(missing):
         return volume, None
     pads = (0, missing[2], 0, missing[1], 0, missing[0])
+    if mode == "edge":
+        return torch.nn.functional.pad(volume[None, None], pads, mode="replicate")[0, 0], None
     visible = torch.nn.functional.pad(torch.ones_like(volume), pads)
     return torch.nn.functional.pad(volume, pads), visible
 
