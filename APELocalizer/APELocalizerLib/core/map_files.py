@@ -50,9 +50,13 @@ def load_map(path: str | Path) -> EmbeddingMap:
         raise MapError(f"{path.name} cannot be read as an image, so it is not an embedding map.") from error
     if not image.HasMetaDataKey(HEADER_KEY):
         raise MapError(f"{path.name} is an image, but not an embedding map written by APELocalizer.")
-    values = np.ascontiguousarray(sitk.GetArrayFromImage(image).transpose(2, 1, 0, 3))
-    body = np.isfinite(values).all(axis=-1)
-    return _from_header(_checked(image.GetMetaData(HEADER_KEY), path.name), np.where(body[..., None], values, 0), body)
+    try:
+        header = _checked(image.GetMetaData(HEADER_KEY), path.name)
+        values = np.ascontiguousarray(sitk.GetArrayFromImage(image).transpose(2, 1, 0, 3))
+        body = np.isfinite(values).all(axis=-1)
+        return _from_header(header, np.where(body[..., None], values, 0), body)
+    except (ValueError, KeyError, TypeError) as error:
+        raise MapError(f"The header of {path.name} is damaged. Compute the map again.") from error
 
 
 def to_compact(embedding_map: EmbeddingMap) -> str:
@@ -61,7 +65,8 @@ def to_compact(embedding_map: EmbeddingMap) -> str:
     low, high = inside.min(axis=0), inside.max(axis=0)
     step = np.maximum(high - low, 1e-6) / LEVELS
     levels = np.round((inside - low) / step).astype("<u2")
-    header = {**_header(embedding_map), "shape": list(embedding_map.body.shape), "low": low.tolist(), "step": step.tolist()}
+    header = _header(embedding_map)
+    header |= {"shape": list(embedding_map.body.shape), "low": low.tolist(), "step": step.tolist()}
     # neighbouring cells differ little, so differences compress better than values
     differences = np.diff(levels.T, axis=1, prepend=np.uint16(0)).astype("<u2")
     payload = json.dumps(header).encode() + b"\n" + np.packbits(embedding_map.body).tobytes() + differences.tobytes()
@@ -81,9 +86,9 @@ def from_compact(text: str) -> EmbeddingMap:
         levels = np.cumsum(differences, axis=1, dtype=np.uint16).T
         values = np.zeros((*shape, 3), dtype=np.float32)
         values[body] = np.array(header["low"]) + levels * np.array(header["step"])
+        return _from_header(header, values, body)
     except (ValueError, KeyError, TypeError, zlib.error) as error:
-        raise MapError("The support map inside the library is damaged. Open an undamaged copy of the library.") from error
-    return _from_header(header, values, body)
+        raise MapError("A support map inside the library is damaged. Open an undamaged copy of it.") from error
 
 
 def _header(embedding_map: EmbeddingMap) -> dict:
@@ -102,7 +107,7 @@ def _header(embedding_map: EmbeddingMap) -> dict:
 
 def _checked(text: str, where: str) -> dict:
     header = json.loads(text)
-    if header.get("format") != FORMAT:
+    if not isinstance(header, dict) or header.get("format") != FORMAT:
         raise MapError(f"{where} is not an embedding map written by APELocalizer.")
     if header.get("version", 0) > VERSION:
         raise MapError(f"{where} was written by a newer APELocalizer. Update the extension to read it.")

@@ -18,7 +18,8 @@ def sample_on_grid(
     """Return the map on a grid: (i, j, k, 3) float32 in embedding mm, NaN outside the body.
 
     `shape` and `ijk_to_ras` describe the grid (for the scan's own: `scan.voxels.shape`, `scan.ijk_to_ras`). Between
-    cells the map is trilinear, as the published network's read-out (APE paper, section 2.1).
+    cells the map is trilinear, as the published network's read-out (APE paper, section 2.1). The map ends half a cell
+    beyond its outermost cells: what the preparation cropped off the scan is air.
     """
     import torch
 
@@ -32,6 +33,7 @@ def sample_on_grid(
     )
     normalise[:3, 3] -= 1.0
     matrix = torch.from_numpy((normalise @ to_cell)[[2, 1, 0]].astype(np.float32))
+    reach = torch.from_numpy((1.0 + 1.0 / size[::-1]).astype(np.float32))
     axes = [torch.arange(n, dtype=torch.float32) for n in shape]
     result = np.empty((*shape, 3), dtype=np.float32)
     rows = max(1, POINTS_PER_SLAB // (shape[1] * shape[2]))
@@ -45,7 +47,7 @@ def sample_on_grid(
             + matrix[:, 3]
         )
         read = torch.nn.functional.grid_sample(source, grid[None], padding_mode="border", align_corners=False)[0]
-        values, body = read[:3].permute(1, 2, 3, 0).numpy(), read[3].numpy()
-        result[start : start + rows] = np.where(body[..., None] >= 0.5, values, np.nan)
+        body = (read[3] >= 0.5) & (grid.abs() <= reach).all(dim=-1)
+        result[start : start + rows] = np.where(body[..., None], read[:3].permute(1, 2, 3, 0).numpy(), np.nan)
         report(progress, min(1.0, (start + rows) / shape[0]), "Drawing the map")
     return result
