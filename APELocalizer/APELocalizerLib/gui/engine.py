@@ -1,0 +1,89 @@
+"""The warm part of the module: loaded checkpoints, the network in use and the maps of recent scans. No Qt, no MRML."""
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
+
+from APELocalizerLib.core.progress import CancelCheck, Progress
+
+MAPS_KEPT = 8
+
+
+class Engine:
+    """Embeds scans and remembers the maps.
+
+    A map is found again by everything it depends on: the scan (`scan_key`, see `tasks.scan_key`), the checkpoint's id,
+    the spacing and the inference settings.
+    """
+
+    def __init__(self, load: Callable | None = None, make_embedder: Callable | None = None) -> None:
+        """`load` turns a registry id or file into a `Checkpoint` and `make_embedder` a checkpoint and settings into an
+        `Embedder`; the core's own unless given."""
+        self._load, self._make_embedder = load, make_embedder
+        self._lock = threading.Lock()
+        self._checkpoints: dict[str, object] = {}
+        self._maps: OrderedDict[Hashable, object] = OrderedDict()
+        self._embedder: tuple[Hashable, object] | None = None
+
+    def checkpoint(self, model: str = "default"):
+        """The `Checkpoint` of a registry id or file, loaded once. Raises CheckpointError."""
+        from APELocalizerLib.core.registry import load_checkpoint
+
+        if model not in self._checkpoints:
+            self._checkpoints[model] = (self._load or load_checkpoint)(model)
+        return self._checkpoints[model]
+
+    def embed(
+        self,
+        scan,
+        scan_key: Hashable,
+        model: str = "default",
+        spacing: str = "standard",
+        device: str = "auto",
+        progress: Progress | None = None,
+        cancelled: CancelCheck | None = None,
+    ):
+        """The scan's `EmbeddingMap`, from memory where nothing changed. Raises ScanError, DeviceError, Cancelled …"""
+        key = self._map_key(scan_key, model, spacing, device)
+        found = self._recall(key)
+        if found is None:
+            found = self._warm_embedder(model, device).embed(scan, spacing, progress, cancelled)
+            with self._lock:
+                self._maps[key] = found
+                while len(self._maps) > MAPS_KEPT:
+                    self._maps.popitem(last=False)
+        return found
+
+    def recall(self, scan_key: Hashable, model: str, spacing: str, device: str):
+        """The map computed before for exactly this, or None."""
+        return self._recall(self._map_key(scan_key, model, spacing, device)) if model in self._checkpoints else None
+
+    def release(self) -> None:
+        """Free the network's and the maps' memory."""
+        with self._lock:
+            self._maps.clear()
+            self._checkpoints.clear()
+            self._embedder = None
+
+    def _recall(self, key: Hashable):
+        with self._lock:
+            if key in self._maps:
+                self._maps.move_to_end(key)
+            return self._maps.get(key)
+
+    def _map_key(self, scan_key: Hashable, model: str, spacing: str, device: str) -> Hashable:
+        return scan_key, self.checkpoint(model).id, spacing, self._settings(device)
+
+    def _warm_embedder(self, model: str, device: str):
+        from APELocalizerLib.core.pipeline import Embedder
+
+        checkpoint, settings = self.checkpoint(model), self._settings(device)
+        if self._embedder is None or self._embedder[0] != (checkpoint.id, settings):
+            self._embedder = ((checkpoint.id, settings), (self._make_embedder or Embedder)(checkpoint, settings))
+        return self._embedder[1]
+
+    @staticmethod
+    def _settings(device: str):
+        from APELocalizerLib.core.inference import InferenceSettings
+
+        return InferenceSettings(device=device)

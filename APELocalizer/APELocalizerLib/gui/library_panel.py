@@ -1,0 +1,81 @@
+"""The landmark library: what it holds, new, open, built-in, save, undo."""
+
+import qt
+from slicer.i18n import tr as _
+
+from APELocalizerLib.gui.messages import errors_shown
+from APELocalizerLib.gui.session import Session
+
+NAMES_SHOWN = 12
+
+
+class LibraryPanel:
+    """Section “Landmark library”."""
+
+    def __init__(self, ui, session: Session) -> None:
+        self._ui, self._session = ui, session
+        ui.newLibraryButton.clicked.connect(self._on_new)
+        ui.openLibraryButton.clicked.connect(self._on_open)
+        ui.builtInLibraryButton.clicked.connect(self._on_built_in)
+        ui.saveLibraryButton.clicked.connect(self._on_save)
+        ui.undoLibraryButton.clicked.connect(self._on_undo)
+        session.listeners.append(self.update)
+        session.runner.listeners.append(self.update)
+        self.update()
+
+    def update(self) -> None:
+        """Show the session's library."""
+        ui, session = self._ui, self._session
+        holds_any = bool(session.library and session.library.names)
+        idle = not session.runner.busy
+        ui.librarySummaryLabel.text = summary(session.library)
+        ui.newLibraryButton.enabled = idle and holds_any
+        ui.openLibraryButton.enabled = idle
+        ui.builtInLibraryButton.enabled = idle
+        ui.builtInLibraryButton.visible = session.logic.builtInLibraryPath() is not None
+        ui.saveLibraryButton.enabled = holds_any
+        ui.undoLibraryButton.enabled = idle and session.can_undo
+
+    def _on_new(self, *_arguments) -> None:
+        self._session.set_library(None, _("A new, empty library was started."))
+
+    def _on_open(self, *_arguments) -> None:
+        path = qt.QFileDialog.getOpenFileName(
+            self._ui.openLibraryButton, _("Open a landmark library"), "", _("Landmark libraries (*.json)")
+        )
+        if path:
+            self._open(path)
+
+    def _on_built_in(self, *_arguments) -> None:
+        self._open(self._session.logic.builtInLibraryPath())
+
+    def _open(self, path: str) -> None:
+        with errors_shown():
+            library = self._session.logic.loadLibrary(path)
+            self._session.set_library(library, _("Opened {path}").format(path=path))
+
+    def _on_save(self, *_arguments) -> None:
+        path = qt.QFileDialog.getSaveFileName(
+            self._ui.saveLibraryButton, _("Save the landmark library"), "landmarks.json", _("Landmark libraries (*.json)")
+        )
+        if path:
+            with errors_shown():
+                self._session.logic.saveLibrary(self._session.library, path)
+                self._session.say(_("Saved {path}").format(path=path))
+
+    def _on_undo(self, *_arguments) -> None:
+        self._session.undo()
+
+
+def summary(library) -> str:
+    """A sentence on what a library holds, and its first names."""
+    if library is None or not library.names:
+        return _("Empty. Learn landmarks from a support scan below, or open a library.")
+    names = list(library.names[:NAMES_SHOWN]) + (["…"] if len(library.names) > NAMES_SHOWN else [])
+    text = _("{landmarks} landmarks and {organs} organs from {supports} support scans: {names}")
+    return text.format(
+        landmarks=len(library.landmarks),
+        organs=len(library.organs),
+        supports=len(library.supports),
+        names=", ".join(names),
+    )

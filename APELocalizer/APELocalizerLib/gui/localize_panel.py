@@ -1,0 +1,36 @@
+"""Finding the library's landmarks on a scan."""
+
+from slicer.i18n import tr as _
+
+from APELocalizerLib.gui.choices import Overlay
+from APELocalizerLib.gui.run_button import RunButton
+from APELocalizerLib.gui.session import Session
+
+
+class LocalizePanel:
+    """Section “Find on another scan”."""
+
+    def __init__(self, ui, session: Session) -> None:
+        self._ui, self._session = ui, session
+        RunButton(ui.localizeButton, "localize", session.runner, self.localize)
+
+    def localize(self) -> None:
+        """Find all landmarks and organs on the selected scan."""
+        session, scan = self._session, self._ui.scanSelector.currentNode()
+
+        def make_task():
+            rgb = session.parameters.overlay is Overlay.RGB
+            return session.logic.localizeTask(scan, session.library, session.run_settings(), overlay=rgb)
+
+        session.start("localize", make_task, self._on_localized)
+
+    def _on_localized(self, nodes) -> None:
+        session = self._session
+        session.logic.overlays.adopt(nodes)
+        session.logic.storeLibrary(session.library, session.run_settings())
+        session.status = _("Done. The results are in the folder “{name}” of the Data module.").format(
+            name=session.logic.folderName(nodes)
+        )
+        session.parameters.resultPoints = nodes.points_node
+        session.parameters.resultTable = nodes.table_node
+        session.changed()

@@ -1,0 +1,149 @@
+"""One task at a time: started by a button, computed by the worker, finished in the GUI thread."""
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import qt
+
+from APELocalizerLib.core.errors import Cancelled
+from APELocalizerLib.core.progress import CancelCheck, Progress
+from APELocalizerLib.gui.worker import Job, Work, Worker
+
+POLL_MS = 10
+YIELD_S = 0.02
+"""Time given to the worker at each poll: while Qt waits for events, Slicer's GUI thread may keep Python to itself."""
+
+
+class Task(Protocol):
+    """Made in the GUI thread, where it reads its nodes."""
+
+    def run(self, progress: Progress, cancelled: CancelCheck) -> Any:
+        """Compute; in the worker thread, without Qt and MRML."""
+
+    def finish(self, computed: Any) -> Any:
+        """Turn what `run` returned into nodes; in the GUI thread. All or nothing."""
+
+
+class TaskRunner:
+    """Runs tasks and tells its listeners whenever something changed.
+
+    `listeners` are called without arguments after every change of `owner`, `progress` or `cancelling`; the callable
+    given to `start` gets the finished task's outcome, the one given to `on_error` what was raised instead (`Cancelled`
+    after a cancel).
+    """
+
+    def __init__(self, worker: Worker | None = None) -> None:
+        self.listeners: list[Callable[[], None]] = []
+        self.owner: str | None = None
+        self._worker = worker or Worker()
+        self._job: Job | None = None
+        self._task: Task | None = None
+        self._on_done: Callable[[Any], None] | None = None
+        self._on_error: Callable[[Exception], None] | None = None
+        self._background: list[tuple[Job, Callable[[Job], None]]] = []
+        self._timer = qt.QTimer()
+        self._timer.interval = POLL_MS
+        self._timer.timeout.connect(self._poll)
+
+    @property
+    def busy(self) -> bool:
+        """Whether a task runs."""
+        return self._job is not None
+
+    @property
+    def in_background_now(self) -> bool:
+        """Whether something started by `in_background` is not done yet."""
+        return bool(self._background)
+
+    @property
+    def cancelling(self) -> bool:
+        """Whether the running task was asked to stop."""
+        return self._job is not None and self._job.cancelled
+
+    @property
+    def progress(self) -> tuple[float, str]:
+        """Fraction 0..1 and text of the running task."""
+        return self._job.progress if self._job else (0.0, "")
+
+    def start(
+        self,
+        owner: str,
+        task: Task,
+        on_done: Callable[[Any], None],
+        on_error: Callable[[Exception], None],
+    ) -> None:
+        """Start a task for the button called `owner`; does nothing while another one runs."""
+        if self.busy:
+            return
+        self.owner, self._task, self._on_done, self._on_error = owner, task, on_done, on_error
+        self._job = self._worker.submit(task.run)
+        self._timer.start()
+        self._changed()
+
+    def in_background(self, work: Work, on_end: Callable[[Job], None]) -> None:
+        """Do something short beside the task, without a button; `on_end` gets the finished job."""
+        self._background.append((self._worker.submit(work), on_end))
+        self._timer.start()
+
+    def cancel(self) -> None:
+        """Ask the running task to stop; its end is reported as `Cancelled`."""
+        if self._job is not None:
+            self._job.cancel()
+            self._changed()
+
+    def abandon(self) -> None:
+        """Forget the running task: it stops by itself, and nothing of it reaches the scene or the listeners."""
+        if self._job is not None:
+            self._job.cancel()
+            self._forget()
+            self._changed()
+
+    def stop(self) -> None:
+        """The panel closes: forget the task and let the thread end."""
+        self.listeners.clear()
+        self._background.clear()
+        self.abandon()
+        self._worker.stop()
+
+    def _poll(self) -> None:
+        self._poll_background()
+        job = self._job
+        if job is None:
+            return
+        job.wait(YIELD_S)
+        if not job.finished:
+            self._changed()
+            return
+        task, on_done, on_error = self._task, self._on_done, self._on_error
+        self._forget()
+        outcome, error = None, Cancelled() if job.cancelled else job.error
+        if error is None:
+            try:
+                outcome = task.finish(job.result)
+            except Exception as raised:
+                error = raised
+        if error is None:
+            on_done(outcome)
+        else:
+            on_error(error)
+        self._changed()
+
+    def _poll_background(self) -> None:
+        for job, on_end in list(self._background):
+            job.wait(YIELD_S)
+            if job.finished:
+                self._background.remove((job, on_end))
+                on_end(job)
+        self._stop_timer_when_idle()
+
+    def _forget(self) -> None:
+        self._job = self._task = self.owner = self._on_done = self._on_error = None
+        self._stop_timer_when_idle()
+
+    def _stop_timer_when_idle(self) -> None:
+        if self._job is None and not self._background:
+            self._timer.stop()
+
+    def _changed(self) -> None:
+        for listener in list(self.listeners):
+            listener()

@@ -1,0 +1,107 @@
+"""What the panels share: logic, parameters, running task, library with its history, and the last result."""
+
+from collections.abc import Callable
+
+import slicer
+from slicer.i18n import tr as _
+
+from APELocalizerLib.core.errors import Cancelled
+from APELocalizerLib.gui.messages import errors_shown, show_error
+from APELocalizerLib.gui.runner import TaskRunner
+from APELocalizerLib.gui.tasks import RunSettings
+
+HISTORY_KEPT = 50
+
+
+class Session:
+    """State of one open module panel. `listeners` are called after every change of it.
+
+    `parameters` is the module's parameter node, or None while the scene closes.
+    """
+
+    def __init__(self, logic, runner: TaskRunner | None = None) -> None:
+        self.logic = logic
+        self.runner = runner or TaskRunner()
+        self.parameters = None
+        self.library = None
+        self.status = ""
+        self.selected_landmark = ""
+        self.listeners: list[Callable[[], None]] = []
+        self._history: list = []
+
+    def changed(self) -> None:
+        """Tell every panel."""
+        for listener in list(self.listeners):
+            listener()
+
+    def say(self, text: str) -> None:
+        """Show a line of status text."""
+        self.status = text
+        self.changed()
+
+    # Library -----------------------------------------------------------------------------------------------------
+
+    def set_library(self, library, status: str) -> None:
+        """Use another library, store it in the scene, and keep the former for undo."""
+        self._history = [*self._history, self.library][-HISTORY_KEPT:]
+        self._use(library, status)
+
+    @property
+    def can_undo(self) -> bool:
+        """Whether the library was changed."""
+        return bool(self._history)
+
+    def undo(self) -> None:
+        """Go back to the library before the last change."""
+        if self._history:
+            self._use(self._history.pop(), _("The last change of the library was undone."))
+
+    def restore(self) -> None:
+        """Take up the library that the scene holds, if it holds one; the former can be had back by undo."""
+        stored = None
+        with errors_shown():
+            stored = self.logic.storedLibrary()
+        if stored is not None and stored != self.library:
+            if self.library is not None:
+                self._history.append(self.library)
+            self.library = stored
+            self.say(_("The landmark library of this scene is in use."))
+
+    def _use(self, library, status: str) -> None:
+        self.library = library
+        self.logic.storeLibrary(library, self.run_settings())
+        self.say(status)
+
+    # Tasks -------------------------------------------------------------------------------------------------------
+
+    def run_settings(self) -> RunSettings:
+        """Spacing, device and model as chosen in the panel."""
+        chosen = self.parameters
+        return RunSettings(chosen.spacing.value, chosen.device, chosen.model) if chosen else RunSettings()
+
+    def start(self, owner: str, make_task: Callable[[], object], on_done: Callable[[object], None]) -> None:
+        """Make a task and run it. What goes wrong, at once or later, is shown and leaves everything as it was."""
+        if self.runner.busy:
+            return
+        if not self.ensure_torch():
+            return
+        try:
+            task = make_task()
+        except Exception as error:
+            self._failed(error)
+            return
+        self.status = ""
+        self.runner.start(owner, task, on_done, self._failed)
+
+    def ensure_torch(self) -> bool:
+        """Whether PyTorch can be used; if not, says what to do."""
+        problem = self.logic.torchProblem()
+        if problem:
+            self.say(problem)
+            slicer.util.errorDisplay(problem)
+        return not problem
+
+    def _failed(self, error: Exception) -> None:
+        self.say(str(error) if isinstance(error, Cancelled) else _("Stopped by an error. Nothing was changed."))
+        if not isinstance(error, Cancelled):
+            show_error(error)

@@ -1,0 +1,109 @@
+"""What the module needs to run, and whether it is there: one `Light` each for PyTorch, the device and the weights.
+
+PyTorch is installed by the PyTorch extension only, weights are downloaded by the registry's `fetch` only, and both only
+when the user asked for it. Only `look_up` and the download load torch, and they run in the worker thread.
+"""
+
+import importlib.metadata
+import importlib.util
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from slicer.i18n import tr as _
+
+from APELocalizerLib.core.progress import CancelCheck, Progress
+
+
+@dataclass(frozen=True)
+class Light:
+    """One requirement. `ok` is None while it is not known yet; `action` is the text of the button that helps."""
+
+    ok: bool | None
+    text: str
+    action: str = ""
+
+
+@dataclass(frozen=True)
+class Found:
+    """What `look_up` found: (name, description) of the devices, (id, title) of the models."""
+
+    devices: tuple[tuple[str, str], ...]
+    models: tuple[tuple[str, str], ...]
+
+
+def look_up(progress: Progress, cancelled: CancelCheck) -> Found:
+    """Devices and models; loads torch, which takes seconds the first time."""
+    from APELocalizerLib.core.device import describe_devices
+    from APELocalizerLib.core.registry import registry
+
+    return Found(tuple(describe_devices()), tuple((entry.id, entry.title) for entry in registry()))
+
+
+def pytorch_light() -> Light:
+    """Whether the PyTorch extension and PyTorch itself are installed."""
+    if importlib.util.find_spec("PyTorchUtils") is None:
+        return Light(False, _("The PyTorch extension is not installed."), _("Install extension"))
+    if importlib.util.find_spec("torch") is None:
+        return Light(False, _("PyTorch is not installed (200 MB, with GPU support up to 3 GB)."), _("Install PyTorch"))
+    try:
+        version = importlib.metadata.version("torch")
+    except importlib.metadata.PackageNotFoundError:
+        return Light(False, _("PyTorch is damaged. Install it again."), _("Install PyTorch"))
+    return Light(True, _("PyTorch {version}").format(version=version))
+
+
+def pytorch_problem() -> str:
+    """What to do before PyTorch can be used; empty if it can."""
+    light = pytorch_light()
+    if light.ok:
+        return ""
+    return _("{problem} Open “Set-up” and press “{button}”.").format(problem=light.text, button=light.action)
+
+
+def device_light(found: Found | None, chosen: str) -> Light:
+    """The device that is used (`found` is None until PyTorch was asked)."""
+    if found is None:
+        return Light(None, _("The computing device is looked up when PyTorch is ready."))
+    texts = dict(found.devices)
+    if chosen not in texts:
+        return Light(False, _("The device “{name}” is not in this computer. Choose another one.").format(name=chosen))
+    if all(name in ("auto", "cpu") for name in texts):
+        return Light(True, _("{device}. A GPU would be faster, the result is the same.").format(device=texts[chosen]))
+    return Light(True, texts[chosen])
+
+
+def weights_light(found: Found | None, model: str) -> Light:
+    """Whether the weights of a model (registry id or file) are on this computer."""
+    if found is None:
+        return Light(None, _("The weights are looked up when PyTorch is ready."))
+    if model not in dict(found.models):
+        there = Path(model).is_file()
+        text = _("Model file {name}") if there else _("The model file {name} does not exist. Choose another one.")
+        return Light(there, text.format(name=Path(model).name))
+    from APELocalizerLib.core.registry import entry, find_file
+
+    known = entry(model)
+    if find_file(model) is not None:
+        return Light(True, _("Weights are on this computer. License: {license}").format(license=known.licence))
+    if known.url is None:
+        return Light(False, _("The weights that come with the extension are missing. Install the extension again."))
+    return Light(False, _("The weights are not on this computer."), _("Download…"))
+
+
+def download_question(model: str) -> str:
+    """What the user agrees to before weights are downloaded."""
+    from APELocalizerLib.core.registry import cache_folder, entry
+
+    known = entry(model)
+    return _(
+        "Download the weights of {title} from {host} into {folder}?\n\nLicense: {license}\n\n"
+        "No patient data leaves this computer."
+    ).format(title=known.title, host=urlsplit(known.url).hostname, folder=cache_folder(), license=known.licence)
+
+
+def download(model: str, progress: Progress, cancelled: CancelCheck) -> Path:
+    """Download the weights of a model."""
+    from APELocalizerLib.core.registry import fetch
+
+    return fetch(model, progress, cancelled)

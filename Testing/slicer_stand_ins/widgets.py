@@ -1,0 +1,198 @@
+"""Stand-ins for the CTK, MRML and Slicer widgets that the module's `.ui` file names."""
+
+import vtk
+from PySide6.QtCore import Property, QRect, Qt, Signal
+from PySide6.QtGui import QPainter
+from PySide6.QtWidgets import (
+    QAbstractItemView,
+    QComboBox,
+    QDoubleSpinBox,
+    QHBoxLayout,
+    QHeaderView,
+    QSlider,
+    QStyle,
+    QStyleOption,
+    QTableWidget,
+    QTableWidgetItem,
+    QToolButton,
+    QVBoxLayout,
+    QWidget,
+)
+
+HEADER = 24
+
+
+class ctkCollapsibleButton(QWidget):
+    """A titled section that opens and closes with a click on its title."""
+
+    contentsCollapsed = Signal(bool)
+
+    def __init__(self, parent=None) -> None:
+        super().__init__(parent)
+        self._text, self._collapsed = "", False
+        self.setContentsMargins(0, HEADER, 0, 0)
+
+    def _set_text(self, text: str) -> None:
+        self._text = text
+        self.update()
+
+    def _set_collapsed(self, collapsed: bool) -> None:
+        self._collapsed = collapsed
+        for child in self.findChildren(QWidget, options=Qt.FindDirectChildrenOnly):
+            child.setVisible(not collapsed)
+        self.setMaximumHeight(HEADER if collapsed else 16777215)
+        self.update()
+        self.contentsCollapsed.emit(collapsed)
+
+    text = Property(str, lambda self: self._text, _set_text)
+    collapsed = Property(bool, lambda self: self._collapsed, _set_collapsed)
+
+    def showEvent(self, event) -> None:
+        if self._collapsed:
+            self._set_collapsed(True)
+
+    def mousePressEvent(self, event) -> None:
+        if event.position().y() < HEADER:
+            self._set_collapsed(not self._collapsed)
+
+    def paintEvent(self, event) -> None:
+        painter, palette = QPainter(self), self.palette()
+        painter.fillRect(QRect(0, 0, self.width(), HEADER - 2), palette.button().color().darker(106))
+        arrow = QStyleOption()
+        arrow.rect, arrow.palette, arrow.state = QRect(6, 6, 10, 10), palette, QStyle.State_Enabled
+        kind = QStyle.PE_IndicatorArrowRight if self._collapsed else QStyle.PE_IndicatorArrowDown
+        self.style().drawPrimitive(kind, arrow, painter)
+        painter.drawText(QRect(24, 0, self.width() - 24, HEADER - 2), Qt.AlignVCenter, self._text)
+
+
+class ctkSliderWidget(QWidget):
+    """A slider with a number beside it."""
+
+    valueChanged = Signal(float)
+
+    def __init__(self, parent=None) -> None:
+        super().__init__(parent)
+        self._slider, self._box = QSlider(Qt.Horizontal), QDoubleSpinBox()
+        layout = QHBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.addWidget(self._slider)
+        layout.addWidget(self._box)
+        self._slider.setRange(0, 100)
+        self._slider.valueChanged.connect(lambda value: self._box.setValue(value / 100 * self._box.maximum()))
+        self._box.valueChanged.connect(self._on_value)
+
+    def _on_value(self, value: float) -> None:
+        self._slider.setValue(round(value / max(self._box.maximum(), 1e-9) * 100))
+        self.valueChanged.emit(value)
+
+    value = Property(float, lambda self: self._box.value(), lambda self, value: self._box.setValue(value))
+    minimum = Property(float, lambda self: self._box.minimum(), lambda self, value: self._box.setMinimum(value))
+    maximum = Property(float, lambda self: self._box.maximum(), lambda self, value: self._box.setMaximum(value))
+    singleStep = Property(float, lambda self: self._box.singleStep(), lambda self, value: self._box.setSingleStep(value))
+
+
+class qMRMLWidget(QWidget):
+    """Gives its scene to the MRML widgets in it, as the connections in the `.ui` file do."""
+
+    def setMRMLScene(self, scene) -> None:
+        for child in self.findChildren(QWidget):
+            if hasattr(child, "setMRMLScene"):
+                child.setMRMLScene(scene)
+
+
+class qMRMLNodeComboBox(QWidget):
+    """Chooses a node of given classes in the scene."""
+
+    currentNodeChanged = Signal(object)
+
+    def __init__(self, parent=None) -> None:
+        super().__init__(parent)
+        self._box, self._scene, self._nodes, self._node = QComboBox(), None, [], None
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.addWidget(self._box)
+        self._box.activated.connect(lambda index: self.setCurrentNode(self._nodes[index]))
+
+    def setMRMLScene(self, scene) -> None:
+        self._scene = scene
+        for event in (scene.NodeAddedEvent, scene.NodeRemovedEvent, scene.EndCloseEvent, scene.EndImportEvent):
+            scene.AddObserver(event, lambda *_: self._update())
+        self._update()
+
+    def currentNode(self):
+        return self._node
+
+    def setCurrentNode(self, node) -> None:
+        if node is None and not self._none_enabled() and self._nodes:
+            node = self._nodes[0]
+        changed = node is not self._node
+        self._node = node
+        self._box.setCurrentIndex(self._nodes.index(node) if node in self._nodes else -1)
+        if changed:
+            self.currentNodeChanged.emit(node)
+
+    def _none_enabled(self) -> bool:
+        return bool(self.property("noneEnabled"))
+
+    def _update(self) -> None:
+        found = []
+        for kind in self.property("nodeTypes") or []:
+            collection = self._scene.GetNodesByClass(kind)
+            collection.UnRegister(None)
+            found += [collection.GetItemAsObject(i) for i in range(collection.GetNumberOfItems())]
+        found = [node for node in found if node.GetClassName() == node.GetClassName() and not node.GetHideFromEditors()]
+        self._nodes = ([None] if self._none_enabled() else []) + found
+        self._box.clear()
+        for node in self._nodes:
+            self._box.addItem(node.GetName() if node else "None")
+        self.setCurrentNode(self._node if self._node in found else None)
+
+
+class qSlicerSimpleMarkupsWidget(QWidget):
+    """Places points and shows their names and positions."""
+
+    def __init__(self, parent=None) -> None:
+        super().__init__(parent)
+        self._node, self._observer = None, None
+        self._table, self._place = QTableWidget(0, 4), QToolButton()
+        self._place.setText("Place a point")
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.addWidget(self._place)
+        layout.addWidget(self._table)
+        self._table.setHorizontalHeaderLabels(["Label", "R", "A", "S"])
+        self._table.horizontalHeader().setSectionResizeMode(QHeaderView.Stretch)
+        self._table.verticalHeader().hide()
+        self._table.setEditTriggers(QAbstractItemView.NoEditTriggers)
+
+    def setMRMLScene(self, scene) -> None:
+        """The points come from the current node."""
+
+    def currentNode(self):
+        return self._node
+
+    def setCurrentNode(self, node) -> None:
+        if self._node is not None:
+            self._node.RemoveObserver(self._observer)
+        self._node = node
+        if node is not None:
+            self._observer = node.AddObserver(vtk.vtkCommand.ModifiedEvent, lambda *_: self._update())
+        self._update()
+
+    def _update(self) -> None:
+        count = self._node.GetNumberOfControlPoints() if self._node else 0
+        self._table.setRowCount(count)
+        for row in range(count):
+            position = self._node.GetNthControlPointPositionWorld(row)
+            texts = [self._node.GetNthControlPointLabel(row), *(f"{value:.1f}" for value in position)]
+            for column, text in enumerate(texts):
+                self._table.setItem(row, column, QTableWidgetItem(text))
+
+
+CUSTOM_WIDGETS = (
+    ctkCollapsibleButton,
+    ctkSliderWidget,
+    qMRMLNodeComboBox,
+    qMRMLWidget,
+    qSlicerSimpleMarkupsWidget,
+)
