@@ -109,7 +109,8 @@ class Support:
     @classmethod
     def of(cls, embedding_map: EmbeddingMap) -> "Support":
         """The support of a scan's embedding map; its id is the scan's fingerprint."""
-        return cls(embedding_map.scan_fingerprint or embedding_map.scan_name, embedding_map.scan_name, to_compact(embedding_map))
+        name = embedding_map.scan_name
+        return cls(embedding_map.scan_fingerprint or name, name, to_compact(embedding_map))
 
     @cached_property
     def map(self) -> EmbeddingMap:
@@ -135,7 +136,10 @@ class LandmarkLibrary:
         for entry in self.entries:
             unknown = [shot.support_id for shot in entry.shots if shot.support_id not in known]
             if unknown:
-                raise LibraryError(f'"{entry.name}" refers to the support scan "{unknown[0]}", which the library lacks.')
+                raise LibraryError(
+                    f'"{entry.name}" refers to the support scan "{unknown[0]}", which the library lacks. '
+                    "Learn it again, or open an undamaged copy of the library."
+                )
 
     @property
     def entries(self) -> tuple[Landmark | Organ, ...]:
@@ -172,15 +176,15 @@ class LandmarkLibrary:
         return replace(self, checkpoint_id=embedding_map.checkpoint_id, supports=(*others, support))
 
     def with_landmark(self, landmark: Landmark) -> "LandmarkLibrary":
-        """Add a landmark, or add its shots to the one of the same name (a new shot replaces one on the same support)."""
+        """Add a landmark, or its shots to the one of the same name (a new shot replaces one on the same support)."""
         if any(organ.name == landmark.name for organ in self.organs):
-            raise LibraryError(f'"{landmark.name}" is already an organ of this library. Give the landmark another name.')
+            raise LibraryError(f'"{landmark.name}" is already an organ of the library. Give the landmark another name.')
         return replace(self, landmarks=_added(self.landmarks, landmark))
 
     def with_organ(self, organ: Organ) -> "LandmarkLibrary":
         """Add an organ, or add its shots to the one of the same name (a new shot replaces one on the same support)."""
         if any(landmark.name == organ.name for landmark in self.landmarks):
-            raise LibraryError(f'"{organ.name}" is already a landmark of this library. Give the organ another name.')
+            raise LibraryError(f'"{organ.name}" is already a landmark of the library. Give the organ another name.')
         return replace(self, organs=_added(self.organs, organ))
 
     def merged(self, other: "LandmarkLibrary") -> "LandmarkLibrary":
@@ -233,7 +237,8 @@ class LandmarkLibrary:
         if self.checkpoint_id is not None and checkpoint_id != self.checkpoint_id:
             raise LibraryError(
                 f"This library was learned with the model {self.checkpoint_id}, but the new landmarks with "
-                f"{checkpoint_id}. Their embeddings cannot be compared: choose the library's model, or start a new library."
+                f"{checkpoint_id}. Their embeddings cannot be compared: choose the library's model, or start a new "
+                "library."
             )
 
 

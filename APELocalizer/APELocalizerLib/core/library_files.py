@@ -3,7 +3,6 @@
 import json
 import math
 import os
-import tempfile
 from pathlib import Path
 
 from APELocalizerLib.core.errors import LibraryError, MapError
@@ -11,7 +10,10 @@ from APELocalizerLib.core.landmark_library import Code, Landmark, LandmarkLibrar
 
 FORMAT = "APELocalizer landmark library"
 VERSION = 1
-SCHEMA = "https://raw.githubusercontent.com/APELocalizer/SlicerAPELocalizer/main/APELocalizer/Resources/Libraries/landmark-library.schema.json"
+SCHEMA = (
+    "https://raw.githubusercontent.com/APELocalizer/SlicerAPELocalizer/main/APELocalizer/Resources/Libraries/"
+    "landmark-library.schema.json"
+)
 
 
 def to_json(library: LandmarkLibrary) -> str:
@@ -41,15 +43,19 @@ def from_json(text: str) -> LandmarkLibrary:
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise LibraryError("This is a JSON file, but not a landmark library of APELocalizer.")
     version = content.get("version")
-    if not isinstance(version, int) or version > VERSION:
+    if type(version) is not int or version < 1:
+        raise LibraryError(f"This library names no valid version ({version!r}). Open an undamaged copy of it.")
+    if version > VERSION:
         raise LibraryError(
-            f"This library has version {version}, but this APELocalizer reads up to version {VERSION}. Update the extension."
+            f"This library has version {version}, but this APELocalizer reads up to version {VERSION}. "
+            "Update the extension."
         )
     try:
         library = LandmarkLibrary(
             checkpoint_id=content["checkpoint_id"],
             landmarks=tuple(
-                Landmark(**_common(e), shots=tuple(_read_shot(s, content) for s in e["shots"])) for e in content["landmarks"]
+                Landmark(**_common(e), shots=tuple(_read_shot(s, content) for s in e["shots"]))
+                for e in content["landmarks"]
             ),
             organs=tuple(
                 Organ(**_common(e), alpha=e["alpha"], shots=tuple(_read_organ_shot(s, content) for s in e["shots"]))
@@ -69,13 +75,12 @@ def save_library(library: LandmarkLibrary, path: str | Path) -> None:
     """Write the library, atomically: an existing file is replaced only by a complete one."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".part")
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(to_json(library))
+        temporary.write_text(to_json(library), encoding="utf-8")
         os.replace(temporary, path)
     finally:
-        Path(temporary).unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
 
 
 def load_library(path: str | Path) -> LandmarkLibrary:
@@ -98,12 +103,12 @@ def _refuse_constant(name: str) -> float:
 
 
 def _check_supports(library: LandmarkLibrary) -> None:
-    """Every support's map must decode and belong to the library's checkpoint, so that a mixed file is refused at once."""
+    """Every support's map must decode and be of the library's checkpoint, so that a mixed file is refused at once."""
     for support in library.supports:
         if support.map.checkpoint_id != library.checkpoint_id:
             raise LibraryError(
-                f'The support "{support.name}" was embedded with the model {support.map.checkpoint_id}, but the library '
-                f"names {library.checkpoint_id}. Embeddings of different models cannot be mixed."
+                f'The support "{support.name}" was embedded with the model {support.map.checkpoint_id}, but the '
+                f"library names {library.checkpoint_id}. Embeddings of different models cannot be mixed."
             )
 
 
