@@ -10,7 +10,7 @@ import numpy as np
 
 from APELocalizerLib.core.embedding_map import EmbeddingMap
 from APELocalizerLib.core.errors import LearningError
-from APELocalizerLib.core.geometry import Box, apply_affine, spacing_of
+from APELocalizerLib.core.geometry import Box, apply_affine
 from APELocalizerLib.core.landmark_library import Code, Landmark, LandmarkLibrary, Organ, OrganShot, Shot, Support
 
 
@@ -32,7 +32,7 @@ def learn_points(
     library = library.with_support(support_map)
     embeddings = support_map.embedding_at(positions)
     support_id, date = Support.of(support_map).id, _today()
-    for name, position, embedding in zip(points, positions, embeddings):
+    for name, position, embedding in zip(points, positions, embeddings, strict=True):
         landmark = Landmark(
             name,
             (Shot(support_id, tuple(position), tuple(embedding), date),),
@@ -75,7 +75,8 @@ def learn_box(
 ) -> LandmarkLibrary:
     """Learn an organ from its box (for example a markups ROI): the edge points are the centres of the six faces.
 
-    Raises `LearningError` if the box's centre lies outside the support's body or the box is flat.
+    A face whose centre lies in the air is moved inward to the skin: only places in the body have a meaning. Raises
+    `LearningError` if the box's centre lies outside the support's body or the box is flat.
     """
     if np.any(box.size <= 0):
         raise LearningError(f'The box of "{name}" is flat. Give it an extent in all directions.')
@@ -83,6 +84,7 @@ def learn_box(
     edges = np.repeat(box.center[None], 6, axis=0)
     for axis in range(3):
         edges[2 * axis, axis], edges[2 * axis + 1, axis] = box.minimum[axis], box.maximum[axis]
+    edges = np.array([_first_body_place(support_map, edge, box.center) for edge in edges])
     return _with_organ(library, support_map, name, edges, code, alpha)
 
 
@@ -108,21 +110,25 @@ def learn_segmentation(
     cut = []
     for label, name in names.items():
         edges = edge_points_of_mask(labels == label, ijk_to_ras)
-        if is_cut(support_map.field_of_view, edges, spacing_of(ijk_to_ras)):
+        if is_cut(support_map.field_of_view, edges, ijk_to_ras):
             cut.append(name)
             continue
         _check_inside(support_map, edges, [name] * 6)
         library = _with_organ(library, support_map, name, edges, (codes or {}).get(name), 1.0)
     if len(cut) == len(names):
         raise LearningError(
-            f"No organ was learned: the field of view of the support cuts {', '.join(cut)}. Use a support that shows it whole."
+            f"No organ was learned: the field of view of the support cuts {', '.join(cut)}. "
+            "Use a support that shows it whole."
         )
     return library
 
 
-def is_cut(field_of_view: Box, edges: np.ndarray, spacing: np.ndarray) -> bool:
-    """Whether an organ with the edge points (6, 3) reaches the border of the field of view (within 1.5 voxels)."""
-    margin = 1.5 * float(np.max(spacing))
+def is_cut(field_of_view: Box, edges: np.ndarray, ijk_to_ras: np.ndarray) -> bool:
+    """Whether an organ with the edge points (6, 3) reaches the border of the field of view.
+
+    It does if an extreme voxel of its grid lies within 1.5 voxels of the border, measured along that direction.
+    """
+    margin = 1.5 * np.abs(np.asarray(ijk_to_ras)[:3, :3]).max(axis=1)
     extreme = Box.around(edges)
     return bool(
         np.any(np.array(extreme.minimum) - np.array(field_of_view.minimum) < margin)
@@ -194,6 +200,14 @@ def _with_organ(
     return library.with_organ(Organ(name, (shot,), code, alpha=alpha))
 
 
+def _first_body_place(support_map: EmbeddingMap, start: np.ndarray, stop: np.ndarray) -> np.ndarray:
+    """First place (3,) in the body on the way from `start` to `stop`, in steps of 1 mm; `stop` if there is none."""
+    steps = max(2, int(np.linalg.norm(stop - start)) + 1)
+    path = start + np.linspace(0.0, 1.0, steps)[:, None] * (stop - start)
+    inside = support_map.is_body(path) & support_map.field_of_view.contains(path)
+    return path[int(np.argmax(inside))] if inside.any() else stop
+
+
 def _positions(points: object) -> np.ndarray:
     positions = np.asarray(points, dtype=np.float64).reshape(-1, 3)
     if not np.isfinite(positions).all():
@@ -204,7 +218,7 @@ def _positions(points: object) -> np.ndarray:
 def _check_inside(support_map: EmbeddingMap, positions: np.ndarray, names: list[str]) -> None:
     inside = support_map.field_of_view.contains(positions, margin=1.0)
     body = support_map.is_body(positions)
-    for name, position, is_inside, is_body in zip(names, positions, inside, body):
+    for name, position, is_inside, is_body in zip(names, positions, inside, body, strict=True):
         where = "(R {:.0f}, A {:.0f}, S {:.0f} mm)".format(*position)
         if not is_inside:
             raise LearningError(f'"{name}" {where} lies outside the support scan. Is the right support selected?')
