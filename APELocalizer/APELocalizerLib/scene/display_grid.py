@@ -55,12 +55,19 @@ def body_outline(embedding_map: EmbeddingMap, grid: DisplayGrid) -> np.ndarray:
     slices = np.moveaxis(body, grid.axial_axis, 0)  # a view: filling it fills `body`
     for index in range(len(slices)):
         slices[index] = ndimage.binary_fill_holes(ndimage.binary_opening(slices[index]))
-    return body
+    return large_parts(body)
+
+
+def large_parts(mask: np.ndarray) -> np.ndarray:
+    """Connected parts of at least a twentieth of the largest: the trunk and arms, without crumbs of the table."""
+    labels, _ = ndimage.label(mask)
+    sizes = np.bincount(labels.ravel())
+    sizes[0] = 0
+    return (sizes >= sizes.max() / 20)[labels] & mask
 
 
 def body_bounds(volume_node, voxel_mm: float = 4.0) -> Box:
-    """Box in RAS world mm around the largest connected soft tissue of a scan; the whole scan's if there is none."""
+    """Box in RAS world mm around the large connected soft tissue of a scan; the whole scan's if there is none."""
     grid = coarse_grid(volume_node, voxel_mm)
-    labels, count = ndimage.label(ndimage.binary_opening(grid.hu > BODY_HU))
-    inside = np.ones_like(labels, dtype=bool) if count == 0 else labels == np.bincount(labels.ravel())[1:].argmax() + 1
-    return Box.around(apply_affine(grid.ijk_to_world, np.argwhere(inside)))
+    body = large_parts(ndimage.binary_opening(grid.hu > BODY_HU))
+    return Box.around(apply_affine(grid.ijk_to_world, np.argwhere(body if body.any() else np.ones_like(body))))

@@ -134,6 +134,7 @@ def _add_roi(volume_node, organ: "LocatedOrgan"):
     node = _add_node("vtkMRMLMarkupsROINode", organ.name, volume_node)
     _place_roi(node, organ.box, parent_to_world(volume_node))
     node.SetLocked(True)
+    node.SetNthControlPointVisibility(0, False)  # the handle in the middle looks like a landmark
     node.SetDescription(_organ_note(organ))
     if organ.code is not None:
         node.SetAttribute(TERMINOLOGY_ATTRIBUTE, terminology_entry(organ.code))

@@ -19,8 +19,10 @@ from APELocalizerLib.scene.cleanup import temporary_nodes
 from APELocalizerLib.scene.display_grid import body_bounds
 from APELocalizerLib.scene.headless import inside_slicer
 from APELocalizerLib.scene.labels import Label, place_labels
-from APELocalizerLib.scene.rendering import SliceView, check_rendering, text_banner, write_png
+from APELocalizerLib.scene.pictures import check_rendering, text_banner, write_png
+from APELocalizerLib.scene.rendering import SliceView
 from APELocalizerLib.scene.results import ResultNodes
+from APELocalizerLib.scene.snapshot_3d import threed_tile
 from APELocalizerLib.scene.volumes import points_from_markups
 
 AXES = {"Axial": (0, 1, 2), "Coronal": (0, 2, 1), "Sagittal": (1, 2, 0)}
@@ -29,7 +31,10 @@ SLAB_MM = {"Axial": 15.0, "Coronal": 1000.0, "Sagittal": 45.0}
 """Landmarks nearer than this to a slice are drawn on it (fainter where they are not on it)."""
 MARGIN = 1.06
 GAP = 6
+WIDTH_3D = 1.5
+"""Width of the 3D tile in widths of the coronal one."""
 BANNER_HEIGHT = 64
+LABEL_SIZE = 17
 CAPTION_COLOR = (0.72, 0.74, 0.78)
 SOFT = {"color": CAPTION_COLOR}
 
@@ -58,10 +63,12 @@ def render_views(
     overlay_node=None,
     opacity: float = 0.4,
     focus: str | np.ndarray | None = None,
-    width: int = 1800,
+    width: int = 2400,
     title: str = "",
+    view_3d: bool = True,
 ) -> None:
-    """Write a PNG: first row the CT with landmarks and boxes, second row (with `overlay_node`) the map over it.
+    """Write a PNG: first row the CT with landmarks and boxes, second row (with `overlay_node`) the map over it, on the
+    right (with `view_3d`) bones, skin, landmarks and boxes from the front.
 
     The slices cut through `focus`, a landmark's name or a RAS position (3,); by default through the found landmark
     nearest to the middle of the body. Raises SceneError inside Slicer or for an unknown landmark, and
@@ -72,14 +79,17 @@ def render_views(
     check_rendering()
     points = _found_points(result_nodes)
     body = body_bounds(volume_node)
-    layout = _layout(body, _focus_position(points, body, focus), width)
-    shown = [node for node in (result_nodes.points_node, *result_nodes.roi_nodes.values()) if node is not None]
-    with temporary_nodes(), _only_shown(shown):
+    layout = _layout(body, _focus_position(points, body, focus), width, columns=4 if view_3d else 3)
+    with temporary_nodes(), _only_shown(list(result_nodes.roi_nodes.values())):
         rows = [_row(layout, volume_node, None, 0.0, points, result_nodes)]
         if overlay_node is not None:
             rows.append(_row(layout, volume_node, overlay_node, opacity, points, None))
-    banner = _banner(rows[0].shape[1], title or volume_node.GetName(), result_nodes, overlay_node)
-    picture = np.concatenate([banner, *(part for row in rows for part in (row, np.zeros_like(row[:GAP])))])
+        picture = _joined(rows, axis=0)
+        if view_3d:
+            size = (round(WIDTH_3D * layout.sizes["Coronal"][0]), picture.shape[0])
+            picture = _joined([picture, threed_tile(volume_node, points, size, body)], axis=1)
+    banner = _banner(picture.shape[1], title or volume_node.GetName(), result_nodes, overlay_node)
+    picture = np.concatenate([banner, picture])
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     write_png(picture, path)
 
@@ -101,22 +111,30 @@ def _focus_position(points: dict[str, np.ndarray], body: Box, focus) -> np.ndarr
     return min(points.values(), key=lambda point: float(np.linalg.norm(point - body.center)))
 
 
-def _layout(body: Box, focus: np.ndarray, width: int) -> _Layout:
+def _layout(body: Box, focus: np.ndarray, width: int, columns: int) -> _Layout:
+    """Fit the slices, and with four columns the 3D tile, into a width in pixels."""
     extent = body.size * MARGIN
-    across = sum(extent[axes[0]] for axes in AXES.values())
+    across = sum(extent[axes[0]] for axes in AXES.values()) + (columns - 3) * WIDTH_3D * extent[0]
     height = max(extent[axes[1]] for axes in AXES.values())
-    mm_per_pixel = max(across / (width - 2 * GAP), height / (0.9 * width))
+    mm_per_pixel = max(across / (width - (columns - 1) * GAP), height / (0.9 * width))
     rows = round(height / mm_per_pixel)
     sizes = {name: (round(extent[axes[0]] / mm_per_pixel), rows) for name, axes in AXES.items()}
     return _Layout(sizes, mm_per_pixel, body, focus)
 
 
 def _row(layout: _Layout, volume_node, overlay_node, opacity, points, boxes: ResultNodes | None) -> np.ndarray:
-    tiles = []
-    for orientation in AXES:
-        tile = _tile(layout, orientation, volume_node, overlay_node, opacity, points, boxes)
-        tiles += [tile, np.zeros_like(tile[:, :GAP])]
-    return np.concatenate(tiles[:-1], axis=1)
+    return _joined(
+        [_tile(layout, name, volume_node, overlay_node, opacity, points, boxes) for name in AXES],
+        axis=1,
+    )
+
+
+def _joined(pictures: list[np.ndarray], axis: int) -> np.ndarray:
+    """Pictures side by side (axis 1) or one below the other (axis 0), with a black gap."""
+    gap = list(pictures[0].shape)
+    gap[axis] = GAP
+    parts = [part for picture in pictures for part in (np.zeros(gap, dtype=np.uint8), picture)]
+    return np.concatenate(parts[1:], axis=axis)
 
 
 def _tile(layout: _Layout, orientation: str, volume_node, overlay_node, opacity, points, boxes) -> np.ndarray:
@@ -144,8 +162,10 @@ def _labels(view: SliceView, points: dict[str, np.ndarray], boxes, slice_mm: flo
         if low[through] <= slice_mm <= high[through]:
             corners = np.array([view.to_pixel(low), view.to_pixel(high)])
             corner = (corners[:, 0].min(), corners[:, 1].max())
-            anchors.append(Label(_readable(name), corner, 15, node.GetDisplayNode().GetSelectedColor(), inside=True))
-    anchors += [Label(_readable(name), tuple(view.to_pixel(point)), 15) for name, point in points.items()]
+            anchors.append(
+                Label(_readable(name), corner, LABEL_SIZE, node.GetDisplayNode().GetSelectedColor(), inside=True)
+            )
+    anchors += [Label(_readable(name), tuple(view.to_pixel(point)), LABEL_SIZE) for name, point in points.items()]
     return place_labels(anchors, view.size)
 
 
@@ -164,11 +184,12 @@ def _points_in_view(points: dict[str, np.ndarray], view_node) -> Iterator[None]:
         display.SetSelectedColor(1.0, 0.85, 0.2)
         display.SetPointLabelsVisibility(False)
         display.SetUseGlyphScale(True)
-        display.SetGlyphScale(1.6)
+        display.SetGlyphScale(2.0)
         display.SetSliceProjection(True)
         display.SetSliceProjectionOpacity(0.75)
-        for name, point in points.items():
-            node.AddControlPointWorld(tuple(point), name)
+        for index, point in enumerate(points.values()):
+            node.AddControlPointWorld(tuple(point))
+            node.SetNthControlPointLabel(index, "")  # the names are written apart, so that none covers another
         yield
 
 
