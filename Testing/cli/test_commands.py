@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from APELocalizerLib.core.landmark_library import LandmarkLibrary
+from APELocalizerLib.core.library_files import load_library
 from APELocalizerLib.core.map_files import load_map
 from cli.phantom import POINTS, phantom_voxels, read_table, write_phantom, write_table
 
@@ -88,7 +88,7 @@ def test_learning_again_on_another_scan_adds_a_shot(run, files):
     second = write_phantom(files.folder / "second.nii.gz", np.roll(phantom_voxels(), 2, axis=2))
     arguments = ("--points", files.points, "--library", files.library, "--model", files.model)
     assert run("learn", second, *arguments).code == 0
-    library = LandmarkLibrary.load(files.library)
+    library = load_library(files.library)
     assert [len(landmark.shots) for landmark in library.landmarks] == [2, 2, 2]
     assert len(library.organs) == 1
 
@@ -103,7 +103,7 @@ def test_learn_from_a_segmentation_takes_the_organs_extremes(run, files):
     arguments = ("--segmentation", segmentation, "--labels", names, "--library", library, "--model", files.model)
     done = run("learn", files.scan, *arguments)
     assert (done.code, done.errors) == (0, "")
-    edges = np.array(LandmarkLibrary.load(library).organ("cube").shots[0].edge_points_ras)
+    edges = np.array(load_library(library).organ("cube").shots[0].edge_points_ras)
     half = (np.array(labels.shape) - 1) / 2
     low, high = (np.array([30, 15, 20]) - half) * [5, 5, 6], (np.array([39, 24, 29]) - half) * [5, 5, 6]
     assert np.allclose([edges[0, 0], edges[2, 1], edges[4, 2]], low)
@@ -117,7 +117,7 @@ def test_learn_reads_slicer_point_lists(run, files):
     points.write_text(json.dumps(markup))
     library = files.folder / "new.json"
     assert run("learn", files.scan, "--points", points, "--library", library, "--model", files.model).code == 0
-    assert LandmarkLibrary.load(library).landmark("bone").shots[0].position_ras == POINTS["bone"]
+    assert load_library(library).landmark("bone").shots[0].position_ras == POINTS["bone"]
 
 
 def test_learn_writes_nothing_when_one_mark_is_wrong(run, files):

@@ -81,9 +81,9 @@ def _model(path: Path) -> list[tuple[str, str]]:
 
 
 def _library(path: Path) -> list[tuple[str, str]]:
-    from APELocalizerLib.core.landmark_library import LandmarkLibrary
+    from APELocalizerLib.core.library_files import load_library
 
-    library = LandmarkLibrary.load(path)
+    library = load_library(path)
     lines = [
         ("kind", "landmark library"),
         ("model", library.checkpoint_id or "none yet"),

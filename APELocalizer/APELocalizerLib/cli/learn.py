@@ -46,17 +46,18 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
         arguments.parser.error("--segmentation and --labels belong together")
 
     from APELocalizerLib.core.landmark_library import LandmarkLibrary
+    from APELocalizerLib.core.library_files import load_library, save_library
     from APELocalizerLib.core.pipeline import embed_scan
     from APELocalizerLib.core.scan_io import read_scan
 
-    library = LandmarkLibrary.load(arguments.library) if arguments.library.exists() else LandmarkLibrary()
+    library = load_library(arguments.library) if arguments.library.exists() else LandmarkLibrary()
     marks = read_marks(arguments)
     scan = read_scan(arguments.support)
     checkpoint = load_model(arguments)
     settings = inference_settings(arguments)
     support_map = embed_scan(scan, checkpoint, arguments.spacing, settings, console.progress, console.cancelled)
     learned = marks.learned(library, support_map)
-    learned.save(arguments.library)
+    save_library(learned, arguments.library)
     for note in support_map.notes:
         console.remark(note)
     console.remark(f"{arguments.library}: {len(learned.landmarks)} landmarks and {len(learned.organs)} organs.")

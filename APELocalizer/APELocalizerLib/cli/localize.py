@@ -45,11 +45,11 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     if arguments.threshold is not None and not arguments.threshold > 0:
         arguments.parser.error("--threshold must be a positive number of millimeters")
 
-    from APELocalizerLib.core.landmark_library import LandmarkLibrary
+    from APELocalizerLib.core.library_files import load_library
 
     if arguments.scene:
         check_scene_possible()
-    library = LandmarkLibrary.load(arguments.library)
+    library = load_library(arguments.library)
     localizer = Localizer(library, load_model(arguments), arguments, console)
     folders = result_folders(arguments.scan, arguments.out)
     failed = 0
@@ -116,24 +116,17 @@ def result_folders(scans: Sequence[Path], out: Path) -> list[Path]:
     """Return the folder of each scan's results: `out` for one scan, else one in `out` per scan, named after it."""
     if len(scans) == 1:
         return [out]
+    from APELocalizerLib.core.scan_io import stem_of
+
     names: list[str] = []
     for scan in scans:
-        name = base = scan_name(scan)
+        name = base = stem_of(scan.resolve())
         repeated = 1
         while name in names:
             repeated += 1
             name = f"{base}-{repeated}"
         names.append(name)
     return [out / name for name in names]
-
-
-def scan_name(path: Path) -> str:
-    """Return the file's or folder's name without the endings of image files."""
-    name = path.resolve().name
-    for ending in (".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd"):
-        if name.lower().endswith(ending):
-            return name[: -len(ending)]
-    return name
 
 
 @contextmanager
