@@ -1,8 +1,8 @@
 """Synthetic CTs: an asymmetric torso given by formulas, sampled on any grid.
 
 The torso is 340 mm wide, 220 mm deep and fills the grid from head to feet. RAS mm, origin in its middle: lungs above
-S = 0, the liver on the right below, the spleen on the left, the heart left of the middle, the spine at the back, a table
-behind it. No two of its 48 flips and permutations are alike.
+S = 0, the liver on the right below, the spleen on the left, the heart left of the middle, the spine at the back, a
+table behind it. No two of its 48 flips and permutations are alike.
 """
 
 import numpy as np
@@ -62,7 +62,13 @@ def grid_to_ras(shape, spacing, center=(0.0, 0.0, 0.0), rotation=None) -> np.nda
 
 
 def body_phantom(
-    shape=(80, 56, 48), spacing=(5.0, 5.0, 5.0), ijk_to_ras=None, scale=1.0, shift=(0.0, 0.0, 0.0), noise=8.0, name="phantom"
+    shape=(80, 56, 48),
+    spacing=(5.0, 5.0, 5.0),
+    ijk_to_ras=None,
+    scale=1.0,
+    shift=(0.0, 0.0, 0.0),
+    noise=8.0,
+    name="phantom",
 ) -> Scan:
     """The torso as a scan (int16), on a RAS+ grid centered at the origin or on any grid given by `ijk_to_ras`.
 
@@ -77,7 +83,8 @@ def body_phantom(
 
 
 def reoriented(scan: Scan, order, flips) -> Scan:
-    """The same voxels in the same places, stored with axes permuted by `order` and then flipped where `flips` is true."""
+    """The same voxels in the same places, stored with axes permuted by `order` and then flipped where `flips` is
+    true."""
     voxels, affine = scan.voxels.transpose(order), scan.ijk_to_ras[:, [*order, 3]].copy()
     for axis in np.flatnonzero(flips):
         voxels = np.flip(voxels, axis)

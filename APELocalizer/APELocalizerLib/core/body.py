@@ -7,6 +7,9 @@ import numpy as np
 
 from APELocalizerLib.core.interpolation import parallel_for
 
+SLICES = 16
+"""Slices handled together by one thread."""
+
 BLOCK_MM = 5.0
 """Blocks of about this size count as body only if every voxel in them is denser than the threshold."""
 
@@ -62,9 +65,9 @@ def _every(plane: np.ndarray, axis: int, start: int, step: int, count: int) -> n
 def body_mask(air: np.ndarray) -> np.ndarray:
     """Everything except the air that is connected to the four sides of the stack (26-neighborhood).
 
-    Lungs and bowel gas are body. Air that only touches the first or last slice is body too. Equals a flood fill from the
-    corner of the stack padded with air in P and L (published APE preprocessing, step 4), but works on runs of air along
-    the rows instead of voxels.
+    Lungs and bowel gas are body. Air that only touches the first or last slice is body too. Equals a flood fill from
+    the corner of the stack padded with air in P and L (published APE preprocessing, step 4), but works on runs of air
+    along the rows instead of voxels.
 
     Args:
         air: bool, shape (I, P, L).
@@ -74,16 +77,33 @@ def body_mask(air: np.ndarray) -> np.ndarray:
     """
     slices, rows, columns = air.shape
     width = columns + 1
-    flat = np.zeros((slices * rows * width) + 1, bool)
-    flat[1:].reshape(slices, rows, width)[:, :, :columns] = air
-    changes = np.flatnonzero(flat[1:] != flat[:-1])
+    parts: list[np.ndarray] = [np.empty(0, np.intp)] * -(-slices // SLICES)
+
+    def find_runs(n: int) -> None:
+        part = air[n * SLICES : (n + 1) * SLICES]
+        flat = np.zeros(part.shape[0] * rows * width + 1, bool)
+        flat[1:].reshape(-1, rows, width)[:, :, :columns] = part
+        parts[n] = np.flatnonzero(flat[1:] != flat[:-1]) + n * SLICES * rows * width
+
+    parallel_for(find_runs, len(parts))
+    changes = np.concatenate(parts)
     starts, ends = changes[0::2], changes[1::2]
     outside = _connected_to_sides(starts, ends, rows, columns)
-    step = np.zeros(slices * rows * width, np.int8)
-    step[starts[outside]] = 1
-    step[ends[outside]] -= 1
-    flooded = np.cumsum(step, dtype=np.int8, out=step).reshape(slices, rows, width)[:, :, :columns]
-    return flooded == 0
+    starts, ends = starts[outside], ends[outside]
+    body = np.empty(air.shape, bool)
+
+    def paint(n: int) -> None:
+        part = body[n * SLICES : (n + 1) * SLICES]
+        first = n * SLICES * rows * width
+        step = np.zeros(part.shape[0] * rows * width, np.int8)
+        begin, end = np.searchsorted(starts, (first, first + step.size))
+        step[starts[begin:end] - first] = 1
+        step[ends[begin:end] - first] = -1
+        flooded = np.cumsum(step, dtype=np.int8, out=step).reshape(-1, rows, width)
+        np.equal(flooded[:, :, :columns], 0, out=part)
+
+    parallel_for(paint, len(parts))
+    return body
 
 
 def _connected_to_sides(starts: np.ndarray, ends: np.ndarray, rows: int, columns: int) -> np.ndarray:
@@ -92,21 +112,29 @@ def _connected_to_sides(starts: np.ndarray, ends: np.ndarray, rows: int, columns
     Positions are flat indices into rows of columns + 1 voxels, the last of which is never air.
     """
     width = columns + 1
+    steps = [(s, r) for s in (-1, 0, 1) for r in (-1, 0, 1) if (s, r) != (0, 0)]
     row = starts // width
     row_in_slice = row % rows
     first_column = starts - row * width
     reached = (row_in_slice == 0) | (row_in_slice == rows - 1) | (first_column == 0) | (ends - row * width == columns)
     frontier = np.flatnonzero(reached)
     while frontier.size:
-        found = []
-        for slice_step in (-1, 0, 1):
-            for row_step in (-1, 0, 1):
-                target = row_in_slice[frontier] + row_step
-                here = frontier[(target >= 0) & (target < rows)]
-                shift = (slice_step * rows + row_step) * width
-                first = np.searchsorted(ends, starts[here] + shift, "left")
-                last = np.searchsorted(starts, ends[here] + shift, "right")
-                found.append(_ranges(first, last))
+        found = [frontier] * len(steps)
+
+        def look(n: int, frontier=frontier, found=found) -> None:
+            slice_step, row_step = steps[n]
+            target = row_in_slice[frontier] + row_step
+            here = frontier[(target >= 0) & (target < rows)]
+            shift = (slice_step * rows + row_step) * width
+            first = np.searchsorted(ends, starts[here] + shift, "left")
+            last = np.searchsorted(starts, ends[here] + shift, "right")
+            found[n] = _ranges(first, last)
+
+        if frontier.size > 10_000:
+            parallel_for(look, len(steps))
+        else:
+            for n in range(len(steps)):
+                look(n)
         neighbors = np.concatenate(found)
         neighbors = neighbors[~reached[neighbors]]
         reached[neighbors] = True

@@ -1,7 +1,8 @@
 """The one orientation in which scans are prepared: posterior, left, inferior.
 
-A canonical array has axes (P, L, I): index 0 grows toward the patient's back, index 1 toward the patient's left, index 2
-toward the feet; `grid_to_ras` (4x4) maps its indices to RAS mm. This is the layout the published network was trained on.
+A canonical array has axes (P, L, I): index 0 grows toward the patient's back, index 1 toward the patient's left, index
+2 toward the feet; `grid_to_ras` (4x4) maps its indices to RAS mm. This is the layout the published network was trained
+on.
 """
 
 import itertools
@@ -30,9 +31,9 @@ def to_canonical(scan: Scan) -> tuple[np.ndarray, np.ndarray]:
 def canonical_view(scan: Scan) -> tuple[np.ndarray, np.ndarray]:
     """Return (voxels (P, L, I), grid_to_ras), the voxels as a read-only view of the scan where that is possible.
 
-    If each voxel axis lies within 0.5 degrees of an anatomical axis, axes are flipped and permuted only, and grid_to_ras
-    carries their true directions. Oblique and sheared grids are resampled (trilinear, float32, air outside) to an
-    axis-aligned grid of about the same spacing that covers every voxel of the scan.
+    If each voxel axis lies within 0.5 degrees of an anatomical axis, axes are flipped and permuted only, and
+    grid_to_ras carries their true directions. Oblique and sheared grids are resampled (trilinear, float32, air outside)
+    to an axis-aligned grid of about the same spacing that covers every voxel of the scan.
     """
     axes = scan.ijk_to_ras[:3, :3] / scan.spacing
     order = _matching_axes(axes)

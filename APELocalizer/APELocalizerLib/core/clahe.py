@@ -1,10 +1,9 @@
 """Contrast limited adaptive histogram equalization of whole volumes, equal to scikit-image's.
 
 The image is split into tiles of 1/8 of each axis. Each tile's histogram is clipped, and its cumulative sum maps gray
-levels; every voxel is mapped through the eight nearest tiles' maps, blended linearly (Zuiderveld, Graphics Gems IV, 1994).
+levels; every voxel is mapped through the eight nearest tiles' maps, blended linearly (Zuiderveld, Graphics Gems IV,
+1994).
 """
-
-from collections.abc import Callable
 
 import numpy as np
 
@@ -48,10 +47,10 @@ def _levels(image: np.ndarray, low: float, high: float) -> np.ndarray:
     """Histogram bin (uint8) of 16-bit gray values, after stretching low..high to 14 bits."""
     span = float(high) - float(low)
     stretched = (image.astype(np.float64) - float(low)) / (span if span > 0 else 1.0)
-    return (np.rint(stretched * (GRAYS - 1)).astype(np.int64) // BIN_SIZE).astype(np.uint8)
+    return (np.rint(np.clip(stretched, 0, 1) * (GRAYS - 1)).astype(np.int64) // BIN_SIZE).astype(np.uint8)
 
 
-class quantization:
+class Quantization:
     """Bins of Hounsfield units, by table.
 
     Calling it with float32 HU gives (bins uint8, flat indices of values within ERROR_HU of a border or of `threshold`);
@@ -67,8 +66,8 @@ class quantization:
         edges = np.linspace(window[0], window[1], self.CELLS + 1)
         below = self.exactly((edges[:-1] - self.ERROR_HU).astype(np.float32))
         above = self.exactly((edges[1:] + self.ERROR_HU).astype(np.float32))
-        clear = (below == above) & ~((edges[:-1] - self.ERROR_HU <= threshold) & (edges[1:] + self.ERROR_HU >= threshold))
-        self.table = np.where(clear, below, UNSURE).astype(np.uint8)
+        beside = (edges[:-1] - self.ERROR_HU > threshold) | (edges[1:] + self.ERROR_HU < threshold)
+        self.table = np.where((below == above) & beside, below, UNSURE).astype(np.uint8)
         self.scale = np.float32(self.CELLS / (window[1] - window[0]))
 
     def _unit(self, hu: np.ndarray) -> np.ndarray:
@@ -91,7 +90,8 @@ def equalize_levels(
     """Equalize a volume of histogram bins (uint8, 3 axes); returns float32 from 0 to 1."""
     tile = [max(n // 8, 1) for n in levels.shape]
     counts = [-(-n // t) for n, t in zip(levels.shape, tile, strict=True)]
-    padded = np.pad(levels, [(0, c * t - n) for n, t, c in zip(levels.shape, tile, counts, strict=True)], mode="reflect")
+    beyond = [(0, c * t - n) for n, t, c in zip(levels.shape, tile, counts, strict=True)]
+    padded = np.pad(levels, beyond, mode="reflect")
     histograms = _histograms(padded, tile, counts, sub_progress(progress, 0.0, 0.3), cancelled)
     voxels = int(np.prod(tile))
     limit = max(1, int(clip_limit * voxels)) if clip_limit > 0 else voxels
@@ -108,8 +108,8 @@ def equalize_levels(
 def clip_histograms(histograms: np.ndarray, limit: int) -> np.ndarray:
     """Clip each histogram (row) at `limit` and spread what was cut off over its bins.
 
-    First every bin gets an equal share; the rest goes one count at a time to evenly spaced bins that have room, starting at
-    the first bin, then at the second, and so on, until nothing is left. All rows are treated at once.
+    First every bin gets an equal share; the rest goes one count at a time to evenly spaced bins that have room,
+    starting at the first bin, then at the second, and so on, until nothing is left. All rows are treated at once.
     """
     clipped = np.minimum(histograms, limit).astype(np.int64)
     excess = histograms.sum(axis=1) - clipped.sum(axis=1)
@@ -176,8 +176,9 @@ def _blend(
     maps = np.pad(maps, [(1, 1)] * 3 + [(0, 0)], mode="edge")
     width = maps.shape[2]
     base = (rows[0][:, None] * width + columns[0]) * BINS
-    corners = [(shift * BINS, _outer(rows[1], columns[1], *shift_of)) for shift, shift_of in (
-        (0, (0, 0)), (1, (0, 1)), (width, (1, 0)), (width + 1, (1, 1)))]
+    corners = [
+        ((row * width + column) * BINS, _outer(rows[1], columns[1], row, column)) for row, column in np.ndindex(2, 2)
+    ]
     out = np.empty(levels.shape, np.float32)
 
     def work(i: int) -> None:

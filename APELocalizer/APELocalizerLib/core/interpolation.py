@@ -36,11 +36,18 @@ class AxisSampling:
         return len(self.index)
 
 
-def zoomed(n_in: int, factor: float) -> AxisSampling:
-    """Corner-aligned linear zoom to round(n_in * factor) outputs, as `scipy.ndimage.zoom(order=1)` does."""
+def zoomed(n_in: int, factor: float, drop_beyond: bool = False) -> AxisSampling:
+    """Corner-aligned linear zoom to round(n_in * factor) outputs, as `scipy.ndimage.zoom(order=1)` does.
+
+    With `drop_beyond` the last output is left out where rounding puts it a hair beyond the last source voxel: scipy
+    fills it with a constant there, which the published preprocessing then crops.
+    """
     n_out = max(1, int(round(n_in * factor)))
     step = (n_in - 1) / (n_out - 1) if n_out > 1 else 1.0
-    return _linear(n_in, step * np.arange(n_out), 0.0, step)
+    x = step * np.arange(n_out)
+    if drop_beyond and n_out > 1 and x[-1] > n_in - 1:
+        x = x[:-1]
+    return _linear(n_in, x, 0.0, step)
 
 
 def antialiased(n_in: int, ratio: float) -> AxisSampling:

@@ -1,8 +1,9 @@
 """From a scan to what the network sees: a posterior-left-inferior image from 0 to 1 and the body mask.
 
 Two ways, both part of a checkpoint's configuration: `PreparationConfig.published()` repeats the preprocessing of the
-published APE network (body box, 1 x 1 x 1.5 mm, HU window, adaptive histogram equalization of the whole volume, then the
-inference spacing); `PreparationConfig.plain()` goes from the body box directly to the inference spacing and the window.
+published APE network (body box, 1 x 1 x 1.5 mm, HU window, adaptive histogram equalization of the whole volume, then
+the inference spacing); `PreparationConfig.plain()` goes from the body box directly to the inference spacing and the
+window.
 
 Internally stacks have axes (I, P, L), slice by slice as CT is stored; results are (P, L, I).
 """
@@ -13,7 +14,7 @@ import numpy as np
 
 from APELocalizerLib.core.body import body_box, body_mask
 from APELocalizerLib.core.canonical import canonical_view
-from APELocalizerLib.core.clahe import equalize_levels, quantization
+from APELocalizerLib.core.clahe import Quantization, equalize_levels
 from APELocalizerLib.core.errors import PreparationError
 from APELocalizerLib.core.geometry import Box, spacing_of, subgrid_affine
 from APELocalizerLib.core.interpolation import AxisSampling, antialiased, parallel_for, resample, sample_exactly, zoomed
@@ -31,11 +32,10 @@ class PreparationConfig:
     """How scans are prepared for one checkpoint.
 
     Attributes:
-        base_spacing: (P, L, I) mm of the grid on which intensities are equalized; None to go directly to the inference spacing.
-        window: HU that become 0 and 1.
-        clahe_clip_limit: clip limit of the adaptive histogram equalization; 0 for none.
-        antialias: average over whole source voxels when going to a coarser grid.
-        body_threshold: HU from which a voxel counts as body.
+        base_spacing: (P, L, I) mm of the grid on which intensities are equalized; None to go directly to the inference
+        spacing. window: HU that become 0 and 1. clahe_clip_limit: clip limit of the adaptive histogram equalization; 0
+        for none. antialias: average over whole source voxels when going to a coarser grid. body_threshold: HU from
+        which a voxel counts as body.
     """
 
     base_spacing: tuple[float, float, float] | None = (1.0, 1.0, 1.5)
@@ -72,7 +72,7 @@ class PreparationConfig:
         unknown = sorted(set(values) - {field.name for field in fields(cls)})
         if unknown:
             raise PreparationError(
-                f"Unknown preparation setting “{unknown[0]}”. The model needs a newer version of APELocalizer: update it."
+                f"Unknown preparation setting “{unknown[0]}”: the model needs a newer APELocalizer. Update it."
             )
         return cls(**{key: tuple(value) if isinstance(value, list) else value for key, value in values.items()})
 
@@ -127,7 +127,7 @@ def prepare(
     stack, grid_to_ras = stack[box], _moved(grid_to_ras, [part.start for part in box])
 
     base = config.base_spacing or spacing
-    samplings = _samplings(stack.shape, grid_to_ras, base, config.antialias)
+    samplings = _samplings(stack.shape, grid_to_ras, base, config.antialias, config.base_spacing is not None)
     limits = HU_LIMITS if config.antialias else None
     hu = resample(stack, samplings, limits, sub_progress(progress, 0.05, 0.5), cancelled)
     grid_to_ras = _sampled(grid_to_ras, samplings)
@@ -158,11 +158,12 @@ def _equalized(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Crop, body mask and equalization on the base grid: (image, mask, grid_to_ras).
 
-    Equalization maps 253 gray levels to unrelated values, so a rounding error that moves a voxel across the border of a level
-    would show: voxels near a border are computed again in float64, which makes levels equal to a float64 pipeline's.
+    Equalization maps 253 gray levels to unrelated values, so a rounding error that moves a voxel across the border of a
+    level would show: voxels near a border are computed again in float64, which makes levels equal to a float64
+    pipeline's.
     """
     kept = _above_minimum(hu)
-    levels_of = quantization(float(hu[kept].min()), float(hu[kept].max()), config.window, config.body_threshold)
+    levels_of = Quantization(float(hu[kept].min()), float(hu[kept].max()), config.window, config.body_threshold)
     cropped = hu[kept]
     origin = [part.start for part in kept]
     levels = np.empty(cropped.shape, np.uint8)
@@ -198,10 +199,12 @@ def _at_spacing(
     return resample(image, samplings), mask[np.ix_(*nearest)], _sampled(grid_to_ras, samplings)
 
 
-def _samplings(shape: tuple[int, int, int], grid_to_ras: np.ndarray, spacing: tuple, antialias: bool) -> Samplings:
+def _samplings(
+    shape: tuple[int, int, int], grid_to_ras: np.ndarray, spacing: tuple, antialias: bool, drop_beyond: bool = False
+) -> Samplings:
     """One sampling per stack axis (I, P, L) to go from a canonical grid to `spacing` (P, L, I)."""
     ratios = (np.array(spacing) / spacing_of(grid_to_ras))[[2, 0, 1]]
-    make = antialiased if antialias else lambda n, ratio: zoomed(n, 1.0 / ratio)
+    make = antialiased if antialias else lambda n, ratio: zoomed(n, 1.0 / ratio, drop_beyond)
     return tuple(make(n, float(ratio)) for n, ratio in zip(shape, ratios, strict=True))
 
 

@@ -36,8 +36,8 @@ class Scan:
 
     Attributes:
         voxels: Hounsfield units, shape (i, j, k), int16 or float32, read-only.
-        ijk_to_ras: 4x4 float64 matrix from voxel index to RAS mm. Any orientation, left-handed or sheared grids included.
-        name: shown in results and errors.
+        ijk_to_ras: 4x4 float64 matrix from voxel index to RAS mm. Any orientation, left-handed or sheared grids
+        included. name: shown in results and errors.
 
     Raises:
         ScanError: if this cannot be a CT of a torso (dimensions, size, geometry, NaN, constant, not Hounsfield units).
@@ -84,7 +84,8 @@ class Scan:
         return cls(voxels, RAS_LPS @ affine, name)
 
     def to_sitk(self) -> sitk.Image:
-        """Copy into a SimpleITK image (LPS). Raises ScanError for a sheared grid, which an ITK image cannot describe."""
+        """Copy into a SimpleITK image (LPS). Raises ScanError for a sheared grid, which an ITK image cannot
+        describe."""
         if self.is_sheared:
             raise ScanError(
                 f"“{self.name}” has a sheared grid (gantry tilt), which this file format cannot hold. "
@@ -128,7 +129,9 @@ class Scan:
 
 def _check_dimensions(voxels: np.ndarray, name: str) -> None:
     if voxels.size == 0:
-        raise ScanError(f"“{name}” holds no voxels. Load the CT again and check that its images were copied completely.")
+        raise ScanError(
+            f"“{name}” holds no voxels. Load the CT again and check that its images were copied completely."
+        )
     if voxels.ndim == 2 or (voxels.ndim == 3 and 1 in voxels.shape):
         raise ScanError(f"“{name}” is a single 2-D image. A CT volume with many slices is needed.")
     if voxels.ndim != 3:
@@ -137,21 +140,24 @@ def _check_dimensions(voxels: np.ndarray, name: str) -> None:
             "Extract one 3-D CT volume from it and use that."
         )
     if voxels.dtype == bool or voxels.dtype.kind not in "iuf":
-        raise ScanError(f"“{name}” does not hold numbers in Hounsfield units but {voxels.dtype} values. Choose a CT volume.")
+        raise ScanError(
+            f"“{name}” does not hold numbers in Hounsfield units but {voxels.dtype} values. Choose a CT volume."
+        )
 
 
 def _check_geometry(affine: np.ndarray, name: str) -> None:
     if affine.shape != (4, 4) or not np.all(np.isfinite(affine)):
-        raise ScanError(f"“{name}” has no valid position in space (its geometry is not a finite 4x4 matrix). Export it again.")
+        raise ScanError(
+            f"“{name}” has no valid position in space (its geometry is not a finite 4x4 matrix). Export it again."
+        )
     spacing = spacing_of(affine)
     if spacing.min() < 1e-3:
         raise ScanError(
-            f"“{name}” has a voxel spacing of zero ({_times(spacing)} mm). Correct the spacing in its header, or export it again."
+            f"“{name}” has a voxel spacing of zero ({_times(spacing)} mm). "
+            "Correct the spacing in its header, or export it again."
         )
     if abs(np.linalg.det(affine[:3, :3] / spacing)) < 1e-2:
-        raise ScanError(
-            f"“{name}” has grid axes that point in the same direction (its orientation matrix is singular). Export it again."
-        )
+        raise ScanError(f"“{name}” has grid axes that point in the same direction (singular matrix). Export it again.")
 
 
 def _check_size(shape: tuple[int, int, int], affine: np.ndarray, name: str) -> None:
@@ -169,7 +175,8 @@ def _stored(voxels: np.ndarray, name: str) -> np.ndarray:
         voxels = voxels.astype(np.float32, copy=False) if voxels.dtype.itemsize >= 4 else voxels.astype(np.float32)
         if not (np.isfinite(voxels.min()) and np.isfinite(voxels.max())):
             raise ScanError(
-                f"“{name}” contains voxels that are not numbers (NaN or infinity). Replace them, for example by -1024 (air)."
+                f"“{name}” contains voxels that are not numbers (NaN or infinity). "
+                "Replace them, for example by -1024 (air)."
             )
         return voxels
     if voxels.dtype == np.int16:
@@ -196,7 +203,8 @@ def _check_hounsfield(voxels: np.ndarray, name: str) -> None:
     if np.count_nonzero(sample < FAT_HU) < 1e-3 * sample.size:
         raise ScanError(
             f"“{name}” does not look like a CT in Hounsfield units. {values}, and there is no fat (about -100) or air "
-            "(-1000): it may be an MR, a label map, or a CT stored without its rescale intercept. Choose the original CT."
+            "(-1000): it may be an MR, a label map, or a CT stored without its rescale intercept. "
+            "Choose the original CT."
         )
 
 
