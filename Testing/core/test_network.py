@@ -31,7 +31,9 @@ def golden_tensor(key: str, shape: tuple[int, ...], position: int) -> torch.Tens
 @pytest.fixture(scope="module")
 def published() -> APENetwork:
     network = APENetwork(NetworkConfig.published())
-    state = {key: golden_tensor(key, tuple(value.shape), i) for i, (key, value) in enumerate(network.state_dict().items())}
+    state = {
+        key: golden_tensor(key, tuple(value.shape), i) for i, (key, value) in enumerate(network.state_dict().items())
+    }
     network.load_state_dict(state)
     return network.eval()
 
@@ -51,7 +53,9 @@ def test_published_state_dict_has_the_published_keys_order_and_shapes(published)
 @pytest.mark.parametrize("case", GOLDEN["cases"], ids=["whole", "odd", "masked"])
 def test_published_network_gives_the_golden_outputs(published, case):
     shape = case["input_shape"]
-    image = (0.5 + 0.5 * np.sin(0.013 * np.arange(math.prod(shape), dtype=np.float64))).astype(np.float32).reshape(shape)
+    image = (
+        (0.5 + 0.5 * np.sin(0.013 * np.arange(math.prod(shape), dtype=np.float64))).astype(np.float32).reshape(shape)
+    )
     visible = None
     if case["masked"]:
         visible = torch.ones(1, *shape[2:])

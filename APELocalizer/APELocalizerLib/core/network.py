@@ -71,7 +71,9 @@ class NetworkConfig:
         if "channels" in values:
             values["channels"] = tuple(int(width) for width in values["channels"])
         if "depths" in values:
-            values["depths"] = tuple(tuple(depth) if isinstance(depth, (tuple, list)) else int(depth) for depth in values["depths"])
+            values["depths"] = tuple(
+                tuple(depth) if isinstance(depth, (tuple, list)) else int(depth) for depth in values["depths"]
+            )
         return cls(**values)
 
 
@@ -157,7 +159,7 @@ def _fit(x: Tensor, reference: Tensor) -> Tensor:
     """Crop `x` to the spatial size of `reference`, repeating its last voxel where it is too short."""
     size = reference.shape[2:]
     x = x[:, :, : size[0], : size[1], : size[2]]
-    missing = [wanted - got for wanted, got in zip(size, x.shape[2:])]
+    missing = [wanted - got for wanted, got in zip(size, x.shape[2:], strict=False)]
     if any(missing):
         x = F.pad(x, (0, missing[2], 0, missing[1], 0, missing[0]), mode="replicate")
     return x
@@ -174,7 +176,8 @@ class FeaturePyramid(nn.Module):
         self.middle_norms = nn.ModuleList(LayerNorm3d(widths[i]) for i in range(levels))
         self.down_blocks = nn.ModuleList(nn.Conv3d(widths[i], widths[i + 1], 2, 2) for i in range(levels))
         self.up_blocks = nn.ModuleList(
-            nn.Sequential(nn.Conv3d(widths[i + 1], widths[i], 1), nn.Upsample(scale_factor=2, mode="trilinear")) for i in range(levels)
+            nn.Sequential(nn.Conv3d(widths[i + 1], widths[i], 1), nn.Upsample(scale_factor=2, mode="trilinear"))
+            for i in range(levels)
         )
         self.skip_connections = nn.ModuleList(nn.Conv3d(widths[i], widths[i], 1) for i in range(levels))
         self.right_stages = nn.ModuleList(Stage(widths[i], config.depths[i][1], config) for i in range(levels))
@@ -184,7 +187,7 @@ class FeaturePyramid(nn.Module):
     def forward(self, image: Tensor, visible: Tensor | None) -> list[Tensor]:
         x = self.stem(image, visible)
         skips = []
-        for stage, norm, down in zip(self.left_stages, self.middle_norms, self.down_blocks):
+        for stage, norm, down in zip(self.left_stages, self.middle_norms, self.down_blocks, strict=False):
             x = norm(stage(x))
             skips.append(x)
             x = down(x)

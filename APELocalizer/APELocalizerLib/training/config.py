@@ -1,0 +1,89 @@
+"""Settings of a training run; a run is reproduced from the JSON file that is saved with its weights."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from APELocalizerLib.core.network import NetworkConfig
+from APELocalizerLib.training.canonical import FrameModel
+from APELocalizerLib.training.virtual_patients import CropKind, Deformation
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """Anchored training: regress the coordinates of an average patient at every body cell.
+
+    The run ends at `max_steps`, or when `max_minutes` of training time are spent; the schedule follows whichever is
+    further. `scale` and `offset` (mm) turn the network's (0, 1) into coordinates: offset + scale * output.
+    """
+
+    output: str
+    data: str
+    held_out: tuple[str, ...] = ()
+    network: NetworkConfig = field(default_factory=NetworkConfig.small)
+    frame: FrameModel = field(default_factory=FrameModel)
+    deformation: Deformation = field(default_factory=Deformation)
+    kinds: tuple[CropKind, ...] = (
+        CropKind((4.0, 4.0, 6.0), 0.62, 620_000),
+        CropKind((3.0, 3.0, 4.5), 0.22, 700_000),
+        CropKind((2.0, 2.0, 3.0), 0.16, 900_000, (176, 176, 96)),
+    )
+    scale: tuple[float, float, float] = (520.0, 420.0, 1100.0)
+    offset: tuple[float, float, float] = (-260.0, -210.0, -640.0)
+    synthetic_share: float = 0.22
+    crops_per_step: int = 4
+    learning_rate: float = 2e-3
+    weight_decay: float = 0.02
+    betas: tuple[float, float] = (0.9, 0.98)
+    warm_up_steps: int = 150
+    clip_norm: float = 1.0
+    huber_mm: float = 15.0
+    ema_decay: float = 0.998
+    max_steps: int = 20_000
+    max_minutes: float | None = None
+    validate_every: int = 500
+    checkpoint_every: int = 100
+    threads: int = 2
+    seed: int = 1
+    excluded: tuple[str, ...] = ()
+    initial_weights: str | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return asdict(self) | {"network": self.network.to_dict()}
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> TrainingConfig:
+        """The inverse of `to_dict`. Raises ValueError for unknown settings."""
+        unknown = set(values) - {item.name for item in fields(cls)}
+        if unknown:
+            raise ValueError(f"Unknown training setting: {', '.join(sorted(unknown))}.")
+        values = dict(values)
+        nested = {
+            "network": NetworkConfig.from_dict,
+            "frame": lambda v: FrameModel(**v),
+            "deformation": lambda v: Deformation(**v),
+        }
+        for name, build in nested.items():
+            if isinstance(values.get(name), dict):
+                values[name] = build(values[name])
+        if "kinds" in values:
+            values["kinds"] = tuple(
+                kind
+                if isinstance(kind, CropKind)
+                else CropKind(**{k: tuple(v) if isinstance(v, list) else v for k, v in kind.items()})
+                for kind in values["kinds"]
+            )
+        return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
+
+    def save(self, path: Path) -> None:
+        """Write as JSON."""
+        path.write_text(json.dumps(self.to_dict(), indent=1))
+
+    @classmethod
+    def load(cls, path: Path) -> TrainingConfig:
+        """Read what `save` wrote."""
+        return cls.from_dict(json.loads(Path(path).read_text()))

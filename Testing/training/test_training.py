@@ -1,0 +1,152 @@
+"""The trainer on a tiny made-up scan: geometry of crops, falling loss, exact resume, exported weights."""
+
+import numpy as np
+import pytest
+import torch
+
+from APELocalizerLib.core.network import APENetwork, NetworkConfig
+from APELocalizerLib.training.augmentation import augment
+from APELocalizerLib.training.canonical import AveragePatient
+from APELocalizerLib.training.config import TrainingConfig
+from APELocalizerLib.training.data import TrainingSet
+from APELocalizerLib.training.observations import LabelMap, label_landmarks
+from APELocalizerLib.training.retrieval import embed, nearest, sample
+from APELocalizerLib.training.scans import HU_LOW, HU_RANGE, add_targets, scan_from_ct, scan_from_labels
+from APELocalizerLib.training.synthetic import INSIDE, RIM
+from APELocalizerLib.training.trainer import train
+from APELocalizerLib.training.virtual_patients import CropKind, Deformation, draw_crop
+
+GRID = np.array([[0, -4.0, 0, 100], [-4.0, 0, 0, 90], [0, 0, -4.0, 80], [0, 0, 0, 1]])  # (P, L, I) -> RAS
+TINY = NetworkConfig(channels=(8, 12, 16, 16), depths=((1, 1), (1, 1), (1, 1), 1), layer_scale_init=0.1)
+KIND = CropKind((4.0, 4.0, 4.0), 1.0, 90_000, (44, 44, 44))
+
+
+class Shifted:
+    """A frame that is a translation, trusted everywhere."""
+
+    def __call__(self, points):
+        return np.asarray(points) + (10.0, -20.0, 30.0)
+
+    def variance(self, points):
+        return np.zeros((len(points), 3))
+
+
+def made_up_scan(values=None):
+    """A body with a bright ramp from feet to head in front of air; 48 x 50 x 46 voxels of 4 mm."""
+    p, q, i = np.meshgrid(np.arange(48), np.arange(50), np.arange(46), indexing="ij")
+    inside = ((p - 24) / 20) ** 2 + ((q - 25) / 21) ** 2 < 1
+    voxels = (
+        np.where(inside, 250.0 - 10 * i + 3 * q + 60 * ((p > 24) & (q > 25)), -1000.0) if values is None else values
+    )
+    scan = scan_from_ct("made up", "nobody", voxels, GRID)
+    add_targets(scan, Shifted())
+    scan.landmarks = torch.zeros(0, 3, dtype=torch.float64)
+    scan.goals = torch.zeros(0, 3, dtype=torch.float64)
+    return scan
+
+
+def made_up_config(folder, **changes):
+    values = dict(
+        output=str(folder), data="", network=TINY, kinds=(KIND,), crops_per_step=2, max_steps=30, warm_up_steps=5,
+        learning_rate=5e-3, checkpoint_every=3, scale=(300.0, 300.0, 300.0), offset=(-140.0, -170.0, -120.0),
+    )  # fmt: skip
+    return TrainingConfig(**{**values, **changes})
+
+
+def made_up_set():
+    return TrainingSet([made_up_scan()], [], [], AveragePatient({}), {})
+
+
+@pytest.mark.parametrize("deformation", [Deformation(0, 0, 0, 0, 100, 0, 45), Deformation()], ids=["still", "deformed"])
+def test_targets_move_with_the_anatomy(deformation):
+    """In a scan whose brightness is its S coordinate, the target must be S (plus the frame's shift) everywhere."""
+    index = np.arange(46)[None, None, :] * np.ones((48, 50, 1))
+    height = GRID[2, 3] - 4.0 * index
+    scan = made_up_scan(HU_LOW + HU_RANGE * (height + 150) / 300)
+    scan.body[:] = 1.0
+    for seed in range(4):
+        crop = draw_crop(scan, KIND, deformation, np.random.default_rng(seed), torch.Generator().manual_seed(seed))
+        brightness = torch.nn.functional.avg_pool3d(crop.image, 4)[0, 0] * 300 - 150
+        counted = crop.weight[2] > 0.5
+        inner = counted & (crop.target[2] < 30 + height.max() - 20) & (crop.target[2] > 30 + height.min() + 20)
+        assert inner.sum() > 50
+        assert (brightness + 30 - crop.target[2])[inner].abs().max() < 4.0
+
+
+def test_augmentation_stays_in_range_and_repeats():
+    image = torch.rand(1, 1, 24, 24, 24) * 1.5
+    runs = [augment(image, None, np.random.default_rng(5), torch.Generator().manual_seed(5)) for _ in range(2)]
+    assert torch.equal(*runs)
+    assert runs[0].min() >= 0 and runs[0].max() <= 1
+    assert not torch.equal(runs[0], image.clamp(0, 1))
+
+
+def test_the_loss_falls(tmp_path):
+    rows = []
+    train(made_up_config(tmp_path, max_steps=45), made_up_set(), rows.append)
+    first, last = (np.mean([row["distance_mm"] for row in part]) for part in (rows[:5], rows[-5:]))
+    assert last < 0.6 * first
+
+
+def test_a_killed_run_resumes_to_the_same_losses(tmp_path):
+    whole, parts = [], []
+    train(made_up_config(tmp_path / "whole", max_steps=8), made_up_set(), whole.append)
+
+    def die(metrics):
+        parts.append(metrics)
+        if metrics["step"] == 5:
+            raise KeyboardInterrupt
+
+    config = made_up_config(tmp_path / "killed", max_steps=8)
+    with pytest.raises(KeyboardInterrupt):
+        train(config, made_up_set(), die)
+    (tmp_path / "killed" / "state.pt.part").write_bytes(b"half a checkpoint")  # as a kill while saving leaves it
+    train(config, made_up_set(), parts.append)
+    resumed = {row["step"]: row["loss"] for row in parts}  # the steps after the last save come twice
+    assert resumed == {row["step"]: row["loss"] for row in whole}
+
+
+def test_exported_weights_give_the_same_map_and_find_a_place_again(tmp_path):
+    trainer = train(made_up_config(tmp_path, max_steps=45), made_up_set())
+    exported = torch.load(tmp_path / "export.pt", weights_only=True)
+    network = APENetwork(NetworkConfig.from_dict(exported["network"])).eval()
+    network.load_state_dict(exported["state"])
+    image = torch.rand(1, 1, 40, 40, 40)
+    with torch.inference_mode():
+        torch.testing.assert_close(network(image), trainer.average(image), rtol=0, atol=1e-5)
+    scan = trainer.data.train[0]
+    found = embed(network, scan, (4.0, 4.0, 4.0), torch.tensor(exported["scale"]), torch.tensor(exported["offset"]))
+    points = np.array([[0.0, 0.0, 0.0], [20.0, -10.0, 30.0]])
+    assert np.linalg.norm(nearest(found, sample(found, points)) - points, axis=1).max() < 12.0
+
+
+def test_a_painted_label_map_has_skin_around_its_organs():
+    labels = np.zeros((60, 60, 40), np.uint8)
+    labels[20:40, 20:40, 5:35] = 5
+    scan = scan_from_labels("x", "x", labels, GRID, {5: "liver"})
+    filled = scan.levels[0][0, 0].numpy()
+    assert filled.shape[2] == 30, "slices without labels are left out"
+    assert filled[30, 30, 10] == 5 and filled[18, 30, 10] == RIM and filled[2, 2, 10] == 0
+    assert scan.grid_to_ras[2, 3] == GRID[2, 3] - 4.0 * 5
+    assert not np.any(filled[scan.body[0, 0].numpy() == 0])
+    assert INSIDE != RIM
+
+
+def test_landmarks_of_a_label_map_respect_the_field_of_view():
+    labels = np.zeros((40, 40, 40), np.int16)
+    labels[10:20, 5:15, 8:25] = 2
+    labels[10:20, 25:35, 20:40] = 3  # runs out of the scan below
+    labels[30:35, 18:22] = 79
+    names = {2: "kidney_right", 3: "kidney_left", 79: "spinal_cord"}
+    found = {o.key: o.point for o in label_landmarks(LabelMap(labels, GRID, names))}
+    assert found["kidney_right_upper_pole"][2] == pytest.approx(80 - 4 * 8)
+    assert found["kidney_right_lower_pole"][2] == pytest.approx(80 - 4 * 24)
+    assert "kidney_left_upper_pole" in found and "kidney_left_lower_pole" not in found
+
+
+def test_config_survives_json(tmp_path):
+    config = made_up_config(tmp_path, held_out=("a", "b"))
+    config.save(tmp_path / "config.json")
+    assert TrainingConfig.load(tmp_path / "config.json") == config
+    with pytest.raises(ValueError, match="sunshine"):
+        TrainingConfig.from_dict({**config.to_dict(), "sunshine": 1})
