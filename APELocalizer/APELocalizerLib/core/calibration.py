@@ -23,6 +23,8 @@ def calibrate_scale(checkpoint: Checkpoint, maps: Sequence[EmbeddingMap], seed: 
     where a, b are raw network outputs and p, q RAS positions in mm. Raises `CheckpointError` if a channel carries no
     distance at all.
     """
+    if not maps:
+        raise CheckpointError("Calibration needs at least one scan.")
     rng = np.random.default_rng(seed)
     scale = np.array(checkpoint.scale)
     squares, targets = [], []

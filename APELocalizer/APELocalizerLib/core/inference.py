@@ -1,6 +1,7 @@
 """From a prepared scan to its embedding map: tiles or one pass, on any device, with a way out when memory runs out."""
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -63,10 +64,11 @@ class Runner:
             except RuntimeError as error:
                 if not _is_out_of_memory(error):
                     raise
-                plan, note = self._smaller_plan(plan)
-                notes.append(note)
-                if torch.cuda.is_available():
-                    torch.cuda.empty_cache()
+            # only here, without the error and its traceback, are the failed attempt's tensors free
+            plan, note = self._smaller_plan(plan)
+            notes.append(note)
+            if torch.cuda.is_available():
+                torch.cuda.empty_cache()
         return self._as_map(prepared, output, spacing_name, tuple(notes))
 
     def _first_plan(self) -> "_Plan":
@@ -109,7 +111,7 @@ class Runner:
         check_cancelled(cancelled)
         stride, smallest = self.checkpoint.network.stem_stride, self.checkpoint.network.total_stride
         wanted = (smallest,) * 3 if plan.tile is None else plan.tile
-        padded = tuple(padded_length(n, w, stride) for n, w in zip(image.shape, wanted))
+        padded = tuple(padded_length(n, w, stride) for n, w in zip(image.shape, wanted, strict=True))
         tile = padded if plan.tile is None else plan.tile
         volume, visible = _pad(image, padded, self.checkpoint.padding)
         network = self._network_on(plan.device)
@@ -120,7 +122,7 @@ class Runner:
             if plan.device.type == "cpu":
                 batch = batch.contiguous(memory_format=torch.channels_last_3d)
             half = plan.device.type == "cuda" and self.settings.mixed_precision
-            with torch.inference_mode(), torch.autocast(plan.device.type, torch.float16, enabled=half):
+            with torch.inference_mode(), torch.autocast("cuda", torch.float16) if half else nullcontext():
                 return network(batch, seen).float().cpu().numpy()
 
         places = _places(padded, tile, self.settings.overlap, stride)
@@ -178,7 +180,7 @@ def _pad(image: np.ndarray, size: tuple[int, int, int], mode: str) -> tuple[torc
 def _places(
     size: tuple[int, int, int], tile: tuple[int, int, int], overlap: float, stride: int
 ) -> list[tuple[slice, slice, slice]]:
-    starts = [tile_starts(n, t, overlap, stride) for n, t in zip(size, tile)]
+    starts = [tile_starts(n, t, overlap, stride) for n, t in zip(size, tile, strict=True)]
     return [
         (slice(i, i + tile[0]), slice(j, j + tile[1]), slice(k, k + tile[2]))
         for i in starts[0]
@@ -204,7 +206,7 @@ def _blend(
     for start in range(0, len(places), batch_size):
         check_cancelled(cancelled)
         batch = places[start : start + batch_size]
-        for where, values in zip(batch, forward(batch)):
+        for where, values in zip(batch, forward(batch), strict=True):
             region = tuple(slice(s.start // stride, s.stop // stride) for s in where)
             total[(slice(None), *region)] += values * weights
             weight[region] += weights
@@ -214,5 +216,5 @@ def _blend(
 
 
 def _is_out_of_memory(error: RuntimeError) -> bool:
-    text = str(error).lower()
-    return isinstance(error, torch.OutOfMemoryError) or "out of memory" in text or "can't allocate memory" in text
+    words = ("out of memory", "can't allocate memory", "not enough memory")
+    return isinstance(error, torch.cuda.OutOfMemoryError) or any(each in str(error).lower() for each in words)
