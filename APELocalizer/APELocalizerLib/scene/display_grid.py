@@ -54,7 +54,7 @@ def body_outline(embedding_map: EmbeddingMap, grid: DisplayGrid) -> np.ndarray:
     body = (grid.hu > BODY_HU) & (near > 0.5)
     slices = np.moveaxis(body, grid.axial_axis, 0)  # a view: filling it fills `body`
     for index in range(len(slices)):
-        slices[index] = ndimage.binary_fill_holes(ndimage.binary_opening(slices[index]))
+        slices[index] = ndimage.binary_opening(ndimage.binary_fill_holes(slices[index]))
     return large_parts(body)
 
 

@@ -5,6 +5,8 @@ from dataclasses import dataclass, replace
 
 WIDTH_PER_LETTER = 0.56
 """Mean width of a letter of the default font, in font sizes."""
+MARGIN = 26.0
+"""Free border at the left and right, where the orientation letters stand."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,7 @@ def _options(anchor: Label) -> list[Label]:
 
 def _kept_inside(label: Label, picture: tuple[int, int]) -> Label:
     left, bottom, right, top = label.extent
-    x = min(max(left, 3.0), max(3.0, picture[0] - 3.0 - (right - left)))
+    x = min(max(left, MARGIN), max(MARGIN, picture[0] - MARGIN - (right - left)))
     y = min(max(bottom, 3.0), max(3.0, picture[1] - 3.0 - (top - bottom)))
     return replace(label, position=(x, y))
 

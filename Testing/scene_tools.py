@@ -1,0 +1,75 @@
+"""What the tests of the scene share: results, maps, transforms, and a look at what is in a scene."""
+
+import numpy as np
+import pytest
+import slicer
+import slicer.util
+import vtk
+
+from APELocalizerLib.core.embedding_map import EmbeddingMap
+from APELocalizerLib.core.errors import SceneError
+from APELocalizerLib.core.geometry import Box, apply_affine
+from APELocalizerLib.core.landmark_library import Code
+from APELocalizerLib.core.localization import LocatedOrgan, LocatedPoint
+
+LIVER = Code("SCT", "10200004", "Liver")
+LIVER_BOX = Box((0.0, -60.0, -90.0), (140.0, 80.0, 0.0))
+CARINA = (5.0, 0.0, 60.0)
+ROTATION = np.array([[0.8, -0.6, 0.0, 30.0], [0.6, 0.8, 0.0, -20.0], [0.0, 0.0, 1.0, 50.0], [0.0, 0.0, 0.0, 1.0]])
+STRETCH = np.diag([1.5, 0.75, 1.2, 1.0])
+SHEAR = np.array([[1.0, 0.0, 0.0, 5.0], [0.0, 1.0, 0.3, 0.0], [0.0, 0.0, 1.0, 0.0], [0.0, 0.0, 0.0, 1.0]])
+TRANSFORMS = {"rotated": ROTATION, "mirrored": np.diag([-1.0, 1.0, 1.0, 1.0]), "sheared": SHEAR, "stretched": STRETCH}
+
+
+def located(name: str, position) -> LocatedPoint:
+    return LocatedPoint(name, True, tuple(position), tuple(position), 3.2, 1.5, "", (1.0, 0.8, 0.2))
+
+
+def located_box(name: str, box: Box, code: Code | None = None) -> LocatedOrgan:
+    return LocatedOrgan(name, True, box, box, 1.1, 0.4, 5.5, 2.0, (CARINA,) * 6, "", (0.8, 0.3, 0.2), code)
+
+
+def perfect_map(world_from_torso: np.ndarray) -> EmbeddingMap:
+    """Map of the torso, moved by a 4x4 matrix, whose embedding is the position in the unmoved torso (mm)."""
+    shape = (34, 50, 20)
+    grid = np.array([[0.0, -8.0, 0.0, 196.0], [-8.0, 0.0, 0.0, 132.0], [0.0, 0.0, -12.0, 114.0], [0.0, 0.0, 0.0, 1.0]])
+    cells = apply_affine(grid, np.indices(shape).reshape(3, -1).T)
+    body = ((cells[:, 0] / 170) ** 2 + (cells[:, 1] / 110) ** 2 < 1).reshape(shape)
+    values = cells.reshape(*shape, 3).astype(np.float32)
+    view = Box((-200.0, -140.0, -120.0), (200.0, 140.0, 120.0))
+    return EmbeddingMap(values, body, world_from_torso @ grid, "model@1", "standard", view, "torso", "fingerprint")
+
+
+def linear_transform(scene, matrix: np.ndarray, parent=None):
+    node = scene.AddNewNodeByClass("vtkMRMLLinearTransformNode")
+    node.SetMatrixTransformToParent(slicer.util.vtkMatrixFromArray(np.asarray(matrix, dtype=float)))
+    node.SetAndObserveTransformNodeID(parent.GetID() if parent else None)
+    return node
+
+
+def bent_transform(scene):
+    """A transform that is not linear: the middle of space is pulled to one side."""
+    points = vtk.vtkPoints(), vtk.vtkPoints()
+    for corner in np.indices((2, 2, 2)).reshape(3, -1).T * 200.0 - 100.0:
+        points[0].InsertNextPoint(corner)
+        points[1].InsertNextPoint(corner)
+    points[0].InsertNextPoint(0, 0, 0)
+    points[1].InsertNextPoint(30, 0, 0)
+    spline = vtk.vtkThinPlateSplineTransform()
+    spline.SetSourceLandmarks(points[0])
+    spline.SetTargetLandmarks(points[1])
+    spline.SetBasisToR()
+    node = scene.AddNewNodeByClass("vtkMRMLTransformNode", "breathing")
+    node.SetAndObserveTransformToParent(spline)
+    return node
+
+
+def contents(scene) -> tuple[set[str], int]:
+    """Ids of all nodes and the number of subject hierarchy items: to see whether anything was left behind."""
+    hierarchy = slicer.vtkMRMLSubjectHierarchyNode.ResolveSubjectHierarchy(scene)
+    return {scene.GetNthNode(i).GetID() for i in range(scene.GetNumberOfNodes())}, hierarchy.GetNumberOfItems()
+
+
+def raises(text: str):
+    """A SceneError whose sentence contains `text`."""
+    return pytest.raises(SceneError, match=text)
