@@ -29,7 +29,7 @@ from APELocalizerLib.gui import setup_status
 from APELocalizerLib.gui.choices import Overlay, Spacing
 from APELocalizerLib.gui.engine import Engine
 from APELocalizerLib.gui.overlay_keeper import OverlayKeeper
-from APELocalizerLib.gui.tasks import LearnTask, LocalizeTask, RunSettings, do
+from APELocalizerLib.gui.tasks import DEFAULT_SETTINGS, LearnTask, LocalizeTask, RunSettings, do
 
 HOMEPAGE = "https://github.com/APELocalizer/SlicerAPELocalizer"
 BUILT_IN_LIBRARY = Path(__file__).parent / "Resources" / "Libraries" / "builtin.json"
@@ -243,13 +243,13 @@ class APELocalizerLogic(ScriptedLoadableModuleLogic):
         task = self.learnTask(supportVolumeNode, library, settings, pointsNode, segmentationNode)
         return do(task, progress, cancelled)
 
-    def localizeTask(self, volumeNode, library, settings=RunSettings(), overlay=True):
+    def localizeTask(self, volumeNode, library, settings=DEFAULT_SETTINGS, overlay=True):
         """What `localize` does, in steps that a panel can run in the background (see `gui.tasks`)."""
-        return LocalizeTask(self.engine, volumeNode, library, settings, overlay)
+        return LocalizeTask(self.engine, volumeNode, library, settings, overlay, self.overlays.adopt)
 
-    def learnTask(self, supportVolumeNode, library, settings=RunSettings(), points_node=None, segmentation_node=None):
+    def learnTask(self, volumeNode, library, settings=DEFAULT_SETTINGS, points_node=None, segmentation_node=None):
         """What `learn` does, in steps that a panel can run in the background (see `gui.tasks`)."""
-        return LearnTask(self.engine, supportVolumeNode, library, settings, points_node, segmentation_node)
+        return LearnTask(self.engine, volumeNode, library, settings, points_node, segmentation_node)
 
     def folderName(self, resultNodes):
         """Name of the subject hierarchy folder of a run's results."""
@@ -274,7 +274,7 @@ class APELocalizerLogic(ScriptedLoadableModuleLogic):
         """Path of the library that comes with the extension, or None."""
         return str(BUILT_IN_LIBRARY) if BUILT_IN_LIBRARY.is_file() else None
 
-    def storeLibrary(self, library, settings=RunSettings()):
+    def storeLibrary(self, library, settings=DEFAULT_SETTINGS):
         """Keep the library and the settings it is used with in the scene."""
         from APELocalizerLib.scene.state import save_state
 
@@ -299,9 +299,10 @@ class APELocalizerLogic(ScriptedLoadableModuleLogic):
         try:
             import PyTorchUtils
         except ImportError:
-            model = slicer.app.extensionsManagerModel()
-            model.interactive = True  # asks, and offers the restart that a new extension needs
-            model.installExtensionFromServer("PyTorch")
+            extensions = slicer.app.extensionsManagerModel()
+            extensions.interactive = True  # asks, and offers the restart that a new extension needs
+            extensions.updateExtensionsMetadataFromServer(True, True)
+            extensions.installExtensionFromServer("PyTorch")
             return
         logic = PyTorchUtils.PyTorchUtilsLogic()
         if not logic.torchInstalled():

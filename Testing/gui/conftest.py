@@ -1,13 +1,5 @@
 """Fixtures: a headless scene, a small patient, a tiny network, and the module's real panel in Qt offscreen."""
 
-import os
-
-os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
-
-import slicer_stand_ins
-
-slicer_stand_ins.install()
-
 import gc
 import sys
 import threading
@@ -19,6 +11,7 @@ import numpy as np
 import pytest
 import slicer
 import slicer.util
+import slicer_stand_ins.installed
 from phantoms import LANDMARKS, body_phantom
 from PySide6.QtWidgets import QApplication, QVBoxLayout, QWidget
 
@@ -35,7 +28,8 @@ slicer_stand_ins.use_properties(__name__, "APELocalizer", *(f"APELocalizerLib.gu
 
 def pytest_collection_modifyitems(items):
     """Tests, too, speak to widgets as code in Slicer does."""
-    slicer_stand_ins.use_properties(*{item.module.__name__ for item in items if item.path.parent == Path(__file__).parent})
+    here = Path(__file__).parent
+    slicer_stand_ins.use_properties(*{item.module.__name__ for item in items if item.path.parent == here})
 
 
 class KnowingEmbedder:
@@ -115,8 +109,9 @@ class Panel:
         self.wait()
 
     def rows(self) -> list[list[str]]:
+        """Texts of the result table."""
         table = self.ui.resultTable
-        return [[table.item(row, column).text() for column in range(table.columnCount)] for row in range(table.rowCount)]
+        return [[table.item(row, column).text() for column in range(6)] for row in range(table.rowCount)]
 
 
 @pytest.fixture(scope="session")
@@ -187,7 +182,11 @@ def embedder():
 @pytest.fixture
 def engine(embedder):
     """An engine for which every model is there and knows the torso."""
-    return Engine(lambda model: SimpleNamespace(id=f"knowing {model}", anchored=True, round_trip_threshold_mm=20.0), embedder)
+
+    def load(model: str) -> SimpleNamespace:
+        return SimpleNamespace(id=f"knowing {model}", anchored=True, round_trip_threshold_mm=20.0)
+
+    return Engine(load, embedder)
 
 
 @pytest.fixture

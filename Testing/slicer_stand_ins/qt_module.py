@@ -7,7 +7,6 @@ from PySide6.QtCore import QBuffer, QObject
 from PySide6.QtGui import *  # noqa: F403
 from PySide6.QtUiTools import QUiLoader as _QUiLoader
 from PySide6.QtWidgets import *  # noqa: F403
-from PySide6.QtWidgets import QFileDialog as _QFileDialog
 
 # PythonQt calls the object name `name`.
 QObject.name = property(lambda self: self.objectName())
@@ -30,13 +29,13 @@ class QUiLoader(_QUiLoader):
         return super().load(buffer)
 
 
-class QFileDialog(_QFileDialog):
-    """In PythonQt the static functions return the path alone."""
+class QFileDialog:
+    """In PythonQt the static functions return the path alone. Here the user always closes the dialog."""
 
     @staticmethod
     def getOpenFileName(*arguments) -> str:
-        return _QFileDialog.getOpenFileName(*arguments)[0]
+        return ""
 
     @staticmethod
     def getSaveFileName(*arguments) -> str:
-        return _QFileDialog.getSaveFileName(*arguments)[0]
+        return ""

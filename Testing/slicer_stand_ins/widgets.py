@@ -88,7 +88,7 @@ class ctkSliderWidget(QWidget):
     value = Property(float, lambda self: self._box.value(), lambda self, value: self._box.setValue(value))
     minimum = Property(float, lambda self: self._box.minimum(), lambda self, value: self._box.setMinimum(value))
     maximum = Property(float, lambda self: self._box.maximum(), lambda self, value: self._box.setMaximum(value))
-    singleStep = Property(float, lambda self: self._box.singleStep(), lambda self, value: self._box.setSingleStep(value))
+    singleStep = Property(float, lambda self: self._box.singleStep(), lambda self, step: self._box.setSingleStep(step))
 
 
 class qMRMLWidget(QWidget):

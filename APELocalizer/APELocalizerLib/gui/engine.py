@@ -13,7 +13,7 @@ class Engine:
     """Embeds scans and remembers the maps.
 
     A map is found again by everything it depends on: the scan (`scan_key`, see `tasks.scan_key`), the checkpoint's id,
-    the spacing and the inference settings.
+    the spacing and the inference settings other than the device.
     """
 
     def __init__(self, load: Callable | None = None, make_embedder: Callable | None = None) -> None:
@@ -44,7 +44,7 @@ class Engine:
         cancelled: CancelCheck | None = None,
     ):
         """The scan's `EmbeddingMap`, from memory where nothing changed. Raises ScanError, DeviceError, Cancelled …"""
-        key = self._map_key(scan_key, model, spacing, device)
+        key = self._map_key(scan_key, model, spacing)
         found = self._recall(key)
         if found is None:
             found = self._warm_embedder(model, device).embed(scan, spacing, progress, cancelled)
@@ -54,9 +54,9 @@ class Engine:
                     self._maps.popitem(last=False)
         return found
 
-    def recall(self, scan_key: Hashable, model: str, spacing: str, device: str):
+    def recall(self, scan_key: Hashable, model: str, spacing: str):
         """The map computed before for exactly this, or None."""
-        return self._recall(self._map_key(scan_key, model, spacing, device)) if model in self._checkpoints else None
+        return self._recall(self._map_key(scan_key, model, spacing)) if model in self._checkpoints else None
 
     def release(self) -> None:
         """Free the network's and the maps' memory."""
@@ -71,8 +71,9 @@ class Engine:
                 self._maps.move_to_end(key)
             return self._maps.get(key)
 
-    def _map_key(self, scan_key: Hashable, model: str, spacing: str, device: str) -> Hashable:
-        return scan_key, self.checkpoint(model).id, spacing, self._settings(device)
+    def _map_key(self, scan_key: Hashable, model: str, spacing: str) -> Hashable:
+        # The device is left out: it does not change the map beyond rounding.
+        return scan_key, self.checkpoint(model).id, spacing, self._settings("auto")
 
     def _warm_embedder(self, model: str, device: str):
         from APELocalizerLib.core.pipeline import Embedder

@@ -56,7 +56,7 @@ class LibraryPanel:
 
     def _on_save(self, *_arguments) -> None:
         path = qt.QFileDialog.getSaveFileName(
-            self._ui.saveLibraryButton, _("Save the landmark library"), "landmarks.json", _("Landmark libraries (*.json)")
+            self._ui.saveLibraryButton, _("Save the library"), "landmarks.json", _("Landmark libraries (*.json)")
         )
         if path:
             with errors_shown():

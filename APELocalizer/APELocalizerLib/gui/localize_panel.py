@@ -26,11 +26,11 @@ class LocalizePanel:
 
     def _on_localized(self, nodes) -> None:
         session = self._session
-        session.logic.overlays.adopt(nodes)
         session.logic.storeLibrary(session.library, session.run_settings())
         session.status = _("Done. The results are in the folder “{name}” of the Data module.").format(
             name=session.logic.folderName(nodes)
         )
+        session.result = nodes.table_node
         session.parameters.resultPoints = nodes.points_node
         session.parameters.resultTable = nodes.table_node
         session.changed()

@@ -5,7 +5,10 @@ from slicer.i18n import tr as _
 
 from APELocalizerLib.core.errors import LibraryError, SceneError
 from APELocalizerLib.gui.engine import Engine
-from APELocalizerLib.gui.tasks import RunSettings, scan_key
+from APELocalizerLib.gui.tasks import DEFAULT_SETTINGS, RunSettings, scan_key
+
+SCAN_REFERENCE = "APELocalizer.scan"
+"""Reference role of a result node to its scan (see `scene.results`)."""
 
 
 class OverlayKeeper:
@@ -13,34 +16,27 @@ class OverlayKeeper:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
+        self._settings: dict[str, RunSettings] = {}
         self._made: dict[tuple, object] = {}
         self._current = None
 
-    def adopt(self, nodes) -> None:
-        """Remember the overlay that a run has made."""
+    def adopt(self, volume_node, settings: RunSettings, nodes) -> None:
+        """Remember how a scan was localized and the overlay that was made of it."""
+        self._settings[volume_node.GetID()] = settings
         if nodes.overlay_node is not None:
-            scan = nodes.overlay_node.GetNodeReference("APELocalizer.scan")
-            self._made[(scan.GetID(), "rgb", "")] = nodes.overlay_node
+            self._made[self._key(volume_node, "rgb", "")] = nodes.overlay_node
 
-    def show(
-        self,
-        volume_node,
-        kind: str | int,
-        opacity: float = 0.4,
-        settings: RunSettings = RunSettings(),
-        library=None,
-        landmark: str = "",
-    ):
+    def show(self, volume_node, kind: str | int, opacity: float = 0.4, library=None, landmark: str = ""):
         """Show one overlay over the scan in all slices: its node, or None for "none".
 
-        Raises SceneError if the scan is gone or was not localized with these settings yet, LibraryError for an
-        unknown landmark.
+        The similarity is that to the mean of a landmark's examples in the library. Raises SceneError if the scan is
+        gone or its map is not in memory, LibraryError for an unknown landmark.
         """
         from APELocalizerLib.scene.overlays import show_in_slices
 
         if volume_node is None:
             raise SceneError(_("The scan of this result is no longer in the scene."))
-        node = None if kind == "none" else self._node(volume_node, kind, settings, library, landmark)
+        node = None if kind == "none" else self._node(volume_node, kind, library, landmark)
         slicer.util.setSliceViewerLayers(background=volume_node)
         show_in_slices(node, opacity)
         self._current = node
@@ -55,21 +51,27 @@ class OverlayKeeper:
 
     def forget(self) -> None:
         """The scene was closed."""
+        self._settings.clear()
         self._made.clear()
         self._current = None
 
-    def _node(self, volume_node, kind, settings: RunSettings, library, landmark: str):
-        key = (volume_node.GetID(), kind, landmark)
-        node = self._made.get(key)
+    def _key(self, volume_node, kind, landmark: str) -> tuple:
+        return self._settings.get(volume_node.GetID(), DEFAULT_SETTINGS), scan_key(volume_node), kind, landmark
+
+    def _node(self, volume_node, kind, library, landmark: str):
+        key = self._key(volume_node, kind, landmark)
+        node = self._made.get(key) or (loaded_rgb_overlay(volume_node) if kind == "rgb" else None)
         if node is None or not slicer.mrmlScene.IsNodePresent(node):
+            node = self._make(volume_node, kind, library, landmark)
             self._remove_other_similarity(volume_node, kind)
-            node = self._made[key] = self._make(volume_node, kind, settings, library, landmark)
+        self._made[key] = node
         return node
 
-    def _make(self, volume_node, kind, settings: RunSettings, library, landmark: str):
+    def _make(self, volume_node, kind, library, landmark: str):
         from APELocalizerLib.scene import overlays
 
-        found = self._engine.recall(scan_key(volume_node), settings.model, settings.spacing, settings.device)
+        settings = self._settings.get(volume_node.GetID(), DEFAULT_SETTINGS)
+        found = self._engine.recall(scan_key(volume_node), settings.model, settings.spacing)
         if found is None:
             raise SceneError(_("The map of this scan is not in memory. Press “Localize” to compute it."))
         if kind == "rgb":
@@ -79,16 +81,29 @@ class OverlayKeeper:
         return overlays.add_channel_overlay(volume_node, found, kind)
 
     def _remove_other_similarity(self, volume_node, kind) -> None:
+        """Keep one heat map per scan: there may be dozens of landmarks."""
         if kind != "similarity":
             return
-        for key in [key for key in self._made if key[:2] == (volume_node.GetID(), kind)]:
-            node = self._made.pop(key)
-            if slicer.mrmlScene.IsNodePresent(node):
-                slicer.mrmlScene.RemoveNode(node)
+        for key in [key for key in self._made if key[1][0] == volume_node.GetID() and key[2] == kind]:
+            remove_volume(self._made.pop(key))
+
+
+def remove_volume(node) -> None:
+    """Remove a volume node with its display nodes."""
+    if slicer.mrmlScene.IsNodePresent(node):
+        displays = [node.GetNthDisplayNode(index) for index in range(node.GetNumberOfDisplayNodes())]
+        for each in (node, *displays):  # the volume first: one without a display node is given a new one
+            slicer.mrmlScene.RemoveNode(each)
+
+
+def loaded_rgb_overlay(volume_node):
+    """The color overlay that came with a loaded scene, or None."""
+    overlays = slicer.util.getNodesByClass("vtkMRMLVectorVolumeNode")
+    return next((node for node in overlays if node.GetNodeReference(SCAN_REFERENCE) is volume_node), None)
 
 
 def mean_embedding(library, landmark: str) -> tuple[float, ...]:
-    """Average embedding (3,) of a landmark's shots. Raises LibraryError if the library lacks it."""
+    """Average embedding (3,) of a landmark's examples. Raises LibraryError if the library lacks it."""
     if library is None:
         raise LibraryError(_("The landmark library is empty. Open the one that was used."))
     shots = library.landmark(landmark).shots

@@ -1,15 +1,18 @@
 """What is drawn over the scan, and how strongly."""
 
+from slicer.i18n import tr as _
+
 from APELocalizerLib.gui.choices import Overlay
 from APELocalizerLib.gui.messages import errors_shown
+from APELocalizerLib.gui.overlay_keeper import SCAN_REFERENCE
 from APELocalizerLib.gui.session import Session
-
-SCAN_REFERENCE = "APELocalizer.scan"
-"""Reference role of a result node to its scan (see `scene.results`)."""
 
 
 class OverlayPanel:
-    """Section “Overlay”: keeps the slice views as the combo box and the slider say."""
+    """Section “Overlay”: keeps the slice views as the combo box and the slider say.
+
+    A result that was loaded with a scene is shown as the scene says until something is chosen here.
+    """
 
     def __init__(self, ui, session: Session) -> None:
         self._ui, self._session = ui, session
@@ -21,25 +24,23 @@ class OverlayPanel:
         session = self._session
         if session.parameters is None or session.runner.busy:
             return
-        result, overlay = session.parameters.resultTable, session.parameters.overlay
-        if result is None:
-            self._shown = None
-            return
+        chosen = session.parameters
+        result, overlay, opacity = chosen.resultTable, chosen.overlay, chosen.opacity
         landmark = session.selected_landmark if overlay is Overlay.SIMILARITY else ""
-        wanted = (result, overlay, landmark, session.parameters.opacity)
-        if wanted == self._shown:
+        before, self._shown = self._shown, (result, overlay, landmark, opacity)
+        is_loaded = result is not session.result and (before is None or before[0] is not result)
+        if result is None or before == self._shown or is_loaded:
             return
-        same_but_opacity = self._shown is not None and wanted[:-1] == self._shown[:-1]
-        self._shown = wanted
         with errors_shown():
-            if same_but_opacity:
-                session.logic.overlays.set_opacity(session.parameters.opacity)
-            elif overlay is not Overlay.SIMILARITY or landmark:
-                session.logic.overlays.show(
-                    result.GetNodeReference(SCAN_REFERENCE),
-                    overlay.value,
-                    session.parameters.opacity,
-                    session.run_settings(),
-                    session.library,
-                    landmark,
-                )
+            if before is not None and before[:-1] == self._shown[:-1]:
+                session.logic.overlays.set_opacity(opacity)
+            else:
+                self._show(result.GetNodeReference(SCAN_REFERENCE), overlay, landmark, opacity)
+
+    def _show(self, scan, overlay: Overlay, landmark: str, opacity: float) -> None:
+        overlays, session = self._session.logic.overlays, self._session
+        if overlay is Overlay.SIMILARITY and not landmark:
+            overlays.show(scan, "none")
+            session.say(_("Click a landmark in the table to see where the scan is similar to it."))
+        else:
+            overlays.show(scan, overlay.value, opacity, library=session.library, landmark=landmark)

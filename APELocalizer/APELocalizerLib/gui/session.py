@@ -16,7 +16,8 @@ HISTORY_KEPT = 50
 class Session:
     """State of one open module panel. `listeners` are called after every change of it.
 
-    `parameters` is the module's parameter node, or None while the scene closes.
+    `parameters` is the module's parameter node, or None while the scene closes; `result` the table node of the last run
+    in this session; `selected_landmark` the one chosen in the result table.
     """
 
     def __init__(self, logic, runner: TaskRunner | None = None) -> None:
@@ -26,6 +27,7 @@ class Session:
         self.library = None
         self.status = ""
         self.selected_landmark = ""
+        self.result = None
         self.listeners: list[Callable[[], None]] = []
         self._history: list = []
 

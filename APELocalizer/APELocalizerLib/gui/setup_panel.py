@@ -117,7 +117,8 @@ class SetupPanel:
             return
         model = self._session.run_settings().model
         if slicer.util.confirmOkCancelDisplay(setup_status.download_question(model)):
-            self._session.start("download", lambda: CallTask(partial(setup_status.download, model)), self._on_downloaded)
+            task = CallTask(partial(setup_status.download, model))
+            self._session.start("download", lambda: task, self._on_downloaded)
 
     def _on_downloaded(self, path) -> None:
         self._session.say(_("The weights were downloaded to {path}").format(path=path))

@@ -5,7 +5,7 @@ Python console the three simply follow each other; see `do`.
 """
 
 import dataclasses
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 
 import slicer
@@ -26,6 +26,9 @@ class RunSettings:
     spacing: str = "standard"
     device: str = "auto"
     model: str = "default"
+
+
+DEFAULT_SETTINGS = RunSettings()
 
 
 def do(task, progress: Progress | None = None, cancelled: CancelCheck | None = None):
@@ -77,13 +80,22 @@ class _ScanTask:
 class LocalizeTask(_ScanTask):
     """Find a library's landmarks and organs on a scan; ends with the result nodes in the scene."""
 
-    def __init__(self, engine: Engine, volume_node, library, settings: RunSettings, overlay: bool = True) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        volume_node,
+        library,
+        settings: RunSettings,
+        overlay: bool = True,
+        on_shown: Callable[..., None] | None = None,
+    ) -> None:
+        """`overlay` also adds the RGB overlay; `on_shown(volume_node, settings, result_nodes)` is called at the end."""
         if library is None or not library.names:
-            raise LibraryError(_("The landmark library is empty. Learn a landmark on a support scan or open a library."))
+            raise LibraryError(_("The landmark library is empty. Learn a landmark from a support scan, or open one."))
         if volume_node is None:
             raise SceneError(_("Choose the scan on which the landmarks are to be found."))
         super().__init__(engine, volume_node, settings)
-        self._library, self._overlay = library, overlay
+        self._library, self._overlay, self._on_shown = library, overlay, on_shown
 
     def run(self, progress: Progress | None = None, cancelled: CancelCheck | None = None):
         """Embed and localize: (Localization, EmbeddingMap)."""
@@ -110,7 +122,10 @@ class LocalizeTask(_ScanTask):
 
         localization, found_map = computed
         self._check_scan_is_unchanged()
-        return show_localization(self._node, localization, found_map if self._overlay else None)
+        nodes = show_localization(self._node, localization, found_map if self._overlay else None)
+        if self._on_shown:
+            self._on_shown(self._node, self._settings, nodes)
+        return nodes
 
 
 class LearnTask(_ScanTask):
