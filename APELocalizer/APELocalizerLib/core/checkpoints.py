@@ -10,16 +10,14 @@ import hashlib
 import json
 import os
 import pickle
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from zipfile import BadZipFile
 
 import torch
 
-from APELocalizerLib.core.errors import CheckpointError
+from APELocalizerLib.core.errors import CheckpointError, PreparationError
 from APELocalizerLib.core.network import APENetwork, NetworkConfig
 from APELocalizerLib.core.preparation import PreparationConfig
 
@@ -41,7 +39,7 @@ DEFAULT_SCALE_MM = 500.0
 DEFAULT_THRESHOLD_MM = 50.0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Checkpoint:
     """Weights and their meaning.
 
@@ -74,7 +72,7 @@ class Checkpoint:
         digest = hashlib.sha256(json.dumps(self._meaning(), sort_keys=True).encode())
         for key, tensor in self.state.items():
             digest.update(key.encode())
-            digest.update(tensor.detach().to(torch.float16).contiguous().numpy().tobytes())
+            digest.update(tensor.detach().cpu().to(torch.float16).contiguous().numpy().tobytes())
         return f"{self.name}@{digest.hexdigest()[:12]}"
 
     def spacings(self, preset: str) -> tuple[Spacing, ...]:
@@ -128,13 +126,12 @@ def save_checkpoint(checkpoint: Checkpoint, path: str | Path, half: bool = True)
         "state": {key: value.detach().cpu().to(kind).contiguous() for key, value in checkpoint.state.items()},
     }
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".part")
-    os.close(handle)
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
         torch.save(content, temporary)
         os.replace(temporary, path)
     finally:
-        Path(temporary).unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
 
 
 def read_checkpoint(path: str | Path) -> Checkpoint:
@@ -152,7 +149,7 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
         raise CheckpointError(
             f"{path.name} holds program code or is not a model file; it was not opened, for safety."
         ) from error
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError, BadZipFile) as error:
+    except Exception as error:  # a damaged file can make the unpickler raise anything
         raise CheckpointError(f"{path.name} is damaged or is not a model file. Download or copy it again.") from error
     if not isinstance(content, dict):
         raise CheckpointError(f"{path.name} is not a model file of APELocalizer or of the published APE network.")
@@ -199,6 +196,8 @@ def _from_content(content: dict, where: str) -> Checkpoint:
             citation=config["citation"],
             training_data=config["training_data"],
         )
+    except PreparationError as error:
+        raise CheckpointError(f"{where}: {error}") from error
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{where} is a model file whose description is incomplete ({error}).") from error
 
