@@ -159,7 +159,7 @@ def _fit(x: Tensor, reference: Tensor) -> Tensor:
     """Crop `x` to the spatial size of `reference`, repeating its last voxel where it is too short."""
     size = reference.shape[2:]
     x = x[:, :, : size[0], : size[1], : size[2]]
-    missing = [wanted - got for wanted, got in zip(size, x.shape[2:], strict=False)]
+    missing = [wanted - got for wanted, got in zip(size, x.shape[2:], strict=True)]
     if any(missing):
         x = F.pad(x, (0, missing[2], 0, missing[1], 0, missing[0]), mode="replicate")
     return x
@@ -187,7 +187,7 @@ class FeaturePyramid(nn.Module):
     def forward(self, image: Tensor, visible: Tensor | None) -> list[Tensor]:
         x = self.stem(image, visible)
         skips = []
-        for stage, norm, down in zip(self.left_stages, self.middle_norms, self.down_blocks, strict=False):
+        for stage, norm, down in zip(self.left_stages, self.middle_norms, self.down_blocks, strict=True):
             x = norm(stage(x))
             skips.append(x)
             x = down(x)
@@ -230,7 +230,7 @@ class APENetwork(nn.Module):
         self.head = PyramidHead(config)
 
     def to(self, *args: Any, **kwargs: Any) -> APENetwork:
-        """As `nn.Module.to`; a memory format applies to the convolutions' weights alone (layer scales have four axes)."""
+        """As `nn.Module.to`; a memory format applies to convolutions alone (layer scales have four axes)."""
         memory_format = kwargs.pop("memory_format", None)
         if args or kwargs:
             super().to(*args, **kwargs)
@@ -254,6 +254,7 @@ class APENetwork(nn.Module):
         smallest = self.config.total_stride
         if min(image.shape[2:]) < smallest:
             raise ValueError(
-                f"The image is too small for this network: {tuple(image.shape[2:])} voxels, at least {smallest} per axis are needed."
+                f"The image is too small for this network: {tuple(image.shape[2:])} voxels, "
+                f"at least {smallest} per axis are needed."
             )
         return torch.sigmoid(self.head(self.fpn(image, visible)))

@@ -134,7 +134,8 @@ class Trainer:
         seconds = time.perf_counter() - started
         self.minutes += seconds / 60
         return {
-            "step": self.step, "minutes": self.minutes, "loss": float(np.mean(losses)), "distance_mm": float(np.mean(distances)),
+            "step": self.step, "minutes": self.minutes, "loss": float(np.mean(losses)),
+            "distance_mm": float(np.mean(distances)),
             "gradient_norm": norm, "seconds": seconds, "drawing_seconds": float(sum(drawing)) / len(self.replicas),
         }  # fmt: skip
 

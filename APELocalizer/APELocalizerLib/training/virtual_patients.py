@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from APELocalizerLib.training.scans import TrainingScan
 
-#: Permutation with signs from RAS to the grid's axes P, L, I.
+#: Voxels per cell of the network's output.
 STRIDE = 4
 
 
@@ -47,7 +47,7 @@ class Deformation:
 
 @dataclass
 class Crop:
-    """An image (1, 1, P, L, I) in the training unit, and per cell: target and weight (3, p, l, i), distance to scans' end."""
+    """An image (1, 1, P, L, I) in the training unit, and per cell target and weight (3, p, l, i)."""
 
     image: Tensor
     target: Tensor
