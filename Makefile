@@ -26,6 +26,8 @@ clean:
 	rm -rf out build dist
 
 $(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13) and \
+	  "Python 3.10 to 3.13 is needed. Name one: make PYTHON=python3.12")'
 	$(PYTHON) -m venv $(VENV)
 
 # The CPU build by its exact name, where the configured package index has it; else from PyTorch's own CPU index.
