@@ -5,6 +5,7 @@ in this order: the folder named by the environment variable APELOCALIZER_MODELS,
 """
 
 import hashlib
+import http.client
 import json
 import os
 import urllib.error
@@ -24,9 +25,7 @@ CHUNK_BYTES = 1 << 20
 TIMEOUT_S = 60
 
 PUBLISHED_REVISION = "a743d914ca8ba47d4e7371c6906c40c976437685"
-PUBLISHED_CITATION = (
-    "Goncharov M. et al., Anatomical Positional Embeddings, arXiv:2409.10291 (2024)"
-)
+PUBLISHED_CITATION = "Goncharov M. et al., Anatomical Positional Embeddings, arXiv:2409.10291 (2024)"
 
 
 @dataclass(frozen=True)
@@ -83,7 +82,7 @@ def entry(checkpoint_id: str) -> RegistryEntry:
         if each.id == checkpoint_id:
             return each
     known = ", ".join(each.id for each in registry())
-    raise CheckpointError(f'There is no model "{checkpoint_id}". Known models: {known}; or give the path of a model file.')
+    raise CheckpointError(f'There is no model "{checkpoint_id}". Known models: {known}; or give a model file\'s path.')
 
 
 def cache_folder() -> Path:
@@ -122,9 +121,12 @@ def load_checkpoint(id_or_path: str | Path = "default") -> Checkpoint:
     known = entry(str(id_or_path))
     path = find_file(known.id)
     if path is None:
+        way = "Install the extension again"
+        if known.url is not None:
+            way = f"Download them (ape-localizer models --fetch {known.id}, or the button in the panel)"
         raise CheckpointError(
-            f"The weights of {known.title} are not on this computer. Download them (ape-localizer models --fetch {known.id}, "
-            f"or the button in the panel), or put {known.file_name} into the folder named by {MODELS_VARIABLE}."
+            f"The weights of {known.title} are not on this computer. {way}, or put {known.file_name} into the folder "
+            f"named by {MODELS_VARIABLE}."
         )
     _check_hash(path, known)
     return read_checkpoint(path)
@@ -188,11 +190,14 @@ def _check_hash(path: Path, known: RegistryEntry) -> None:
     expected = known.sha256
     record = _record_path(known)
     if expected is None and record.is_file():
-        expected = json.loads(record.read_text(encoding="utf-8"))["sha256"]
+        try:
+            expected = json.loads(record.read_text(encoding="utf-8"))["sha256"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise CheckpointError(f"The recorded hash in {record} is damaged. Delete it and {path}.") from error
     if expected is not None and sha256_of(path) != expected:
         raise CheckpointError(
-            f"The weights of {known.title} ({path}) differ from those recorded for it: the file is damaged or was replaced. "
-            f"Delete it and get it again."
+            f"The weights of {known.title} ({path}) differ from those recorded for it: the file is damaged or was "
+            "replaced. Delete it and get it again."
         )
 
 
@@ -222,10 +227,11 @@ def _download(
             total = done + int(length) if length else None
             _write(response, part, total, progress, cancelled)
     except urllib.error.HTTPError as error:
-        if error.code == 416:  # the part is not a beginning of the file, or is complete already: start anew next time
-            part.unlink(missing_ok=True)
+        if error.code == 416 and done:  # the part is as long as the file, or longer: start anew
+            part.unlink()
+            return _download(url, part, progress, cancelled, open_url)
         raise CheckpointError(f"The server refused the download ({error.code} {error.reason}): {url}") from error
-    except (urllib.error.URLError, OSError, TimeoutError) as error:
+    except (OSError, http.client.HTTPException) as error:  # URLError and timeouts are OSErrors
         raise CheckpointError(
             f"The download was interrupted ({error}). Try again: it continues where it stopped. Behind a proxy, set "
             f"HTTPS_PROXY; without a network, download {url} elsewhere and choose the file."
