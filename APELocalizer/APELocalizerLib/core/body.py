@@ -3,12 +3,18 @@
 Stacks have axes (I, P, L): slices from head to feet, rows toward posterior, columns toward left.
 """
 
+from dataclasses import dataclass
+from functools import cached_property
+
 import numpy as np
 
 from APELocalizerLib.core.interpolation import parallel_for
 
 SLICES = 16
 """Slices handled together by one thread."""
+
+NEIGHBOR_ROWS = [(s, r) for s in (-1, 0, 1) for r in (-1, 0, 1) if (s, r) != (0, 0)]
+"""(slice, row) steps to the eight rows around a row."""
 
 BLOCK_MM = 5.0
 """Blocks of about this size count as body only if every voxel in them is denser than the threshold."""
@@ -65,9 +71,9 @@ def _every(plane: np.ndarray, axis: int, start: int, step: int, count: int) -> n
 def body_mask(air: np.ndarray) -> np.ndarray:
     """Everything except the air that is connected to the four sides of the stack (26-neighborhood).
 
-    Lungs and bowel gas are body. Air that only touches the first or last slice is body too. Equals a flood fill from
-    the corner of the stack padded with air in P and L (published APE preprocessing, step 4), but works on runs of air
-    along the rows instead of voxels.
+    Lungs and bowel gas are body, unless the field of view cuts them at the side. Air that only touches the first or
+    last slice is body too. Equals a flood fill from the corner of the stack padded with air in P and L (published APE
+    preprocessing, step 4), but works on runs of air along the rows instead of voxels.
 
     Args:
         air: bool, shape (I, P, L).
@@ -87,9 +93,9 @@ def body_mask(air: np.ndarray) -> np.ndarray:
 
     parallel_for(find_runs, len(parts))
     changes = np.concatenate(parts)
-    starts, ends = changes[0::2], changes[1::2]
-    outside = _connected_to_sides(starts, ends, rows, columns)
-    starts, ends = starts[outside], ends[outside]
+    runs = Runs(changes[0::2], changes[1::2], rows, columns)
+    outside = runs.connected_to(np.flatnonzero(runs.at_side))
+    starts, ends = runs.starts[outside], runs.ends[outside]
     body = np.empty(air.shape, bool)
 
     def paint(n: int) -> None:
@@ -106,40 +112,60 @@ def body_mask(air: np.ndarray) -> np.ndarray:
     return body
 
 
-def _connected_to_sides(starts: np.ndarray, ends: np.ndarray, rows: int, columns: int) -> np.ndarray:
-    """Which runs [start, end) are connected to the first or last row or column of their slice; bool (runs,).
+@dataclass(frozen=True, eq=False)
+class Runs:
+    """Runs [start, end) of air along the rows of a stack.
 
-    Positions are flat indices into rows of columns + 1 voxels, the last of which is never air.
+    Positions are flat indices into rows of columns + 1 voxels, the last of which is never air; both arrays rise.
     """
-    width = columns + 1
-    steps = [(s, r) for s in (-1, 0, 1) for r in (-1, 0, 1) if (s, r) != (0, 0)]
-    row = starts // width
-    row_in_slice = row % rows
-    first_column = starts - row * width
-    reached = (row_in_slice == 0) | (row_in_slice == rows - 1) | (first_column == 0) | (ends - row * width == columns)
-    frontier = np.flatnonzero(reached)
-    while frontier.size:
-        found = [frontier] * len(steps)
 
-        def look(n: int, frontier=frontier, found=found) -> None:
-            slice_step, row_step = steps[n]
-            target = row_in_slice[frontier] + row_step
-            here = frontier[(target >= 0) & (target < rows)]
-            shift = (slice_step * rows + row_step) * width
-            first = np.searchsorted(ends, starts[here] + shift, "left")
-            last = np.searchsorted(starts, ends[here] + shift, "right")
-            found[n] = _ranges(first, last)
+    starts: np.ndarray
+    ends: np.ndarray
+    rows: int
+    columns: int
 
-        if frontier.size > 10_000:
-            parallel_for(look, len(steps))
-        else:
-            for n in range(len(steps)):
-                look(n)
-        neighbors = np.concatenate(found)
-        neighbors = neighbors[~reached[neighbors]]
-        reached[neighbors] = True
-        frontier = np.unique(neighbors)
-    return reached
+    @cached_property
+    def row_in_slice(self) -> np.ndarray:
+        """Row of each run in its slice."""
+        return self.starts // (self.columns + 1) % self.rows
+
+    @cached_property
+    def at_side(self) -> np.ndarray:
+        """Which runs touch the first or last row or column; bool (runs,)."""
+        width = self.columns + 1
+        at_end_column = (self.starts % width == 0) | (self.ends % width == self.columns)
+        return at_end_column | (self.row_in_slice == 0) | (self.row_in_slice == self.rows - 1)
+
+    def connected_to(self, seeds: np.ndarray) -> np.ndarray:
+        """Which runs are connected to the runs with these indices (26-neighborhood); bool (runs,)."""
+        reached = np.zeros(len(self.starts), bool)
+        reached[seeds] = True
+        frontier = seeds
+        while frontier.size:
+            found = [frontier] * len(NEIGHBOR_ROWS)
+
+            def look(n: int, frontier=frontier, found=found) -> None:
+                found[n] = self._touching(frontier, *NEIGHBOR_ROWS[n])
+
+            if frontier.size > 10_000:
+                parallel_for(look, len(found))
+            else:
+                for n in range(len(found)):
+                    look(n)
+            neighbors = np.concatenate(found)
+            neighbors = neighbors[~reached[neighbors]]
+            reached[neighbors] = True
+            frontier = np.unique(neighbors)
+        return reached
+
+    def _touching(self, runs: np.ndarray, slice_step: int, row_step: int) -> np.ndarray:
+        """Indices of the runs in one neighboring row that touch the given runs, corners included."""
+        target = self.row_in_slice[runs] + row_step
+        here = runs[(target >= 0) & (target < self.rows)]
+        shift = (slice_step * self.rows + row_step) * (self.columns + 1)
+        first = np.searchsorted(self.ends, self.starts[here] + shift, "left")
+        last = np.searchsorted(self.starts, self.ends[here] + shift, "right")
+        return _ranges(first, last)
 
 
 def _ranges(first: np.ndarray, last: np.ndarray) -> np.ndarray:
