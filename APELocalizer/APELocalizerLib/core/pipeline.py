@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 
 from APELocalizerLib.core.checkpoints import Checkpoint
+from APELocalizerLib.core.device import resolve_device
 from APELocalizerLib.core.embedding_map import EmbeddingMap
 from APELocalizerLib.core.geometry import apply_affine
 from APELocalizerLib.core.inference import InferenceSettings, Runner
@@ -19,9 +20,9 @@ PREPARATION_SHARE = 0.4
 class Embedder:
     """Embeds scans with one checkpoint; the network stays loaded between scans."""
 
-    def __init__(self, checkpoint: Checkpoint, settings: InferenceSettings = InferenceSettings()) -> None:
+    def __init__(self, checkpoint: Checkpoint, settings: InferenceSettings | None = None) -> None:
         self.checkpoint = checkpoint
-        self._runner = Runner(checkpoint, settings)
+        self._runner = Runner(checkpoint, settings or InferenceSettings())
 
     def embed(
         self,
@@ -32,9 +33,11 @@ class Embedder:
     ) -> EmbeddingMap:
         """Embedding map of a scan at one of the checkpoint's spacing presets.
 
-        Raises `CheckpointError` for an unknown preset, `PreparationError` when no body is found, `Cancelled`.
+        Raises `CheckpointError` for an unknown preset, `DeviceError` for an unknown device, `PreparationError` when no
+        body is found, `Cancelled`.
         """
         passes = self.checkpoint.spacings(spacing)
+        resolve_device(self._runner.settings.device)  # fails before the slow part, not after it
         maps = []
         for number, voxel_size in enumerate(passes):
             share = sub_progress(progress, number / len(passes), (number + 1) / len(passes))
@@ -49,7 +52,7 @@ def embed_scan(
     scan: Scan,
     checkpoint: Checkpoint,
     spacing: str = "standard",
-    settings: InferenceSettings = InferenceSettings(),
+    settings: InferenceSettings | None = None,
     progress: Progress | None = None,
     cancelled: CancelCheck | None = None,
 ) -> EmbeddingMap:
