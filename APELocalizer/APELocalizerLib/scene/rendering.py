@@ -3,10 +3,12 @@
 The views are built on Slicer's own displayable managers, so that points, boxes and overlays look as they do in Slicer.
 """
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import slicer
+import slicer.util
 import vtk
 
 from APELocalizerLib.scene.headless import current_headless_scene
@@ -77,8 +79,8 @@ class SliceView(OffscreenView):
         self.node.SetOrientation(orientation)
         self.node.SetDimensions(*size, 1)
         self.node.SetFieldOfView(size[0] * mm_per_pixel, size[1] * mm_per_pixel, 1.0)
-        self.node.JumpSliceByCentering(*center_ras)
         self.orientation = orientation
+        self.move_to(center_ras)
 
     def _show_image(self) -> None:
         self.image_mapper = vtk.vtkImageMapper()
@@ -92,6 +94,10 @@ class SliceView(OffscreenView):
         self.renderer.SetLayer(1)
         self.window.SetNumberOfLayers(2)
         self.window.AddRenderer(background)
+
+    def move_to(self, center_ras) -> None:
+        """Lay the slice and the middle of the picture through a RAS position (3,)."""
+        self.node.JumpSliceByCentering(*center_ras)
 
     def show(self, volume_node, overlay_node=None, opacity: float = 0.4) -> None:
         """Choose the scan and, over it, an overlay."""
@@ -160,3 +166,20 @@ class ThreeDView(OffscreenView):
     def close(self) -> None:
         super().close()
         self.logic.SetMRMLScene(None)
+
+
+@contextlib.contextmanager
+def only_shown(nodes: list, class_name: str = "vtkMRMLDisplayableNode") -> Iterator[None]:
+    """Hide all markups, models and segmentations but `nodes`, and put their visibility back afterwards."""
+    before = []
+    for node in slicer.util.getNodesByClass(class_name):
+        display = node.GetDisplayNode()
+        if display is None or node.IsA("vtkMRMLVolumeNode") or node in nodes:
+            continue
+        before.append((display, display.GetVisibility()))
+        display.SetVisibility(False)
+    try:
+        yield
+    finally:
+        for display, visible in before:
+            display.SetVisibility(visible)

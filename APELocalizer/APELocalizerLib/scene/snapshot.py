@@ -20,7 +20,7 @@ from APELocalizerLib.scene.display_grid import body_bounds
 from APELocalizerLib.scene.headless import inside_slicer
 from APELocalizerLib.scene.labels import Label, place_labels
 from APELocalizerLib.scene.pictures import check_rendering, text_banner, write_png
-from APELocalizerLib.scene.rendering import SliceView
+from APELocalizerLib.scene.rendering import SliceView, only_shown
 from APELocalizerLib.scene.results import ResultNodes
 from APELocalizerLib.scene.snapshot_3d import threed_tile
 from APELocalizerLib.scene.volumes import points_from_markups
@@ -80,7 +80,7 @@ def render_views(
     points = _found_points(result_nodes)
     body = body_bounds(volume_node)
     layout = _layout(body, _focus_position(points, body, focus), width, columns=4 if view_3d else 3)
-    with temporary_nodes(), _only_shown(list(result_nodes.roi_nodes.values())):
+    with temporary_nodes(), only_shown(list(result_nodes.roi_nodes.values())):
         rows = [_row(layout, volume_node, None, 0.0, points, result_nodes)]
         if overlay_node is not None:
             rows.append(_row(layout, volume_node, overlay_node, opacity, points, None))
@@ -196,25 +196,8 @@ def _points_in_view(points: dict[str, np.ndarray], view_node) -> Iterator[None]:
 @contextlib.contextmanager
 def _only_boxes(boxes: ResultNodes | None) -> Iterator[None]:
     """Show the boxes of `boxes`, and no other markups of the results."""
-    with _only_shown(list(boxes.roi_nodes.values()) if boxes else [], class_name="vtkMRMLMarkupsROINode"):
+    with only_shown(list(boxes.roi_nodes.values()) if boxes else [], class_name="vtkMRMLMarkupsROINode"):
         yield
-
-
-@contextlib.contextmanager
-def _only_shown(nodes: list, class_name: str = "vtkMRMLDisplayableNode") -> Iterator[None]:
-    """Hide all markups, models and segmentations but `nodes`, and put their visibility back afterwards."""
-    before = []
-    for node in slicer.util.getNodesByClass(class_name):
-        display = node.GetDisplayNode()
-        if display is None or node.IsA("vtkMRMLVolumeNode") or node in nodes:
-            continue
-        before.append((display, display.GetVisibility()))
-        display.SetVisibility(False)
-    try:
-        yield
-    finally:
-        for display, visible in before:
-            display.SetVisibility(visible)
 
 
 def _banner(width: int, title: str, result_nodes: ResultNodes, overlay_node) -> np.ndarray:
