@@ -113,13 +113,20 @@ def _read_longest_ct(slices: list[Slice], name: str) -> Scan:
 
 
 def _read_pixels(paths: list[Path], name: str) -> sitk.Image:
-    """Pixels in Hounsfield units: GDCM applies each file's rescale slope and intercept."""
+    """Pixels in Hounsfield units: GDCM applies each file's rescale slope and intercept.
+
+    ITK's warning about uneven slices is not shown: it also means tilted gantries, and `_grid` judges the positions.
+    """
+    warnings = sitk.ProcessObject.GetGlobalWarningDisplay()
+    sitk.ProcessObject.SetGlobalWarningDisplay(False)
     try:
         if len(paths) == 1:
             return sitk.ReadImage(str(paths[0]), imageIO="GDCMImageIO")
         return sitk.ReadImage([str(path) for path in paths], imageIO="GDCMImageIO")
     except RuntimeError as error:
         raise ScanError(f"The DICOM images of “{name}” cannot be read: one is damaged. Export them again.") from error
+    finally:
+        sitk.ProcessObject.SetGlobalWarningDisplay(warnings)
 
 
 def _grid(slices: list[Slice], name: str) -> tuple[list[Slice], np.ndarray]:

@@ -35,7 +35,8 @@ class Scan:
     """A CT scan.
 
     Attributes:
-        voxels: Hounsfield units, shape (i, j, k), int16 or float32, read-only.
+        voxels: Hounsfield units, shape (i, j, k), int16 or float32, read-only. An array that has such a type already is
+            not copied: do not change it afterwards.
         ijk_to_ras: 4x4 float64 matrix from voxel index to RAS mm. Any orientation, left-handed or sheared grids
         included. name: shown in results and errors.
 
@@ -172,7 +173,7 @@ def _check_size(shape: tuple[int, int, int], affine: np.ndarray, name: str) -> N
 def _stored(voxels: np.ndarray, name: str) -> np.ndarray:
     """Voxels as native int16 where they fit, else float32; refuses NaN and infinity."""
     if voxels.dtype.kind == "f":
-        voxels = voxels.astype(np.float32, copy=False) if voxels.dtype.itemsize >= 4 else voxels.astype(np.float32)
+        voxels = voxels.astype(np.float32, copy=False)
         if not (np.isfinite(voxels.min()) and np.isfinite(voxels.max())):
             raise ScanError(
                 f"“{name}” contains voxels that are not numbers (NaN or infinity). "
