@@ -25,7 +25,7 @@ def other(panel, patient, add_patient):
 def test_landmarks_clicked_on_one_scan_are_found_on_another(panel, patient, add_patient):
     other = add_patient("patient B")
     panel.learn(patient)
-    assert "4 landmarks" in panel.ui.librarySummaryLabel.text
+    assert "Landmarks: 4" in panel.ui.librarySummaryLabel.text
     panel.localize(other.volume)
     rows = panel.rows()
     assert [row[0] for row in rows] == ["carina", "heart", "liver", "spleen"]
@@ -198,7 +198,7 @@ def test_organs_of_a_segmentation_are_found_as_boxes(panel, patient, scene, phan
     panel.ui.segmentationSelector.setCurrentNode(segmentation)
     panel.click("learnOrgansButton")
     panel.wait()
-    assert "1 organs" in panel.ui.librarySummaryLabel.text
+    assert "Organs: 1" in panel.ui.librarySummaryLabel.text
     panel.localize(patient.volume)
     assert panel.rows()[0][0] == "liver"
     assert scene.GetNumberOfNodesByClass("vtkMRMLMarkupsROINode") == 1

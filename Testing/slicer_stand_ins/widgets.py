@@ -163,6 +163,8 @@ class qSlicerSimpleMarkupsWidget(QWidget):
         self._table.setHorizontalHeaderLabels(["Label", "R", "A", "S"])
         self._table.horizontalHeader().setSectionResizeMode(QHeaderView.Stretch)
         self._table.verticalHeader().hide()
+        self._table.verticalHeader().setDefaultSectionSize(22)
+        self._table.setWordWrap(False)
         self._table.setEditTriggers(QAbstractItemView.NoEditTriggers)
 
     def setMRMLScene(self, scene) -> None:

@@ -1,5 +1,7 @@
 """The landmark library: what it holds, new, open, built-in, save, undo."""
 
+from html import escape
+
 import qt
 from slicer.i18n import tr as _
 
@@ -68,14 +70,14 @@ class LibraryPanel:
 
 
 def summary(library) -> str:
-    """A sentence on what a library holds, and its first names."""
+    """What a library holds, and its first names, as HTML."""
     if library is None or not library.names:
         return _("Empty. Learn landmarks from a support scan below, or open a library.")
     names = list(library.names[:NAMES_SHOWN]) + (["…"] if len(library.names) > NAMES_SHOWN else [])
-    text = _("{landmarks} landmarks and {organs} organs from {supports} support scans: {names}")
+    text = _("Landmarks: {landmarks} · Organs: {organs} · Support scans: {supports}<br>{names}")
     return text.format(
         landmarks=len(library.landmarks),
         organs=len(library.organs),
         supports=len(library.supports),
-        names=", ".join(names),
+        names=escape(", ".join(names)),
     )

@@ -1,0 +1,110 @@
+"""Draws the module's panel into a picture, after landmarks of one sample CT were found on the other.
+
+    python Testing/gui/render_panel.py [--model default] [--out Resources/Screenshots/panel.png]
+
+The panel, its logic and the results are real; only the Slicer widgets in it are stand-ins (see slicer_stand_ins).
+"""
+
+import argparse
+import sys
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path[:0] = [str(ROOT / "APELocalizer"), str(ROOT / "Testing")]
+
+import slicer_stand_ins.installed  # noqa: E402, I001  (first: it makes the imports below possible)
+import slicer  # noqa: E402
+import slicer.util  # noqa: E402
+from PySide6.QtWidgets import QApplication, QVBoxLayout, QWidget  # noqa: E402
+
+import APELocalizer  # noqa: E402
+from APELocalizerLib.core.result_files import read_points  # noqa: E402
+from APELocalizerLib.core.scan_io import read_scan  # noqa: E402
+from APELocalizerLib.scene.headless import add_volume, open_headless_scene  # noqa: E402
+
+SAMPLES = ROOT / "Resources" / "SampleData"
+SECONDS = 600
+
+
+def open_panel():
+    """The module's widget in a window of its own, as wide as Slicer's module panel."""
+    sys.path.append(str(Path(slicer_stand_ins.__file__).parent / "extensions"))
+    gui = ROOT / "APELocalizer" / "APELocalizerLib" / "gui"
+    slicer_stand_ins.use_properties(
+        __name__, "APELocalizer", *(f"APELocalizerLib.gui.{path.stem}" for path in gui.glob("*.py"))
+    )
+    slicer.util.errorDisplay = lambda text, **_: sys.exit(text)
+    parent = QWidget()
+    QVBoxLayout(parent).setContentsMargins(4, 4, 4, 4)
+    parent.isEntered = True
+    widget = APELocalizer.APELocalizerWidget(parent)
+    widget.setup()
+    return widget
+
+
+def wait(widget) -> None:
+    """Let Qt work until nothing runs any more."""
+    end = time.monotonic() + SECONDS
+    while widget.session.runner.busy or widget.session.runner.in_background_now:
+        QApplication.processEvents()
+        if time.monotonic() > end:
+            sys.exit("It takes too long.")
+    QApplication.processEvents()
+
+
+def learn_and_localize(widget) -> None:
+    """Click through the module with the two sample scans."""
+    volumes = {}
+    for name in ("support", "target"):
+        scan = read_scan(SAMPLES / f"{name}_ct.nii.gz")
+        volumes[name] = add_volume(scan.voxels, scan.ijk_to_ras, f"{name}_ct")
+    points = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLMarkupsFiducialNode", "Landmarks")
+    for name, position in read_points(SAMPLES / "support_points.csv").items():
+        points.AddControlPointWorld(list(position), name.replace("_", " "))
+    widget.ui.supportSelector.setCurrentNode(volumes["support"])
+    widget.ui.pointsSelector.setCurrentNode(points)
+    widget.ui.learnPointsButton.click()
+    wait(widget)
+    widget.ui.scanSelector.setCurrentNode(volumes["target"])
+    widget.ui.localizeButton.click()
+    wait(widget)
+    rows = widget.ui.resultTable.rowCount
+    found = [row for row in range(rows) if "✓" in widget.ui.resultTable.item(row, 1).text()]
+    widget.ui.resultTable.setCurrentCell(found[0] if found else 0, 0)
+    widget.ui.setupSection.collapsed = False
+
+
+def save_picture(widget, path: Path) -> None:
+    """Save the panel at its natural height."""
+    parent = widget.parent
+    parent.resize(440, 200)
+    parent.show()
+    QApplication.processEvents()
+    parent.resize(440, parent.layout().totalHeightForWidth(440))
+    for _repeat in range(3):
+        QApplication.processEvents()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    parent.grab().save(str(path))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--model", default="default", help="model id or file")
+    parser.add_argument("--out", type=Path, default=ROOT / "Resources" / "Screenshots" / "panel.png")
+    arguments = parser.parse_args()
+    application = QApplication.instance() or QApplication([])
+    with open_headless_scene():
+        widget = open_panel()
+        wait(widget)
+        widget.session.parameters.model = arguments.model
+        learn_and_localize(widget)
+        save_picture(widget, arguments.out)
+        widget.cleanup()
+        widget.parent.close()
+    del application
+    print(arguments.out)
+
+
+if __name__ == "__main__":
+    main()
