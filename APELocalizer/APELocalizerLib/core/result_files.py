@@ -37,9 +37,9 @@ def write_results(localization: Localization, folder: str | Path) -> list[Path]:
     _write_json(files[0], points_markup(localization))
     _write_csv(files[1], RESULT_COLUMNS, map(_result_row, (*localization.points, *localization.organs)))
     _write_csv(files[2], BOX_COLUMNS, map(_box_row, localization.organs))
-    for organ in localization.organs:
+    for organ, name in zip(localization.organs, _file_names(o.name for o in localization.organs), strict=True):
         if organ.box is not None:
-            files.append(folder / "rois" / f"{safe_name(organ.name)}.mrk.json")
+            files.append(folder / "rois" / f"{name}.mrk.json")
             files[-1].parent.mkdir(exist_ok=True)
             _write_json(files[-1], roi_markup(organ))
     return files
@@ -99,12 +99,7 @@ def read_points(path: str | Path) -> dict[str, np.ndarray]:
     Raises `LearningError` naming what is wrong: a missing column, a value that is no number, a name given twice.
     """
     path = Path(path)
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except FileNotFoundError as error:
-        raise LearningError(f"The points file {path} does not exist.") from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise LearningError(f"The points file {path.name} cannot be read as text.") from error
+    text = _text(path, "points")
     points: dict[str, np.ndarray] = {}
     pairs = _markup_points(text, path.name) if path.suffix.lower() == ".json" else _csv_points(text, path.name)
     for name, position in pairs:
@@ -117,12 +112,10 @@ def read_points(path: str | Path) -> dict[str, np.ndarray]:
 
 
 def read_boxes(path: str | Path) -> dict[str, Box]:
-    """Named boxes from a CSV with the columns name,rmin,rmax,amin,amax,smin,smax (RAS mm); other columns are ignored."""
+    """Named boxes from a CSV with the columns name,rmin,rmax,amin,amax,smin,smax (RAS mm); others are ignored."""
     path = Path(path)
-    if not path.is_file():
-        raise LearningError(f"The boxes file {path} does not exist.")
     boxes: dict[str, Box] = {}
-    for row in _rows(path.read_text(encoding="utf-8-sig"), ("name", *BOX_COLUMNS[2:8]), path.name):
+    for row in _rows(_text(path, "boxes"), ("name", *BOX_COLUMNS[2:8]), path.name):
         if row["name"] in boxes:
             raise LearningError(f'{path.name} holds the organ "{row["name"]}" twice. Rename or remove one of them.')
         low = tuple(_number(row[column], path.name) for column in ("rmin", "amin", "smin"))
@@ -143,12 +136,36 @@ def read_labels(path: str | Path) -> dict[int, str]:
     except FileNotFoundError as error:
         raise LearningError(f"The labels file {path} does not exist.") from error
     except (ValueError, AttributeError, OSError) as error:
-        raise LearningError(f'{path.name} must be JSON that maps label numbers to names, such as {{"1": "spleen"}}.') from error
+        text = f'{path.name} must be JSON that maps label numbers to names, such as {{"1": "spleen"}}.'
+        raise LearningError(text) from error
 
 
 def safe_name(name: str) -> str:
     """A file name for a landmark's or organ's name, on every operating system."""
     return "".join(c if c.isalnum() or c in "-_." else "_" for c in name).strip(".") or "unnamed"
+
+
+def _file_names(names: Iterable[str]) -> list[str]:
+    """A file name for each name; no two alike, even where upper and lower case are the same."""
+    taken: set[str] = set()
+    found = []
+    for name in names:
+        safe, number = safe_name(name), 1
+        while safe.lower() in taken:
+            number += 1
+            safe = f"{safe_name(name)}_{number}"
+        taken.add(safe.lower())
+        found.append(safe)
+    return found
+
+
+def _text(path: Path, what: str) -> str:
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError as error:
+        raise LearningError(f"The {what} file {path} does not exist.") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise LearningError(f"The {what} file {path.name} cannot be read as text.") from error
 
 
 def _markups(kind: str, content: dict) -> dict:
@@ -160,23 +177,23 @@ def _markups(kind: str, content: dict) -> dict:
 
 def _markup_points(text: str, where: str) -> Iterable[tuple[str, np.ndarray]]:
     try:
-        markups = json.loads(text)["markups"]
-    except (ValueError, KeyError, TypeError) as error:
+        for markup in json.loads(text)["markups"]:
+            system = markup.get("coordinateSystem", "LPS")
+            if system not in ("LPS", "RAS", 0, 1, "0", "1"):
+                raise LearningError(f'{where} uses the coordinate system "{system}"; only LPS and RAS are known.')
+            signs = np.ones(3) if system in ("RAS", 0, "0") else LPS
+            for point in markup.get("controlPoints", []):
+                if point.get("positionStatus", "defined") == "defined":
+                    r, a, s = (_number(value, where) for value in point["position"])
+                    yield str(point.get("label") or point["id"]), np.array([r, a, s]) * signs
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise LearningError(f"{where} is not a Slicer markups file (.mrk.json).") from error
-    for markup in markups:
-        system = markup.get("coordinateSystem", "LPS")
-        if system not in ("LPS", "RAS", 0, 1, "0", "1"):
-            raise LearningError(f'{where} uses the coordinate system "{system}"; only LPS and RAS are known.')
-        signs = np.ones(3) if system in ("RAS", 0, "0") else LPS
-        for point in markup.get("controlPoints", []):
-            if point.get("positionStatus", "defined") != "defined":
-                continue
-            position = np.array([_number(value, where) for value in point["position"]])
-            yield str(point.get("label") or point.get("id")), position * signs
 
 
 def _csv_points(text: str, where: str) -> Iterable[tuple[str, np.ndarray]]:
     for row in _rows(text, POINT_COLUMNS, where):
+        if not row["name"].strip():
+            raise LearningError(f"{where} holds a landmark without a name. Give it one.")
         yield row["name"], np.array([_number(row[column], where) for column in POINT_COLUMNS[1:]])
 
 
@@ -209,7 +226,7 @@ def _result_row(result: LocatedPoint | LocatedOrgan) -> list:
 def _box_row(organ: LocatedOrgan) -> list:
     walls, ratio = [""] * 6, ""
     if organ.box is not None:
-        walls = [f"{x:.3f}" for pair in zip(organ.box.minimum, organ.box.maximum) for x in pair]
+        walls = [f"{x:.3f}" for pair in zip(organ.box.minimum, organ.box.maximum, strict=True) for x in pair]
         ratio = f"{organ.volume_ratio:.3f}"
     return [organ.name, organ.status, *walls, f"{organ.alpha:.3f}", ratio, f"{organ.round_trip_mm:.3f}"]
 
