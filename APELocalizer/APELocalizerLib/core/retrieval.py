@@ -42,6 +42,6 @@ def round_trip(
     embeddings = found_map.embedding_at(positions)
     errors = [
         np.linalg.norm(support.nearest(embeddings).points_ras - click, axis=1)
-        for support, click in zip(support_maps, clicks)
+        for support, click in zip(support_maps, clicks, strict=True)
     ]
     return np.median(errors, axis=0)
