@@ -1,0 +1,77 @@
+"""`python -m APELocalizerLib.training.package`: turn a trained network into the checkpoint that the extension ships.
+
+Writes `default.pt` (fp16) and `default.json` (size, SHA-256, licence, citation, training data: what the registry and the
+panel show) into the models' folder. With `--threshold` the calibrated not-found threshold is stored; run it once
+without, calibrate with `ape-localizer evaluate`, and run it again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+import torch
+
+from APELocalizerLib.core.checkpoints import DEFAULT_THRESHOLD_MM, Checkpoint, read_checkpoint, save_checkpoint
+from APELocalizerLib.core.network import NetworkConfig
+from APELocalizerLib.core.preparation import PreparationConfig
+from APELocalizerLib.core.registry import PUBLISHED_CITATION, sha256_of
+
+PRESETS = {
+    "fast": ((4.0, 4.0, 6.0),),
+    "standard": ((4.0, 4.0, 6.0), (2.0, 2.0, 3.0)),
+}
+"""Coarse shows the network the whole torso at once, fine resolves more; their mean is better than either."""
+
+
+def package(export: Path, name: str, threshold_mm: float, licence: str, training_data: str) -> Checkpoint:
+    """Checkpoint from a trainer's export file (network configuration, averaged weights, scale and offset in mm)."""
+    content = torch.load(export, map_location="cpu", weights_only=True)
+    return Checkpoint(
+        name=name,
+        network=NetworkConfig.from_dict(content["network"]),
+        preparation=PreparationConfig.plain(),
+        state=content["state"],
+        presets=PRESETS,
+        scale=tuple(content["scale"]),
+        offset=tuple(content["offset"]),
+        anchored=True,
+        one_pass=True,
+        padding="edge",
+        round_trip_threshold_mm=threshold_mm,
+        licence=licence,
+        citation=PUBLISHED_CITATION,
+        training_data=training_data,
+    )
+
+
+def main() -> int:
+    """Parse the arguments and write the files; exit code 0."""
+    parser = argparse.ArgumentParser(prog="python -m APELocalizerLib.training.package", description=__doc__)
+    parser.add_argument("export", type=Path, help="export.pt of a training run")
+    parser.add_argument("--out", type=Path, required=True, help="folder for default.pt and default.json")
+    parser.add_argument("--name", default="ape-default")
+    parser.add_argument("--threshold", type=float, default=DEFAULT_THRESHOLD_MM, help="round-trip threshold, mm")
+    parser.add_argument("--licence", default="MIT")
+    parser.add_argument("--training-data", default="see the model card (default.md)")
+    arguments = parser.parse_args()
+    path = arguments.out / "default.pt"
+    checkpoint = package(
+        arguments.export, arguments.name, arguments.threshold, arguments.licence, arguments.training_data
+    )
+    save_checkpoint(checkpoint, path)
+    card = {
+        "id": read_checkpoint(path).id,
+        "size_bytes": path.stat().st_size,
+        "sha256": sha256_of(path),
+        "licence": checkpoint.licence,
+        "citation": checkpoint.citation,
+        "training_data": checkpoint.training_data,
+    }
+    path.with_suffix(".json").write_text(json.dumps(card, indent=1) + "\n", encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
