@@ -44,6 +44,7 @@ class KnowingEmbedder:
         self.started = threading.Event()
         self.fail_with: Exception | None = None
         self.embedded: list[str] = []
+        self.notes: tuple[str, ...] = ()
         self.threads: set[str] = set()
 
     def __call__(self, checkpoint, settings) -> "KnowingEmbedder":
@@ -64,9 +65,16 @@ class KnowingEmbedder:
         grid_to_ras = scan.ijk_to_ras @ np.diag([2.0, 2.0, 2.0, 1.0])
         places = apply_affine(grid_to_ras, np.indices(cells).reshape(3, -1).T).reshape(*cells, 3)
         body = scan.voxels[::2, ::2, ::2] > -950
-        values = places.astype(np.float32)
         return EmbeddingMap(
-            values, body, grid_to_ras, self.checkpoint.id, spacing, scan.bounds(), scan.name, scan.fingerprint
+            values=places.astype(np.float32),
+            body=body,
+            grid_to_ras=grid_to_ras,
+            checkpoint_id=self.checkpoint.id,
+            spacing=spacing,
+            field_of_view=scan.bounds(),
+            scan_name=scan.name,
+            scan_fingerprint=scan.fingerprint,
+            notes=self.notes,
         )
 
 

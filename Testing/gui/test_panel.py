@@ -35,8 +35,14 @@ def test_landmarks_clicked_on_one_scan_are_found_on_another(panel, patient, add_
         assert float(round_trip) < 2.0
     points = panel.parameters.resultPoints
     assert points.GetNumberOfControlPoints() == 4
-    assert panel.session.logic.folderName is not None
-    assert "patient B landmarks" in panel.ui.statusLabel.text
+    assert panel.ui.statusLabel.text.startswith("4 of 4 found") and "patient B landmarks" in panel.ui.statusLabel.text
+
+
+def test_what_had_to_be_done_differently_is_said(panel, other):
+    panel.embedder.notes = ("Memory ran out: smaller tiles were used.",)
+    panel.click("localizeButton")
+    panel.wait()
+    assert panel.ui.statusLabel.text.endswith("Memory ran out: smaller tiles were used.")
 
 
 def test_a_click_on_a_row_moves_all_slices_there(panel, patient, scene):

@@ -9,7 +9,7 @@ from APELocalizerLib.core.errors import Cancelled
 from APELocalizerLib.core.progress import CancelCheck, Progress
 from APELocalizerLib.gui.worker import Job, Work, Worker
 
-POLL_MS = 10
+POLL_MS = 2
 YIELD_S = 0.02
 """Time given to the worker at each poll: while Qt waits for events, Slicer's GUI thread may keep Python to itself."""
 

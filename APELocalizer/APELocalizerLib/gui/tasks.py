@@ -96,6 +96,7 @@ class LocalizeTask(_ScanTask):
             raise SceneError(_("Choose the scan on which the landmarks are to be found."))
         super().__init__(engine, volume_node, settings)
         self._library, self._overlay, self._on_shown = library, overlay, on_shown
+        self.localization = None
 
     def run(self, progress: Progress | None = None, cancelled: CancelCheck | None = None):
         """Embed and localize: (Localization, EmbeddingMap)."""
@@ -122,6 +123,7 @@ class LocalizeTask(_ScanTask):
 
         localization, found_map = computed
         self._check_scan_is_unchanged()
+        self.localization = localization
         nodes = show_localization(self._node, localization, found_map if self._overlay else None)
         if self._on_shown:
             self._on_shown(self._node, self._settings, nodes)
