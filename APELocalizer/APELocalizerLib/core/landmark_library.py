@@ -108,14 +108,18 @@ class Support:
 
     @classmethod
     def of(cls, embedding_map: EmbeddingMap) -> "Support":
-        """The support of a scan's embedding map; its id is the scan's fingerprint."""
-        name = embedding_map.scan_name
-        return cls(embedding_map.scan_fingerprint or name, name, to_compact(embedding_map))
+        """The support of a scan's embedding map."""
+        return cls(support_id_of(embedding_map), embedding_map.scan_name, to_compact(embedding_map))
 
     @cached_property
     def map(self) -> EmbeddingMap:
         """The support's embedding map, decoded."""
         return from_compact(self.compact_map)
+
+
+def support_id_of(embedding_map: EmbeddingMap) -> str:
+    """Id of a scan as support: its fingerprint, or its name where it has none."""
+    return embedding_map.scan_fingerprint or embedding_map.scan_name
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,15 @@ import numpy as np
 from APELocalizerLib.core.embedding_map import EmbeddingMap
 from APELocalizerLib.core.errors import LearningError
 from APELocalizerLib.core.geometry import Box, apply_affine
-from APELocalizerLib.core.landmark_library import Code, Landmark, LandmarkLibrary, Organ, OrganShot, Shot, Support
+from APELocalizerLib.core.landmark_library import (
+    Code,
+    Landmark,
+    LandmarkLibrary,
+    Organ,
+    OrganShot,
+    Shot,
+    support_id_of,
+)
 
 
 def learn_points(
@@ -31,7 +39,7 @@ def learn_points(
     _check_inside(support_map, positions, list(points))
     library = library.with_support(support_map)
     embeddings = support_map.embedding_at(positions)
-    support_id, date = Support.of(support_map).id, _today()
+    support_id, date = support_id_of(support_map), _today()
     for name, position, embedding in zip(points, positions, embeddings, strict=True):
         landmark = Landmark(
             name,
@@ -194,9 +202,7 @@ def _with_organ(
 ) -> LandmarkLibrary:
     library = library.with_support(support_map)
     embeddings = support_map.embedding_at(edges)
-    shot = OrganShot(
-        Support.of(support_map).id, tuple(map(tuple, edges)), tuple(map(tuple, embeddings)), _today()
-    )
+    shot = OrganShot(support_id_of(support_map), tuple(map(tuple, edges)), tuple(map(tuple, embeddings)), _today())
     return library.with_organ(Organ(name, (shot,), code, alpha=alpha))
 
 
