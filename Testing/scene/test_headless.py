@@ -1,14 +1,19 @@
 """A scene outside Slicer: opened, filled, saved as .mrb and read back."""
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 import slicer
 import slicer.util
-from scene_tools import CARINA, LIVER_BOX, ROTATION, linear_transform, raises
+from scene_tools import CARINA, LIVER_BOX, ROTATION, SHEAR, linear_transform, raises
 
 from APELocalizerLib.core.geometry import apply_affine
 from APELocalizerLib.scene import headless
-from APELocalizerLib.scene.headless import load_scene, open_headless_scene, save_scene
+from APELocalizerLib.scene.headless import add_volume, load_scene, open_headless_scene, save_scene
 from APELocalizerLib.scene.overlays import show_in_slices
 from APELocalizerLib.scene.results import SCAN_REFERENCE, show_localization
 from APELocalizerLib.scene.volumes import scan_from_volume_node
@@ -72,6 +77,28 @@ def test_volume_is_placed_and_shown(a_volume_node):
     assert {view.GetBackgroundVolumeID() for view in views} == {a_volume_node.GetID()}
     orientations = {node.GetName(): node.GetOrientation() for node in slicer.util.getNodesByClass("vtkMRMLSliceNode")}
     assert orientations == {"Red": "Axial", "Yellow": "Sagittal", "Green": "Coronal"}
+
+
+def test_gantry_tilt_is_kept_and_saved(a_scene, tmp_path):
+    tilted = SHEAR @ np.diag([-2.0, -2.0, 3.0, 1.0])
+    voxels = np.arange(16 * 17 * 18, dtype=np.int16).reshape(16, 17, 18) % 2000 - 1000
+    np.testing.assert_allclose(scan_from_volume_node(add_volume(voxels, tilted, "tilted")).ijk_to_ras, tilted)
+    save_scene(tmp_path / "scene.mrb")
+    with open_headless_scene():
+        load_scene(tmp_path / "scene.mrb")
+        scan = scan_from_volume_node(slicer.util.getNode("tilted"))
+        np.testing.assert_allclose(scan.ijk_to_ras, tilted, atol=1e-6)
+        np.testing.assert_array_equal(scan.voxels, voxels)
+
+
+def test_program_ends_cleanly_with_a_loaded_scene_still_open(a_volume_node, tmp_path):
+    save_scene(tmp_path / "scene.mrb")
+    code = (
+        "from APELocalizerLib.scene.headless import add_volume, load_scene, open_headless_scene\n"
+        f"scene = open_headless_scene(); load_scene({str(tmp_path / 'scene.mrb')!r})"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2] / "APELocalizer")}
+    assert subprocess.run([sys.executable, "-c", code], env=environment, timeout=120).returncode == 0
 
 
 def test_only_bundles_are_written_and_read(a_scene, tmp_path):

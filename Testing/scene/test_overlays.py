@@ -122,12 +122,12 @@ def test_color_tables_are_made_once(a_scene, a_volume_node, an_embedding_map):
 
 
 def test_overlay_of_a_fine_scan_stays_small(a_scene, an_embedding_map):
-    affine = grid_to_ras((160, 12, 12), (0.7, 0.7, 5.0))
-    scan = body_phantom((160, 12, 12), ijk_to_ras=affine, noise=0)
+    affine = grid_to_ras((160, 60, 12), (0.7, 0.7, 5.0))
+    scan = body_phantom((160, 60, 12), ijk_to_ras=affine, noise=0)
     node = add_rgb_overlay(add_volume(scan.voxels, affine, "fine"), an_embedding_map)
-    assert node.GetImageData().GetDimensions() == (53, 4, 12)
+    assert node.GetImageData().GetDimensions() == (53, 20, 12)
     np.testing.assert_allclose(node.GetSpacing(), (2.1, 2.1, 5.0))
-    middle = apply_affine(ijk_to_world(node), [(26, 1.5, 5.5)])[0]
+    middle = apply_affine(ijk_to_world(node), [(26, 9.5, 5.5)])[0]
     np.testing.assert_allclose(middle, (0, 0, 0), atol=1.1)
 
 

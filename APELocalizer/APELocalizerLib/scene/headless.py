@@ -4,6 +4,7 @@ Inside Slicer nothing of this is used: the application has its scene and its log
 `slicer.mrmlScene`, so that the rest of the package finds its scene in the same place in both worlds.
 """
 
+import atexit
 import contextlib
 import os
 import tempfile
@@ -115,6 +116,13 @@ def open_headless_scene() -> HeadlessScene:
     _current = HeadlessScene()
     slicer.mrmlScene = _current.scene
     return _current
+
+
+@atexit.register
+def _close_at_exit() -> None:
+    """VTK crashes when Python, on its way out, takes a filled scene apart in arbitrary order."""
+    if _current is not None:
+        _current.close()
 
 
 def current_headless_scene() -> HeadlessScene:
