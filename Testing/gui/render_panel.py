@@ -16,6 +16,7 @@ sys.path[:0] = [str(ROOT / "APELocalizer"), str(ROOT / "Testing")]
 import slicer_stand_ins.installed  # noqa: E402, I001  (first: it makes the imports below possible)
 import slicer  # noqa: E402
 import slicer.util  # noqa: E402
+from PySide6.QtCore import QRect  # noqa: E402
 from PySide6.QtWidgets import QApplication, QVBoxLayout, QWidget  # noqa: E402
 
 import APELocalizer  # noqa: E402
@@ -25,6 +26,7 @@ from APELocalizerLib.scene.headless import add_volume, open_headless_scene  # no
 
 SAMPLES = ROOT / "Resources" / "SampleData"
 SECONDS = 600
+MARGIN = 12
 
 
 def open_panel():
@@ -85,7 +87,8 @@ def save_picture(widget, path: Path) -> None:
     for _repeat in range(3):
         QApplication.processEvents()
     path.parent.mkdir(parents=True, exist_ok=True)
-    parent.grab().save(str(path))
+    bottom = widget.ui.setupSection.mapTo(parent, widget.ui.setupSection.rect.bottomLeft()).y()
+    parent.grab(QRect(0, 0, parent.width, bottom + MARGIN)).save(str(path))
 
 
 def main() -> None:

@@ -90,6 +90,13 @@ def test_devices_and_models_are_listed_when_pytorch_is_there(panel):
     assert panel.parameters.device == "cpu" and panel.session.run_settings().device == "cpu"
 
 
+def test_buttons_that_are_not_needed_are_hidden_also_after_the_section_was_closed_and_opened(panel):
+    section, button = panel.ui.setupSection, panel.ui.torchButton
+    for collapsed in (True, False):
+        section.collapsed = collapsed
+    assert not button.visible and panel.ui.modelFileButton.visible
+
+
 def test_a_device_of_another_computer_is_red_but_kept(panel):
     panel.parameters.device = "cuda:7"
     assert RED in panel.ui.deviceLight.text and "cuda:7" in panel.ui.deviceLabel.text

@@ -1,7 +1,7 @@
 """Stand-ins for the CTK, MRML and Slicer widgets that the module's `.ui` file names."""
 
 import vtk
-from PySide6.QtCore import Property, QRect, Qt, Signal
+from PySide6.QtCore import Property, QEvent, QRect, Qt, Signal
 from PySide6.QtGui import QPainter
 from PySide6.QtWidgets import (
     QAbstractItemView,
@@ -23,13 +23,13 @@ HEADER = 24
 
 
 class ctkCollapsibleButton(QWidget):
-    """A titled section that opens and closes with a click on its title."""
+    """A titled section that opens and closes with a click on its title; a child that was hidden stays hidden."""
 
     contentsCollapsed = Signal(bool)
 
     def __init__(self, parent=None) -> None:
         super().__init__(parent)
-        self._text, self._collapsed = "", False
+        self._text, self._collapsed, self._forcing = "", False, False
         self.setContentsMargins(0, HEADER, 0, 0)
 
     def _set_text(self, text: str) -> None:
@@ -37,15 +37,27 @@ class ctkCollapsibleButton(QWidget):
         self.update()
 
     def _set_collapsed(self, collapsed: bool) -> None:
-        self._collapsed = collapsed
+        self._collapsed, self._forcing = collapsed, True
         for child in self.findChildren(QWidget, options=Qt.FindDirectChildrenOnly):
-            child.setVisible(not collapsed)
+            child.setVisible(not collapsed and child.property("visibilityToParent") is not False)
+        self._forcing = False
         self.setMaximumHeight(HEADER if collapsed else 16777215)
         self.update()
         self.contentsCollapsed.emit(collapsed)
 
     text = Property(str, lambda self: self._text, _set_text)
     collapsed = Property(bool, lambda self: self._collapsed, _set_collapsed)
+
+    def childEvent(self, event) -> None:
+        if event.type() == QEvent.ChildAdded and event.child().isWidgetType():
+            event.child().installEventFilter(self)
+
+    def eventFilter(self, child, event) -> bool:
+        if not self._forcing and event.type() in (QEvent.ShowToParent, QEvent.HideToParent):
+            child.setProperty("visibilityToParent", event.type() == QEvent.ShowToParent)
+            if self._collapsed:
+                self._set_collapsed(True)
+        return False
 
     def showEvent(self, event) -> None:
         if self._collapsed:
@@ -161,7 +173,9 @@ class qSlicerSimpleMarkupsWidget(QWidget):
         layout.addWidget(self._place)
         layout.addWidget(self._table)
         self._table.setHorizontalHeaderLabels(["Label", "R", "A", "S"])
-        self._table.horizontalHeader().setSectionResizeMode(QHeaderView.Stretch)
+        self._table.horizontalHeader().setSectionResizeMode(0, QHeaderView.Stretch)
+        for column in (1, 2, 3):
+            self._table.setColumnWidth(column, 64)
         self._table.verticalHeader().hide()
         self._table.verticalHeader().setDefaultSectionSize(22)
         self._table.setWordWrap(False)

@@ -69,7 +69,7 @@ def device_light(found: Found | None, chosen: str) -> Light:
     if chosen not in texts:
         return Light(False, _("The device “{name}” is not in this computer. Choose another one.").format(name=chosen))
     if all(name in ("auto", "cpu") for name in texts):
-        return Light(True, _("{device}. A GPU would be faster, the result is the same.").format(device=texts[chosen]))
+        return Light(True, _("{device}, slower than a GPU").format(device=texts[chosen]))
     return Light(True, texts[chosen])
 
 
