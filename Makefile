@@ -1,5 +1,6 @@
 # make demo          finds landmarks on a real CT and draws them
 # make test          runs every test
+# make screenshot    runs the demo and puts its picture into the README
 # make demo TORCH=cuda   the same with the CUDA build of PyTorch (several GB); the default is the CPU build
 PYTHON ?= python3
 TORCH ?= $(if $(wildcard .venv/.torch-cuda),cuda,cpu)
@@ -9,11 +10,15 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 OUT ?= out/demo
 TESTS ?= Testing
+SCREENSHOT := Resources/Screenshots/demo.png
 
-.PHONY: demo test lint clean
+.PHONY: demo screenshot test lint clean
 
 demo: $(VENV)/.demo
 	$(BIN)/python Testing/demo/demo.py --out $(OUT)
+
+screenshot: $(VENV)/.dev
+	$(BIN)/python Testing/demo/demo.py --out $(OUT) --picture $(SCREENSHOT)
 
 test: $(VENV)/.dev lint
 	$(BIN)/python -m pytest $(TESTS)

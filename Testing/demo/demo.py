@@ -80,6 +80,16 @@ def organ_rows(folder: Path) -> list[list[str]]:
     return rows
 
 
+def write_reduced(source: Path, target: Path, width: int = 1400) -> None:
+    """Write a smaller copy of a picture."""
+    from PIL import Image
+
+    picture = Image.open(source).convert("RGB")
+    picture = picture.resize((width, round(picture.height * width / picture.width)), Image.Resampling.LANCZOS)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    picture.save(target, optimize=True)
+
+
 def _number(text: str) -> str:
     return f"{float(text):.1f}" if text and np.isfinite(float(text)) else ""
 
@@ -88,6 +98,9 @@ def main() -> None:
     """Run the demo."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("out/demo"), help="folder for the results")
+    parser.add_argument(
+        "--picture", type=Path, help="also write the picture here, reduced for the README (needs Pillow)"
+    )
     parser.add_argument("--no-scene", action="store_true", help="neither scene nor picture (no rendering needed)")
     arguments = parser.parse_args()
     samples, library = shown(SAMPLES), arguments.out / "landmarks.json"
@@ -112,6 +125,8 @@ def main() -> None:
         print(f"\n{len(errors)} landmarks with a known position: median error {np.median(errors):.1f} mm, ", end="")
         print(f"largest {max(errors):.1f} mm. The known positions have an uncertainty of 3 to 7 mm themselves.")
     print(f"Learning took {learn_seconds:.1f} s, finding and drawing {localize_seconds:.1f} s.")
+    if arguments.picture:
+        write_reduced(arguments.out / "views.png", arguments.picture)
     if not arguments.no_scene:
         print(f"Look at {arguments.out / 'views.png'}, and open {arguments.out / 'scene.mrb'} in 3D Slicer.")
 
