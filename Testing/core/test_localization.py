@@ -127,6 +127,24 @@ def test_several_shots_find_the_same_place(support_map, target, rule):
         assert point.found and np.linalg.norm(point.position_ras - PATIENT.place(CLICKS[point.name])) < 1.5
 
 
+def test_the_papers_rule_averages_the_boxes_of_the_shots(support_map, target):
+    """Not the edge points: a stray point of one shot widens that shot's box, which counts with its share."""
+    libraries = []
+    for name in ("good", "stray"):
+        support = dataclasses.replace(support_map, scan_fingerprint=name)
+        libraries.append(learn_box(LandmarkLibrary(), support, "liver", ORGAN))
+    organ = libraries[1].organ("liver")
+    behind = tuple(Patient().embedding(np.array([[0.0, -45.0, 20.0]]))[0])  # instead of the upper wall's middle
+    shot = dataclasses.replace(organ.shots[0], embeddings=(*organ.shots[0].embeddings[:5], behind))
+    libraries[1] = dataclasses.replace(libraries[1], organs=(dataclasses.replace(organ, shots=(shot,)),))
+    paper = LocalizationSettings("paper")
+    alone = [localize(target, library, paper).organs[0].raw_box for library in libraries]
+    both = localize(target, libraries[0].merged(libraries[1]), paper).organs[0].raw_box
+    assert alone[1].minimum[1] < alone[0].minimum[1] - 10
+    np.testing.assert_allclose(both.minimum, np.mean([box.minimum for box in alone], axis=0), atol=1e-6)
+    np.testing.assert_allclose(both.maximum, np.mean([box.maximum for box in alone], axis=0), atol=1e-6)
+
+
 def test_one_stray_edge_point_does_not_ruin_a_box(support_map, target):
     """In the robust rule, a wall follows its own edge point only."""
     library = learn_box(LandmarkLibrary(), support_map, "liver", ORGAN)

@@ -172,7 +172,7 @@ class _Search:
         clicks = np.array([shot.edge_points_ras for shot in organ.shots])
         edges, distances, errors = self._places(embeddings, clicks, [s.support_id for s in organ.shots])
         seen = errors <= self.threshold_mm
-        raw_box = self._box(edges)
+        raw_box = self._box(edges, embeddings)
         box = raw_box.enlarged(organ.alpha).clipped(self.map.field_of_view) if raw_box is not None else None
         found = bool(seen.sum() >= MIN_EDGES_FOUND and box is not None)
         ratio = self.map.field_of_view.volume_mm3 / box.volume_mm3 if found else float("nan")
@@ -198,14 +198,16 @@ class _Search:
         supports = [self.library.support(support_id).map for support_id in support_ids]
         return positions, distances, round_trip(self.map, positions, supports, clicks)
 
-    def _box(self, edges: np.ndarray) -> Box | None:
+    def _box(self, edges: np.ndarray, embeddings: np.ndarray) -> Box | None:
         """Box of the six found edge points; None if they are so inconsistent that no box remains.
 
-        The paper's rule takes the bounding box of all six. The robust rule takes each wall from its own edge point, so
-        that one stray point moves one wall only.
+        The paper's rule takes the bounding box of the six points that each shot (n, 6, 3) finds, and averages the boxes.
+        The robust rule takes each wall from its own edge point, so that one stray point moves one wall only.
         """
         if self.rule == "paper":
-            box = Box.around(edges)
+            boxes = [Box.around(self.map.nearest(shot).points_ras) for shot in embeddings]
+            walls = np.mean([(box.minimum, box.maximum) for box in boxes], axis=0)
+            box = Box(tuple(walls[0]), tuple(walls[1]))
         else:
             low, high = edges[[0, 2, 4], [0, 1, 2]], edges[[1, 3, 5], [0, 1, 2]]
             if np.any(high - low <= 0):
