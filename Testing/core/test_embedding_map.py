@@ -37,13 +37,22 @@ def test_clicks_come_back_on_an_oblique_map_too():
     assert np.linalg.norm(answer.points_ras - clicks, axis=1).max() <= 0.1
 
 
+def test_clicks_come_back_where_the_map_is_rough():
+    """Between the cells of a noisy map the way to the answer bends; one straight step is not enough."""
+    rough = smooth_map(noise_mm=1.2)
+    clicks = places_in_the_body(rough, 100, seed=7)
+    answer = rough.nearest(rough.embedding_at(clicks))
+    assert np.linalg.norm(answer.points_ras - clicks, axis=1).max() <= 0.1
+
+
 def test_clicks_on_the_skin_and_on_the_last_slice_come_back(support_map):
     """Beside air and at the scan's end there is no neighbor on one side."""
     rim = support_map.body & (extend_from_mask(support_map.values, ~support_map.body, 1)[..., 0] == 0)
     assert rim.any()
     cells = np.argwhere(support_map.body)
     on_the_rim = [c for c in cells if c[2] == 0][:20] + [c for c in cells if c[2] == support_map.body.shape[2] - 1][:20]
-    clicks = support_map.to_ras(np.array(on_the_rim))
+    toward_the_end = np.where(np.array(on_the_rim)[:, 2:] == 0, 0.2, -0.2) * [0, 0, 1]
+    clicks = support_map.to_ras(np.array(on_the_rim) + toward_the_end)
     answer = support_map.nearest(support_map.embedding_at(clicks))
     assert np.linalg.norm(answer.points_ras - clicks, axis=1).max() <= 0.1
 

@@ -34,17 +34,17 @@ def test_a_saved_map_comes_back_exactly(tmp_path, turn):
 @pytest.mark.parametrize("turn", [None, OBLIQUE], ids=["straight", "oblique"])
 def test_other_programs_read_the_same_geometry(tmp_path, turn):
     """SimpleITK, and so Slicer, must show the map where it belongs, with the checkpoint id in the header."""
-    saved = smooth_map(turn=turn, shape=(9, 11, 13))
+    saved = smooth_map(turn=turn, shape=(9, 11, 13), center=(30.0, -20.0, 400.0), body=lambda p: p[:, 2] > 400)
     save_map(saved, tmp_path / "map.nrrd")
     image = sitk.ReadImage(str(tmp_path / "map.nrrd"))
     assert image.GetNumberOfComponentsPerPixel() == 3
     assert image.GetSize() == (9, 11, 13)
     np.testing.assert_allclose(image.GetSpacing(), spacing_of(saved.grid_to_ras), atol=1e-6)
-    index = (4, 5, 6)
+    index = (5, 7, 3)
     lps = image.TransformIndexToPhysicalPoint(index)
     np.testing.assert_allclose((RAS_LPS @ [*lps, 1.0])[:3], saved.to_ras([index])[0], atol=1e-4)
     np.testing.assert_array_equal(image.GetPixel(index), saved.values[index])
-    assert np.isnan(image.GetPixel((0, 0, 6))).all(), "air is not a number"
+    assert np.isnan(image.GetPixel((5, 7, 10))).all(), "air is not a number"
     assert json.loads(image.GetMetaData(HEADER_KEY))["checkpoint_id"] == saved.checkpoint_id
 
 
