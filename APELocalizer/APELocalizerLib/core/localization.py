@@ -201,8 +201,8 @@ class _Search:
     def _box(self, edges: np.ndarray, embeddings: np.ndarray) -> Box | None:
         """Box of the six found edge points; None if they are so inconsistent that no box remains.
 
-        The paper's rule takes the bounding box of the six points that each shot (n, 6, 3) finds, and averages the boxes.
-        The robust rule takes each wall from its own edge point, so that one stray point moves one wall only.
+        The paper's rule takes the bounding box of the six points that each shot (n, 6, 3) finds, and averages the
+        boxes. The robust rule takes each wall from its own edge point, so that one stray point moves one wall only.
         """
         if self.rule == "paper":
             boxes = [Box.around(self.map.nearest(shot).points_ras) for shot in embeddings]
