@@ -1,5 +1,7 @@
 """From a prepared scan to its map: tiles, memory, cancelling, with networks whose right answer is known."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -272,6 +274,25 @@ def test_the_cpu_is_the_last_resort_of_a_gpu(using, checkpoint, monkeypatch):
     assert len(network.seen) > 0
     with pytest.raises(DeviceError, match="not enough memory"):
         Runner(checkpoint, InferenceSettings(tile=(32, 32, 32), one_pass=False, cpu_fallback=False)).embed(image)
+
+
+def test_the_cpu_helps_where_the_gpu_lacks_an_operation(using, checkpoint, monkeypatch):
+    """PyTorch's MPS had no 3-D pooling for years; it raises NotImplementedError."""
+    monkeypatch.setattr(inference, "resolve_device", lambda name: torch.device("meta"))
+
+    class Lacking(LocalNetwork):
+        def forward(self, image, visible=None):
+            if image.device.type == "meta":
+                raise NotImplementedError("The operator 'aten::max_pool3d' is not currently implemented for MPS")
+            return super().forward(image, visible)
+
+    using(Lacking())
+    image = prepared_scan(random_image((32, 32, 32)))
+    made = Runner(checkpoint, SMALL_TILES).embed(image)
+    np.testing.assert_allclose(made.values[..., 0], image.image.reshape(8, 4, 8, 4, 8, 4).mean((1, 3, 5)), atol=1e-6)
+    assert made.notes == ("The GPU lacks an operation: the CPU was used.",)
+    with pytest.raises(NotImplementedError):
+        Runner(checkpoint, dataclasses.replace(SMALL_TILES, cpu_fallback=False)).embed(image)
 
 
 def test_when_nothing_helps_the_error_says_what_to_do(using, checkpoint):

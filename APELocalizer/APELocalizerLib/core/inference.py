@@ -62,10 +62,14 @@ class Runner:
                 output = self._run(prepared.image, plan, progress, cancelled)
                 break
             except RuntimeError as error:
-                if not _is_out_of_memory(error):
+                unsupported = isinstance(error, NotImplementedError) and plan.device.type != "cpu"
+                if not (_is_out_of_memory(error) or unsupported and self.settings.cpu_fallback):
                     raise
             # only here, without the error and its traceback, are the failed attempt's tensors free
-            plan, note = self._smaller_plan(plan)
+            if unsupported:  # some 3-D operations are missing on MPS
+                plan, note = replace(plan, device=torch.device("cpu")), "The GPU lacks an operation: the CPU was used."
+            else:
+                plan, note = self._smaller_plan(plan)
             notes.append(note)
             if torch.cuda.is_available():
                 torch.cuda.empty_cache()
