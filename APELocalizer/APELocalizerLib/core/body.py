@@ -20,11 +20,14 @@ BLOCK_MM = 5.0
 """Blocks of about this size count as body only if every voxel in them is denser than the threshold."""
 
 
-def body_box(stack: np.ndarray, spacing: np.ndarray, threshold: float, margin: int = 0) -> tuple[slice, ...] | None:
+def body_box(
+    stack: np.ndarray, spacing: np.ndarray, threshold: float, margins: tuple[int, int, int] = (0, 0, 0)
+) -> tuple[slice, ...] | None:
     """Box around all blocks of ceil(5 mm / spacing) voxels that are at least `threshold` HU throughout.
 
     Blocks start at the head, front and right; the incomplete ones at the other ends never count (published APE
-    preprocessing, step 1). With `margin` the box grows by that many blocks, up to the ends of the scan.
+    preprocessing, step 1). With `margins` (I, P, L) the box grows by that many blocks per axis, up to the ends
+    of the scan.
 
     Args:
         stack: HU, shape (I, P, L).
@@ -56,7 +59,7 @@ def body_box(stack: np.ndarray, spacing: np.ndarray, threshold: float, margin: i
     box = []
     for axis in range(3):
         hit = np.flatnonzero(dense.any(axis=tuple(a for a in range(3) if a != axis)))
-        first, last = hit[0] - margin, hit[-1] + 1 + margin
+        first, last = hit[0] - margins[axis], hit[-1] + 1 + margins[axis]
         stop = stack.shape[axis] if last > counts[axis] else last * block[axis]
         box.append(slice(int(max(0, first) * block[axis]), int(min(stop, stack.shape[axis]))))
     return tuple(box)

@@ -24,6 +24,12 @@ from APELocalizerLib.core.scan import Scan
 HU_LIMITS = (-1024.0, 3071.0)
 """Padding below and metal above are clipped to this before averaging (plain preparation only)."""
 
+PLAIN_MARGINS = (0, 1, 1)
+"""Blocks (I, P, L) kept around the body box in the plain preparation: the skin, but no slab of air above or below.
+
+The network reads where the image ends; a scan stored obliquely would otherwise seem to end in air.
+"""
+
 Samplings = tuple[AxisSampling, AxisSampling, AxisSampling]
 
 
@@ -118,7 +124,8 @@ def prepare(
     voxels, grid_to_ras = canonical_view(scan)
     stack = _slice_by_slice(voxels)
     check_cancelled(cancelled)
-    box = body_box(stack, spacing_of(grid_to_ras)[[2, 0, 1]], config.body_threshold, margin=int(config.antialias))
+    margins = PLAIN_MARGINS if config.antialias else (0, 0, 0)
+    box = body_box(stack, spacing_of(grid_to_ras)[[2, 0, 1]], config.body_threshold, margins)
     if box is None:
         raise PreparationError(
             f"No body was found in “{scan.name}”: nothing in it is denser than {config.body_threshold:g} HU over 5 mm. "

@@ -1,7 +1,7 @@
 """`python -m APELocalizerLib.training.package`: turn a trained network into the checkpoint that the extension ships.
 
-Writes `default.pt` (fp16) and `default.json` (size, SHA-256, licence, citation, training data: what the registry and the
-panel show) into the models' folder. With `--threshold` the calibrated not-found threshold is stored; run it once
+Writes `default.pt` (fp16) and `default.json` (size, SHA-256, licence, citation, training data: what the registry and
+the panel show) into the models' folder. With `--threshold` the calibrated not-found threshold is stored; run it once
 without, calibrate with `ape-localizer evaluate`, and run it again.
 """
 
