@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 from APELocalizerLib.cli.console import Console
+from APELocalizerLib.core.built_in import BUILT_IN, library_file
 from APELocalizerLib.core.errors import ScanError
 
 MODEL_ENDINGS = (".pt", ".pth", ".ckpt")
@@ -15,7 +16,7 @@ def add_parser(subparsers) -> None:
         "info",
         help="describe a scan, library, model or map",
         description="Describe FILE: a CT scan (file or DICOM folder), a library (.json), a model (.pt, or an id of "
-        "`ape-localizer models`), or an anatomical map (.nrrd).",
+        "`ape-localizer models`), an anatomical map (.nrrd), or built-in: the library that comes with APELocalizer.",
     )
     parser.add_argument("file", type=Path, metavar="FILE", help="file, DICOM folder or model id")
     parser.set_defaults(run=run, parser=parser)
@@ -30,6 +31,8 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
 
 def describe(path: Path) -> list[tuple[str, str]]:
     """Return what there is to say about a file, as pairs of a heading and a text."""
+    if str(path) == BUILT_IN:
+        return _library(library_file(path))
     if path.suffix.lower() in MODEL_ENDINGS or (not path.exists() and _is_model_id(str(path))):
         return _model(path)
     if not path.exists():

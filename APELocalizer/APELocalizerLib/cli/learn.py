@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from APELocalizerLib.cli.console import Console
 from APELocalizerLib.cli.options import add_model_options, add_scan, inference_settings, load_model
+from APELocalizerLib.core.built_in import BUILT_IN
 
 if TYPE_CHECKING:
     import numpy as np
@@ -44,6 +45,8 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
         arguments.parser.error("give --points, --segmentation with --labels, or --boxes")
     if bool(arguments.segmentation) != bool(arguments.labels):
         arguments.parser.error("--segmentation and --labels belong together")
+    if str(arguments.library) == BUILT_IN:
+        arguments.parser.error("the built-in library is not changed; give --library a file of your own")
 
     from APELocalizerLib.core.landmark_library import LandmarkLibrary
     from APELocalizerLib.core.library_files import load_library, save_library

@@ -23,6 +23,8 @@ results.csv and map.nrrd to the folder DIR; with --scene also scene.mrb (for 3D 
 scans each gets a folder of its own inside DIR, and a scan that fails does not stop the others (exit code 1).
 """
 
+LIBRARY_HELP = "library made by `learn` (.json), or built-in: the one that comes with APELocalizer"
+
 OUTPUTS = ("landmarks.mrk.json", "boxes.csv", "rois", "results.csv", "map.nrrd", "scene.mrb", "views.png")
 """What earlier runs may have left in a result folder; replaced as a whole, so that nothing old stays beside new."""
 
@@ -31,7 +33,7 @@ def add_parser(subparsers) -> None:
     """Add this subcommand."""
     parser = subparsers.add_parser("localize", help="find a library's landmarks on scans", description=DESCRIPTION)
     add_scan(parser, nargs="+")
-    parser.add_argument("--library", type=Path, required=True, metavar="LIB", help="library made by `learn` (.json)")
+    parser.add_argument("--library", type=Path, required=True, metavar="LIB", help=LIBRARY_HELP)
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for the results")
     parser.add_argument("--scene", action="store_true", help="also write scene.mrb and views.png (needs slicer-core)")
     parser.add_argument("--rule", choices=("robust", "paper"), default="robust", help="how shots are combined")
@@ -45,11 +47,12 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     if arguments.threshold is not None and not arguments.threshold > 0:
         arguments.parser.error("--threshold must be a positive number of millimeters")
 
+    from APELocalizerLib.core.built_in import library_file
     from APELocalizerLib.core.library_files import load_library
 
     if arguments.scene:
         check_scene_possible()
-    library = load_library(arguments.library)
+    library = load_library(library_file(arguments.library))
     localizer = Localizer(library, load_model(arguments), arguments, console)
     folders = result_folders(arguments.scan, arguments.out)
     failed = 0

@@ -10,11 +10,11 @@ import importlib.util
 import sys
 from collections.abc import Callable, Sequence
 
-from APELocalizerLib.cli import embed, info, learn, localize, models
+from APELocalizerLib.cli import build_library, embed, info, learn, localize, models
 from APELocalizerLib.cli.console import Console
 from APELocalizerLib.core.errors import APELocalizerError
 
-COMMANDS = (learn, localize, embed, models, info)
+COMMANDS = (learn, localize, embed, models, info, build_library)
 
 HANDED_ON = {
     "train": ("APELocalizerLib.training.command", "fit a network to your own scans"),
