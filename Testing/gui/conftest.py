@@ -93,7 +93,7 @@ class Panel:
         assert button.enabled, f"{name} is disabled"
         button.click()
 
-    def wait(self, condition=None, seconds: float = 20.0) -> None:
+    def wait(self, condition=None, seconds: float = 60.0) -> None:
         """Let Qt work until the condition holds; by default until no task runs."""
         condition = condition or (lambda: not self.session.runner.busy)
         end = time.monotonic() + seconds

@@ -10,11 +10,22 @@ import types
 
 import PySide6.QtCore  # noqa: F401  (makes __feature__ importable)
 
-# Only a module that imports the feature itself is switched to properties; `use_properties` does it for the others.
-from __feature__ import true_property  # noqa: F401
-from shibokensupport import feature
-
 TRUE_PROPERTY = 2
+
+
+def _load_feature():
+    """PySide6's switch from getters to properties. It reads the source of all modules; some of torch's trip it."""
+    hidden = {name: sys.modules.pop(name) for name in list(sys.modules) if name.split(".")[0] == "torch"}
+    try:
+        from __feature__ import true_property  # noqa: F401
+        from shibokensupport import feature
+    finally:
+        sys.modules.update(hidden)
+    feature.pyside_feature_dict.update(dict.fromkeys(hidden, -1))
+    return feature
+
+
+feature = _load_feature()
 
 
 def use_properties(*names: str) -> None:
