@@ -8,7 +8,7 @@ from core.builders import CLICKS, Patient, rotation, smooth_map
 
 from APELocalizerLib.core.errors import MapError
 from APELocalizerLib.core.geometry import Box
-from APELocalizerLib.core.trilinear import extend_from_mask, sample_trilinear
+from APELocalizerLib.core.trilinear import PAD, extend_from_mask, sample_trilinear
 
 
 def places_in_the_body(embedding_map, count, seed=0, margin=1.0):
@@ -47,11 +47,9 @@ def test_clicks_come_back_where_the_map_is_rough():
 
 def test_clicks_on_the_skin_and_on_the_last_slice_come_back(support_map):
     """Beside air and at the scan's end there is no neighbor on one side."""
-    rim = support_map.body & (extend_from_mask(support_map.values, ~support_map.body, 1)[..., 0] == 0)
-    assert rim.any()
     cells = np.argwhere(support_map.body)
     on_the_rim = [c for c in cells if c[2] == 0][:20] + [c for c in cells if c[2] == support_map.body.shape[2] - 1][:20]
-    toward_the_end = np.where(np.array(on_the_rim)[:, 2:] == 0, 0.2, -0.2) * [0, 0, 1]
+    toward_the_end = np.where(np.array(on_the_rim)[:, 2:] == 0, -0.3, 0.3) * [0, 0, 1]
     clicks = support_map.to_ras(np.array(on_the_rim) + toward_the_end)
     answer = support_map.nearest(support_map.embedding_at(clicks))
     assert np.linalg.norm(answer.points_ras - clicks, axis=1).max() <= 0.1
@@ -185,8 +183,20 @@ def test_extension_reaches_two_cells_and_no_farther():
     mask[4, 4, 4] = True
     values = np.where(mask[..., None], 7.0, -900.0)
     extended = extend_from_mask(values, mask)[..., 0]
-    assert np.all(extended[2:7, 2:7, 2:7] == 7.0)
-    assert np.all(extended[[0, 1, 7, 8]] == 0.0)
+    assert extended.shape == (9 + 2 * PAD,) * 3
+    assert np.all(extended[3:8, 3:8, 3:8] == 7.0)
+    assert np.all(extended[[0, 1, 2, 8, 9, 10]] == 0.0)
+
+
+def test_a_slope_goes_on_beyond_the_edge_and_the_skin():
+    """The outer half of the last cells is scan too: its places differ from those in the middle of the cells."""
+    cells = np.stack(np.meshgrid(*[np.arange(6.0)] * 3, indexing="ij"), axis=-1)
+    mask = np.ones((6, 6, 6), bool)
+    mask[:, :2] = False
+    extended = extend_from_mask(np.where(mask[..., None], 10 * cells, -900.0), mask)
+    np.testing.assert_allclose(extended[0, 4, 4], [-10, 30, 30])
+    np.testing.assert_allclose(extended[4, 4, 7], [30, 30, 60])
+    np.testing.assert_allclose(extended[4, 2, 4], [30, 10, 30])
 
 
 def test_box_is_exported_with_the_map(support_map):

@@ -325,3 +325,11 @@ def test_label_names(tmp_path):
 def test_numbers_in_the_tables_are_numbers(folder):
     for row in rows(folder / "results.csv"):
         assert math.isfinite(float(row["round_trip_mm"])) and math.isfinite(float(row["distance"]))
+
+
+def test_boxes_of_an_earlier_run_do_not_stay_behind(tmp_path, localization):
+    """A second run into the same folder that finds fewer organs must not leave the first run's boxes beside it."""
+    (tmp_path / "rois").mkdir()
+    (tmp_path / "rois" / "spleen_of_yesterday.mrk.json").write_text("{}")
+    write_results(localization, tmp_path)
+    assert not (tmp_path / "rois" / "spleen_of_yesterday.mrk.json").exists()

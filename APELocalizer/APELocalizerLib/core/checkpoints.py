@@ -66,6 +66,10 @@ class Checkpoint:
     citation: str = ""
     training_data: str = ""
 
+    def __post_init__(self) -> None:
+        if self.padding not in ("mask", "edge"):
+            raise CheckpointError(f'A model pads small scans with "mask" or "edge", not with "{self.padding}".')
+
     @cached_property
     def id(self) -> str:
         """Name and a hash of the configuration and weights: embeddings are comparable only within one id."""

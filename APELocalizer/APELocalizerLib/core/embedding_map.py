@@ -11,7 +11,7 @@ import numpy as np
 
 from APELocalizerLib.core.errors import MapError
 from APELocalizerLib.core.geometry import Box, apply_affine
-from APELocalizerLib.core.trilinear import extend_from_mask, sample_trilinear
+from APELocalizerLib.core.trilinear import PAD, extend_from_mask, sample_trilinear
 
 CANDIDATES = 12
 """Cells that are refined for each query before the best is taken: the nearest cell need not hold the nearest place."""
@@ -62,7 +62,7 @@ class EmbeddingMap:
 
     def embedding_at(self, points_ras: np.ndarray) -> np.ndarray:
         """Embedding (n, 3) at RAS positions (n, 3), trilinear between cells; positions outside take the border's."""
-        return sample_trilinear(self._extended, self.to_index(points_ras))
+        return self._read(self.to_index(points_ras))
 
     def is_body(self, points_ras: np.ndarray) -> np.ndarray:
         """Which of the RAS positions (n, 3) lie on or beside a body cell (less than one cell away); bool (n,)."""
@@ -148,7 +148,7 @@ class EmbeddingMap:
         limit = np.array(self.body.shape) - 0.5
         low, high = np.maximum(start - 1.0, -0.5), np.minimum(start + 1.0, limit)
         current = start.astype(np.float64)
-        residual = queries - sample_trilinear(self._extended, current)
+        residual = queries - self._read(current)
         error = (residual**2).sum(axis=1)
         damping = np.full(len(start), 1e-3)
         for _ in range(REFINEMENT_STEPS):
@@ -158,7 +158,7 @@ class EmbeddingMap:
             normal += (damping * scale)[:, None, None] * np.eye(3)
             step = np.linalg.solve(normal, np.einsum("nij,ni->nj", jacobian, residual)[..., None])[..., 0]
             trial = np.clip(current + step, low, high)
-            trial_residual = queries - sample_trilinear(self._extended, trial)
+            trial_residual = queries - self._read(trial)
             trial_error = (trial_residual**2).sum(axis=1)
             better = trial_error < error
             current[better], error[better] = trial[better], trial_error[better]
@@ -172,8 +172,8 @@ class EmbeddingMap:
         for axis in range(3):
             offset = np.zeros(3)
             offset[axis] = step
-            ahead = sample_trilinear(self._extended, indices + offset)
-            columns.append((ahead - sample_trilinear(self._extended, indices - offset)) / (2 * step))
+            ahead = self._read(indices + offset)
+            columns.append((ahead - self._read(indices - offset)) / (2 * step))
         return np.stack(columns, axis=2)
 
     # Derived arrays, made once -------------------------------------------------------------------------------------
@@ -181,6 +181,9 @@ class EmbeddingMap:
     @cached_property
     def _ras_to_grid(self) -> np.ndarray:
         return np.linalg.inv(self.grid_to_ras)
+
+    def _read(self, indices: np.ndarray) -> np.ndarray:
+        return sample_trilinear(self._extended, np.asarray(indices) + PAD)
 
     @cached_property
     def _extended(self) -> np.ndarray:

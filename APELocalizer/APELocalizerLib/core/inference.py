@@ -37,6 +37,10 @@ class InferenceSettings:
     mixed_precision: bool = True
     cpu_fallback: bool = True
 
+    def __post_init__(self) -> None:
+        if len(self.tile) != 3 or min(self.tile) < 32 or any(n % 4 for n in self.tile) or not 0 <= self.overlap < 1:
+            raise DeviceError("Tiles must be at least 32 voxels and a multiple of 4 along each axis, overlap below 1.")
+
 
 class Runner:
     """Keeps one network warm on one device and embeds prepared scans with it."""

@@ -135,8 +135,16 @@ def localize(
         embedding_map.scan_name,
         settings.rule,
         float(threshold),
-        embedding_map.notes,
+        (*embedding_map.notes, *_spacing_notes(embedding_map, library)),
     )
+
+
+def _spacing_notes(embedding_map: EmbeddingMap, library: LandmarkLibrary) -> tuple[str, ...]:
+    """Says so when supports were read at another spacing than the scan: results are then a little less exact."""
+    others = sorted({support.map.spacing for support in library.supports} - {embedding_map.spacing})
+    if not others:
+        return ()
+    return (f"The scan was read at {embedding_map.spacing} spacing, supports of the library at {', '.join(others)}.",)
 
 
 @dataclass(frozen=True)

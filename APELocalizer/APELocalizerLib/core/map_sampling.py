@@ -4,6 +4,7 @@ import numpy as np
 
 from APELocalizerLib.core.embedding_map import EmbeddingMap
 from APELocalizerLib.core.progress import CancelCheck, Progress, check_cancelled, report
+from APELocalizerLib.core.trilinear import PAD
 
 POINTS_PER_SLAB = 4_000_000
 
@@ -23,17 +24,17 @@ def sample_on_grid(
     """
     import torch
 
-    layers = np.concatenate([embedding_map._extended, embedding_map.body[..., None].astype(np.float32)], axis=3)
+    body = np.pad(embedding_map.body, PAD)[..., None].astype(np.float32)
+    layers = np.concatenate([embedding_map._extended, body], axis=3)
     source = torch.from_numpy(np.ascontiguousarray(layers.transpose(3, 0, 1, 2)))[None]
     to_cell = np.linalg.inv(embedding_map.grid_to_ras) @ np.asarray(ijk_to_ras, dtype=np.float64)
-    size = np.array(embedding_map.body.shape)
+    size = np.array(layers.shape[:3])
     # grid_sample wants (x, y, z) = (last, ..., first axis) in -1..1 over the outer cell borders
     normalise = np.diag(np.append(2.0 / size, 1.0)) @ np.array(
-        [[1, 0, 0, 0.5], [0, 1, 0, 0.5], [0, 0, 1, 0.5], [0, 0, 0, 1.0]]
+        [[1, 0, 0, PAD + 0.5], [0, 1, 0, PAD + 0.5], [0, 0, 1, PAD + 0.5], [0, 0, 0, 1.0]]
     )
     normalise[:3, 3] -= 1.0
     matrix = torch.from_numpy((normalise @ to_cell)[[2, 1, 0]].astype(np.float32))
-    reach = torch.from_numpy((1.0 + 1.0 / size[::-1]).astype(np.float32))
     axes = [torch.arange(n, dtype=torch.float32) for n in shape]
     result = np.empty((*shape, 3), dtype=np.float32)
     rows = max(1, POINTS_PER_SLAB // (shape[1] * shape[2]))
@@ -47,7 +48,7 @@ def sample_on_grid(
             + matrix[:, 3]
         )
         read = torch.nn.functional.grid_sample(source, grid[None], padding_mode="border", align_corners=False)[0]
-        body = (read[3] >= 0.5) & (grid.abs() <= reach).all(dim=-1)
-        result[start : start + rows] = np.where(body[..., None], read[:3].permute(1, 2, 3, 0).numpy(), np.nan)
+        inside = (read[3] >= 0.5)[..., None].numpy()
+        result[start : start + rows] = np.where(inside, read[:3].permute(1, 2, 3, 0).numpy(), np.nan)
         report(progress, min(1.0, (start + rows) / shape[0]), "Drawing the map")
     return result

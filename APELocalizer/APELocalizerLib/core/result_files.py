@@ -30,13 +30,18 @@ LPS = np.array([-1.0, -1.0, 1.0])
 
 
 def write_results(localization: Localization, folder: str | Path) -> list[Path]:
-    """Write landmarks.mrk.json, boxes.csv, rois/*.mrk.json and results.csv; returns the files written."""
+    """Write landmarks.mrk.json, boxes.csv, rois/*.mrk.json and results.csv; returns the files written.
+
+    The boxes of an earlier run in the same folder are removed: an organ that is not found now must not seem to be.
+    """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     files = [folder / "landmarks.mrk.json", folder / "results.csv", folder / "boxes.csv"]
     _write_json(files[0], points_markup(localization))
     _write_csv(files[1], RESULT_COLUMNS, map(_result_row, (*localization.points, *localization.organs)))
     _write_csv(files[2], BOX_COLUMNS, map(_box_row, localization.organs))
+    for earlier in (folder / "rois").glob("*.mrk.json"):
+        earlier.unlink()
     for organ, name in zip(localization.organs, _file_names(o.name for o in localization.organs), strict=True):
         if organ.box is not None:
             files.append(folder / "rois" / f"{name}.mrk.json")

@@ -23,26 +23,57 @@ def sample_trilinear(values: np.ndarray, indices: np.ndarray) -> np.ndarray:
     return result
 
 
-def extend_from_mask(values: np.ndarray, mask: np.ndarray, layers: int = 2) -> np.ndarray:
-    """Fill cells outside `mask` with the mean of their already filled neighbours, `layers` cells outward.
+PAD = 1
+"""Cells that `extend_from_mask` adds on every side of the grid."""
 
-    `values` (a, b, c, channels) and `mask` (a, b, c) bool; returns a float32 copy in which cells farther out are 0.
-    So a trilinear reading at the body surface does not mix in what the network says about air.
+
+def extend_from_mask(values: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """Continue the values inside `mask` two cells outward, also beyond the grid.
+
+    `values` (a, b, c, channels) and `mask` (a, b, c) bool; returns float32 (a + 2 PAD, b + 2 PAD, c + 2 PAD, channels).
+    The first layer continues the slope of the two cells before it where there are two, else it is the mean of its
+    neighbours, as is the second; farther out the values are 0. So a trilinear reading at the body's surface or at the
+    edge of the field of view does not mix in what the network says about air, and does not stand still half a cell
+    before the edge.
     """
-    filled = mask.copy()
-    result = np.where(mask[..., None], values, 0).astype(np.float32)
-    for _ in range(layers):
-        count = _sum_of_neighbours(filled.astype(np.float32)[..., None])
-        total = _sum_of_neighbours(result)
-        rim = ~filled & (count[..., 0] > 0)
-        result[rim] = total[rim] / count[rim]
+    around = [(PAD, PAD)] * 3
+    filled = np.pad(mask, around)
+    result = np.pad(np.where(mask[..., None], values, 0).astype(np.float32), [*around, (0, 0)])
+    for layer in range(2):
+        total, count = _sum_of_neighbours(result), _sum_of_neighbours(filled[..., None].astype(np.float32))[..., 0]
+        if layer == 0:
+            slopes, known = _continued(result, filled)
+            total, count = np.where(known[..., None] > 0, slopes, total), np.where(known > 0, known, count)
+        rim = ~filled & (count > 0)
+        result[rim] = total[rim] / count[rim][:, None]
         filled |= rim
+    return result
+
+
+def _continued(values: np.ndarray, filled: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Sum and number, per cell, of the values 2 v1 - v2 continued from the two cells beside it in each direction."""
+    total, count = np.zeros_like(values), np.zeros(filled.shape, dtype=np.float32)
+    for axis in range(3):
+        for step in (1, -1):
+            first, second = _shifted(filled, axis, step), _shifted(filled, axis, 2 * step)
+            known = first & second
+            slope = 2 * _shifted(values, axis, step) - _shifted(values, axis, 2 * step)
+            total += np.where(known[..., None], slope, 0)
+            count += known
+    return total, count
+
+
+def _shifted(array: np.ndarray, axis: int, step: int) -> np.ndarray:
+    """The array moved by `step` cells along an axis; what comes in from outside is 0."""
+    result = np.zeros_like(array)
+    to, since = [slice(None)] * array.ndim, [slice(None)] * array.ndim
+    to[axis] = slice(step, None) if step > 0 else slice(None, step)
+    since[axis] = slice(None, -step) if step > 0 else slice(-step, None)
+    result[tuple(to)] = array[tuple(since)]
     return result
 
 
 def _sum_of_neighbours(array: np.ndarray) -> np.ndarray:
     for axis in range(3):
-        padded = np.pad(array, [(1, 1) if a == axis else (0, 0) for a in range(array.ndim)])
-        n = array.shape[axis]
-        array = sum(np.take(padded, range(start, start + n), axis=axis) for start in range(3))
+        array = array + _shifted(array, axis, 1) + _shifted(array, axis, -1)
     return array
