@@ -91,14 +91,18 @@ def test_gantry_tilt_is_kept_and_saved(a_scene, tmp_path):
         np.testing.assert_array_equal(scan.voxels, voxels)
 
 
-def test_program_ends_cleanly_with_a_loaded_scene_still_open(a_volume_node, tmp_path):
-    save_scene(tmp_path / "scene.mrb")
-    code = (
-        "from APELocalizerLib.scene.headless import add_volume, load_scene, open_headless_scene\n"
-        f"scene = open_headless_scene(); load_scene({str(tmp_path / 'scene.mrb')!r})"
-    )
+def test_program_ends_cleanly_with_a_loaded_scene_still_open(tmp_path):
+    program = f"""
+import numpy as np
+from APELocalizerLib.scene.headless import add_volume, load_scene, open_headless_scene, save_scene
+first = open_headless_scene()
+node = add_volume(np.zeros((9, 9, 9), np.int16), np.eye(4), "scan")
+save_scene({str(tmp_path / "scene.mrb")!r})
+second = open_headless_scene()
+load_scene({str(tmp_path / "scene.mrb")!r})
+"""
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2] / "APELocalizer")}
-    assert subprocess.run([sys.executable, "-c", code], env=environment, timeout=120).returncode == 0
+    assert subprocess.run([sys.executable, "-c", program], env=environment, timeout=120).returncode == 0
 
 
 def test_only_bundles_are_written_and_read(a_scene, tmp_path):

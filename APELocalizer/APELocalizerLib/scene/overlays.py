@@ -12,8 +12,9 @@ import slicer.util
 
 from APELocalizerLib.core.embedding_map import EmbeddingMap
 from APELocalizerLib.core.errors import SceneError
+from APELocalizerLib.core.geometry import subgrid_affine
 from APELocalizerLib.core.map_sampling import sample_on_grid
-from APELocalizerLib.core.trilinear import extend_from_mask
+from APELocalizerLib.core.trilinear import PAD, extend_from_mask
 from APELocalizerLib.scene.cleanup import all_or_nothing, subject_hierarchy
 from APELocalizerLib.scene.color_maps import heat_colors, viridis_colors
 from APELocalizerLib.scene.display_grid import DisplayGrid, body_outline, coarse_grid
@@ -96,10 +97,12 @@ def _sample(embedding_map: EmbeddingMap, grid: DisplayGrid) -> tuple[np.ndarray,
 
     The map's own mask has the size of its cells (8 to 12 mm); the outline shown is that of the scan itself.
     """
+    values = extend_from_mask(embedding_map.values, embedding_map.body)
     extended = replace(
         embedding_map,
-        values=extend_from_mask(embedding_map.values, embedding_map.body),
-        body=np.ones_like(embedding_map.body),
+        values=values,
+        body=np.ones(values.shape[:3], dtype=bool),
+        grid_to_ras=subgrid_affine(embedding_map.grid_to_ras, (-PAD,) * 3, (1,) * 3),
     )
     values = sample_on_grid(extended, grid.hu.shape, grid.ijk_to_world)
     body = body_outline(embedding_map, grid) & np.isfinite(values).all(axis=3)
