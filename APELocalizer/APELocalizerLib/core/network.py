@@ -127,6 +127,21 @@ class LayerScale(nn.Module):
         return x * self.gamma
 
 
+def _pointwise(x: Tensor, convolution: nn.Conv3d) -> Tensor:
+    """A 1x1x1 convolution of (N, H, W, D, C) as a matrix product, several times faster on CPU than as a convolution."""
+    return F.linear(x, convolution.weight.flatten(1), convolution.bias)
+
+
+class PointwiseConv3d(nn.Conv3d):
+    """A 1x1x1 convolution over (N, C, H, W, D), computed as a matrix product."""
+
+    def __init__(self, channels: int, outputs: int, bias: bool = True) -> None:
+        super().__init__(channels, outputs, 1, bias=bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return _pointwise(x.movedim(1, -1), self).movedim(-1, 1)
+
+
 class ConvNeXtBlock(nn.Module):
     """Depthwise 3x3x3 convolution, channel norm, two pointwise layers with GELU, layer scale, residual sum."""
 
@@ -135,13 +150,16 @@ class ConvNeXtBlock(nn.Module):
         hidden = int(channels * config.hidden_factor)
         self.conv_1 = nn.Conv3d(channels, channels, 3, padding=1, groups=channels)
         self.norm = LayerNorm3d(channels)
-        self.conv_2 = nn.Conv3d(channels, hidden, 1)
-        self.conv_3 = nn.Conv3d(hidden, channels, 1)
+        self.conv_2 = PointwiseConv3d(channels, hidden)
+        self.conv_3 = PointwiseConv3d(hidden, channels)
         self.layerscale = LayerScale(channels, config.layer_scale_init)
 
     def forward(self, x: Tensor) -> Tensor:
-        y = self.norm(self.conv_1(x))
-        return x + self.layerscale(self.conv_3(F.gelu(self.conv_2(y))))
+        y = F.layer_norm(
+            self.conv_1(x).movedim(1, -1), self.norm.normalized_shape, self.norm.weight, self.norm.bias, _NORM_EPS
+        )
+        y = _pointwise(F.gelu(_pointwise(y, self.conv_2)), self.conv_3)
+        return x + self.layerscale(y.movedim(-1, 1))
 
 
 class Stage(nn.Module):
@@ -176,10 +194,10 @@ class FeaturePyramid(nn.Module):
         self.middle_norms = nn.ModuleList(LayerNorm3d(widths[i]) for i in range(levels))
         self.down_blocks = nn.ModuleList(nn.Conv3d(widths[i], widths[i + 1], 2, 2) for i in range(levels))
         self.up_blocks = nn.ModuleList(
-            nn.Sequential(nn.Conv3d(widths[i + 1], widths[i], 1), nn.Upsample(scale_factor=2, mode="trilinear"))
+            nn.Sequential(PointwiseConv3d(widths[i + 1], widths[i]), nn.Upsample(scale_factor=2, mode="trilinear"))
             for i in range(levels)
         )
-        self.skip_connections = nn.ModuleList(nn.Conv3d(widths[i], widths[i], 1) for i in range(levels))
+        self.skip_connections = nn.ModuleList(PointwiseConv3d(widths[i], widths[i]) for i in range(levels))
         self.right_stages = nn.ModuleList(Stage(widths[i], config.depths[i][1], config) for i in range(levels))
         self.final_norms = nn.ModuleList(LayerNorm3d(width) for width in widths)
         self.bottom_stage = Stage(widths[-1], config.depths[-1], config)
@@ -206,7 +224,7 @@ class PyramidHead(nn.Module):
     def __init__(self, config: NetworkConfig) -> None:
         super().__init__()
         self.convs = nn.ModuleList(
-            nn.Conv3d(width, config.embedding_dim, 1, bias=level == 0) for level, width in enumerate(config.channels)
+            PointwiseConv3d(width, config.embedding_dim, bias=level == 0) for level, width in enumerate(config.channels)
         )
         bound = (1.0 / sum(config.channels)) ** 0.5
         for parameter in self.parameters():

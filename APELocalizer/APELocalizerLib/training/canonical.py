@@ -85,7 +85,7 @@ class Frame:
             slopes[axis] = self.model.scale
             prior = self.model.translation**2 + self.model.smooth**2 + self.model.local**2
             prior = prior + (((points - self.center) * slopes) ** 2).sum(1)
-            out[:, axis] = prior - np.einsum("ij,jk,ik->i", cross, self.inverses[axis], cross)
+            out[:, axis] = prior - ((cross @ self.inverses[axis]) * cross).sum(1)
         return np.maximum(out, 0.0)
 
 

@@ -17,7 +17,9 @@ class TrainingConfig:
     """Anchored training: regress the coordinates of an average patient at every body cell.
 
     The run ends at `max_steps`, or when `max_minutes` of training time are spent; the schedule follows whichever is
-    further. `scale` and `offset` (mm) turn the network's (0, 1) into coordinates: offset + scale * output.
+    further. `initial_weights` and `teacher` are exported weights of earlier runs: the one to start from, the other to
+    complete the canonical frames of scans with few or no annotations. `scale` and `offset` (mm) turn the network's
+    (0, 1) into coordinates: offset + scale * output.
     """
 
     output: str
@@ -27,14 +29,14 @@ class TrainingConfig:
     frame: FrameModel = field(default_factory=FrameModel)
     deformation: Deformation = field(default_factory=Deformation)
     kinds: tuple[CropKind, ...] = (
-        CropKind((4.0, 4.0, 6.0), 0.62, 620_000),
-        CropKind((3.0, 3.0, 4.5), 0.22, 700_000),
-        CropKind((2.0, 2.0, 3.0), 0.16, 900_000, (176, 176, 96)),
+        CropKind((6.0, 6.0, 9.0), 0.40, 400_000),
+        CropKind((4.0, 4.0, 6.0), 0.38, 700_000),
+        CropKind((3.0, 3.0, 4.5), 0.22, 900_000),
     )
     scale: tuple[float, float, float] = (520.0, 420.0, 1100.0)
     offset: tuple[float, float, float] = (-260.0, -210.0, -640.0)
     synthetic_share: float = 0.22
-    crops_per_step: int = 4
+    crops_per_step: int = 6
     learning_rate: float = 2e-3
     weight_decay: float = 0.02
     betas: tuple[float, float] = (0.9, 0.98)
@@ -50,6 +52,8 @@ class TrainingConfig:
     seed: int = 1
     excluded: tuple[str, ...] = ()
     initial_weights: str | None = None
+    teacher: str | None = None
+    more_landmarks: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values."""

@@ -11,7 +11,14 @@ from typing import Any
 
 import numpy as np
 
-from APELocalizerLib.training.canonical import AveragePatient, FrameModel, Observation, fit_frame, robust_frames
+from APELocalizerLib.training.canonical import (
+    AveragePatient,
+    FrameModel,
+    Observation,
+    fit_frame,
+    point_observations,
+    robust_frames,
+)
 from APELocalizerLib.training.observations import annotation_observations, label_observations, read_landmarks
 from APELocalizerLib.training.scans import (
     TrainingScan,
@@ -58,16 +65,22 @@ def load_training_set(
     cache: Path | None = None,
     synthetic_share: float = 0.22,
     excluded: tuple[str, ...] = (),
+    more_landmarks: Path | None = None,
 ) -> TrainingSet:
     """Read everything into memory. `held_out` names patients (see SAME_PATIENT) that only validation may see.
 
     Held-out patients have no part in the average patient; `excluded` scans are not used at all.
+    `more_landmarks` is a further table like annotations/landmarks.csv.
     """
     observations = _cached(cache, lambda: gather_observations(folder))
     known = {name: o for name, o in observations.items() if SAME_PATIENT.get(name, name) not in held_out}
     known = {name: o for name, o in known.items() if name not in excluded}
-    patient, kept = robust_frames(known, model)
     landmarks = read_landmarks(folder / "annotations" / "landmarks.csv")
+    for name, points in (read_landmarks(more_landmarks) if more_landmarks else {}).items():
+        landmarks[name] = {**landmarks.get(name, {}), **points}
+        for key, (point, sigma) in points.items():
+            known.setdefault(name, []).extend(point_observations(key, point, sigma))
+    patient, kept = robust_frames(known, model)
     train, validation, unlabelled = [], [], []
     for path in sorted((folder / "train").glob("*.nii.gz")):
         name = path.name.removesuffix(".nii.gz")
@@ -93,14 +106,14 @@ def load_training_set(
         scan = scan_from_labels(name, name, *read_label_map(path))
         add_targets(scan, fit_frame(kept[name], patient, model))
         painted.append(scan)
-    _share(train, painted, synthetic_share)
+    share_out(train, painted, synthetic_share)
     _LOG.info(
         "%d scans, %d painted, %d held out, %d unlabelled", len(train), len(painted), len(validation), len(unlabelled)
     )
     return TrainingSet(train + painted, validation, unlabelled, patient, kept)
 
 
-def _share(real: list[TrainingScan], painted: list[TrainingScan], synthetic_share: float) -> None:
+def share_out(real: list[TrainingScan], painted: list[TrainingScan], synthetic_share: float) -> None:
     """How often each scan is drawn: long scans and scans of the pelvis (which are few) more often."""
     for scan in real + painted:
         length = scan.shape[2] * scan.spacing[2]

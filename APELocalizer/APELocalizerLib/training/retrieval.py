@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from APELocalizerLib.training.scans import TrainingScan
+from APELocalizerLib.training.scans import LEVEL_SPACING, TrainingScan
 
 GRID = (4.0, 4.0, 6.0)
 
@@ -30,7 +30,7 @@ def resample(scan: TrainingScan, spacing: tuple[float, float, float]) -> tuple[T
     shape = [
         max(32, int(round((n - 1) * h / s)) + 1) for n, h, s in zip(scan.shape, scan.spacing, spacing, strict=True)
     ]
-    level = int(np.argmin(np.abs(np.array((2.2, 3.0, 4.0)) - spacing[0])))
+    level = int(np.argmin(np.abs(np.array(LEVEL_SPACING) - spacing[0])))
     image = F.interpolate(scan.levels[level], size=shape, mode="trilinear", align_corners=True).clamp(0, 1)
     body = F.interpolate(scan.body, size=shape, mode="trilinear", align_corners=True)[0, 0] > 0.5
     to_ras = scan.grid_to_ras.copy()
@@ -67,9 +67,9 @@ def sample(found: ValidationMap, points: np.ndarray) -> np.ndarray:
     return F.grid_sample(found.values[None], grid, padding_mode="border", align_corners=True)[0, :, :, 0, 0].T.numpy()
 
 
-def fuse(first: ValidationMap, second: ValidationMap) -> ValidationMap:
-    """Mean of two maps of one scan."""
-    return ValidationMap(0.5 * (first.values + second.values), first.body, first.to_ras, first.scan)
+def fuse(*maps: ValidationMap) -> ValidationMap:
+    """Mean of several maps of one scan."""
+    return replace(maps[0], values=torch.stack([found.values for found in maps]).mean(0))
 
 
 def nearest(found: ValidationMap, queries: np.ndarray) -> np.ndarray:

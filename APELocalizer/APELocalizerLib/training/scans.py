@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -19,8 +20,10 @@ from APELocalizerLib.training.synthetic import fill_body
 
 #: Image unit: 0 at -1000 HU, 1 at +300 HU; values above 1 are kept so that the window can be jittered.
 HU_LOW, HU_RANGE = -1000.0, 1300.0
-#: Gaussian low-pass (mm per 2x2x3 mm base grid) for sampling at about base, 1.5 x and 2 x its spacing.
-LOW_PASS = (0.0, 1.0, 1.7)
+#: Gaussian low-pass (voxels of the 2 x 2 x 3 mm base grid) for sampling at about 1, 1.5, 2 and 3 times its spacing.
+LOW_PASS = (0.0, 0.32, 0.58, 0.87)
+#: In-plane spacing (mm) that each low-pass is meant for.
+LEVEL_SPACING = (2.2, 3.0, 4.0, 6.0)
 _KNOT = 6
 
 
@@ -51,6 +54,15 @@ class TrainingScan:
         """Voxel size (3,) in mm along P, L, I."""
         return np.linalg.norm(self.grid_to_ras[:3, :3], axis=0)
 
+    @cached_property
+    def body_extent(self) -> tuple[tuple[int, int], ...]:
+        """First and last voxel of the body along each axis."""
+        found = []
+        for axis in range(3):
+            used = np.flatnonzero(self.body[0, 0].amax(dim=tuple(a for a in range(3) if a != axis)).numpy() > 0)
+            found.append((int(used[0]), int(used[-1])))
+        return tuple(found)
+
     @property
     def shape(self) -> tuple[int, int, int]:
         """Voxels along P, L, I."""
@@ -78,13 +90,10 @@ def body_mask(voxels: np.ndarray, threshold: float = -500.0) -> np.ndarray:
 
 def scan_from_ct(name: str, patient: str, voxels: np.ndarray, grid_to_ras: np.ndarray) -> TrainingScan:
     """A training scan from HU (P, L, I)."""
-    spacing = np.linalg.norm(grid_to_ras[:3, :3], axis=0)
     image = np.clip((voxels.astype(np.float32) - HU_LOW) / HU_RANGE, 0.0, 1.6)
     levels = []
     for sigma in LOW_PASS:
-        # The width grows with the slice distance, as the coarse spacings do.
-        width = [sigma * 0.5 * (s / spacing.min()) ** 0 for s in spacing]
-        smooth = image if sigma == 0 else ndimage.gaussian_filter(image, width, truncate=3.0)
+        smooth = image if sigma == 0 else ndimage.gaussian_filter(image, sigma, truncate=3.0)
         levels.append(torch.from_numpy(np.ascontiguousarray(smooth))[None, None])
     body = torch.from_numpy(body_mask(voxels).astype(np.float32))[None, None]
     return TrainingScan(name, patient, levels, body, grid_to_ras)

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import copy
-import csv
 import logging
-import os
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -19,6 +17,8 @@ from APELocalizerLib.core.network import APENetwork
 from APELocalizerLib.training.augmentation import augment
 from APELocalizerLib.training.config import TrainingConfig
 from APELocalizerLib.training.data import TrainingSet, load_training_set
+from APELocalizerLib.training.files import append_row, save_atomically
+from APELocalizerLib.training.pseudo import apply_teacher
 from APELocalizerLib.training.retrieval import embed, fuse, retrieval_errors
 from APELocalizerLib.training.synthetic import paint
 from APELocalizerLib.training.virtual_patients import Crop, draw_crop
@@ -175,18 +175,18 @@ class Trainer:
         save_atomically(values, path)
 
     def validate(self) -> dict[str, float]:
-        """Retrieval between held-out patients and the annotated training scans, at two spacings and fused."""
+        """Retrieval between held-out patients and the annotated training scans, at three spacings and fused."""
         supports = [scan for scan in self.data.train if scan.label_names is None and len(scan.landmark_names) >= 5]
         self.average.eval()
         metrics: dict[str, float] = {}
         maps = {}
-        for name, spacing in (("4", (4.0, 4.0, 6.0)), ("2", (2.0, 2.0, 3.0))):
+        for name, spacing in (("6", (6.0, 6.0, 9.0)), ("4", (4.0, 4.0, 6.0)), ("3", (3.0, 3.0, 4.5))):
             for group, scans in (("target", self.data.held_out), ("support", supports)):
                 chosen = [s for s in scans if len(s.landmark_names)]
                 maps[name, group] = [embed(self.average, s, spacing, self.scale, self.offset) for s in chosen]
         for group in ("target", "support"):
-            maps["f", group] = [fuse(a, b) for a, b in zip(maps["2", group], maps["4", group], strict=True)]
-        for name in ("4", "2", "f"):
+            maps["f", group] = [fuse(*found) for found in zip(*(maps[n, group] for n in "643"), strict=True)]
+        for name in ("6", "4", "3", "f"):
             errors = retrieval_errors(maps[name, "target"], maps[name, "support"])
             unseen = retrieval_errors(maps[name, "target"], maps[name, "target"])
             for kind, values in {
@@ -198,23 +198,6 @@ class Trainer:
         return metrics
 
 
-def save_atomically(values: dict, path: Path) -> None:
-    """torch.save to a temporary file beside `path`, then rename."""
-    temporary = path.with_name(path.name + ".part")
-    torch.save(values, temporary)
-    os.replace(temporary, path)
-
-
-def append_row(path: Path, row: dict[str, float]) -> None:
-    """Append to a CSV file, writing its header first."""
-    new = not path.exists()
-    with open(path, "a", newline="") as file:
-        writer = csv.DictWriter(file, list(row))
-        if new:
-            writer.writeheader()
-        writer.writerow({key: f"{value:.6g}" for key, value in row.items()})
-
-
 def train(
     config: TrainingConfig, data: TrainingSet | None = None, report: Callable[[dict[str, float]], None] | None = None
 ) -> Trainer:
@@ -224,9 +207,12 @@ def train(
     folder.mkdir(parents=True, exist_ok=True)
     if data is None:
         cache = folder / "observations.pkl"
+        more = Path(config.more_landmarks) if config.more_landmarks else None
         data = load_training_set(
-            Path(config.data), config.held_out, config.frame, cache, config.synthetic_share, config.excluded
+            Path(config.data), config.held_out, config.frame, cache, config.synthetic_share, config.excluded, more
         )
+        if config.teacher:
+            apply_teacher(data, Path(config.teacher), config.frame, config.synthetic_share)
     trainer = Trainer(config, data)
     config.save(folder / "config.json")
     trainer.resume()

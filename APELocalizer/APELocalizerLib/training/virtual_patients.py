@@ -7,6 +7,7 @@ the deformation: the target at u is the scan's canonical coordinate at x.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from APELocalizerLib.training.scans import TrainingScan
+from APELocalizerLib.training.scans import LEVEL_SPACING, TrainingScan
 
 #: Voxels per cell of the network's output.
 STRIDE = 4
@@ -29,7 +30,7 @@ class CropKind:
     most_voxels: int
     largest: tuple[int, int, int] = (128, 128, 96)
     jitter: float = 0.18
-    shortest_mm: float = 110.0
+    shortest_mm: float = 120.0
 
 
 @dataclass(frozen=True)
@@ -76,14 +77,18 @@ def random_affine(deformation: Deformation, rng: np.random.Generator) -> np.ndar
 
 
 def random_field(
-    shape: tuple[int, ...], spacing: np.ndarray, knot_mm: float, strength: float, generator: torch.Generator
+    shape: tuple[int, ...], spacing: np.ndarray, scales: Sequence[tuple[float, float]], generator: torch.Generator
 ) -> Tensor:
-    """A smooth displacement (1, 3, *shape) in mm, each component of standard deviation about `strength`."""
-    knots = [max(3, int(np.ceil(n * s / knot_mm)) + 2) for n, s in zip(shape, spacing, strict=True)]
-    field = torch.randn([1, 3, *knots], generator=generator) * strength
-    field = F.interpolate(field, scale_factor=2.0, mode="trilinear", align_corners=False)
-    field = F.avg_pool3d(field, 3, stride=1, padding=1, count_include_pad=False) * 1.5
-    return F.interpolate(field, size=shape, mode="trilinear", align_corners=True)
+    """A smooth displacement (1, 3, *shape) in mm: the sum of fields of (knot distance mm, standard deviation mm)."""
+    middle = [max(4, int(np.ceil(n / 4))) for n in shape]
+    total = torch.zeros(1, 3, *middle)
+    for knot_mm, strength in scales:
+        knots = [max(3, int(np.ceil(n * s / knot_mm)) + 2) for n, s in zip(shape, spacing, strict=True)]
+        field = torch.randn([1, 3, *knots], generator=generator) * float(strength)
+        field = F.interpolate(field, scale_factor=2.0, mode="trilinear", align_corners=False)
+        field = F.avg_pool3d(field, 3, stride=1, padding=1, count_include_pad=False) * 1.5
+        total += F.interpolate(field, size=middle, mode="trilinear", align_corners=True)
+    return F.interpolate(total, size=shape, mode="trilinear", align_corners=True)
 
 
 def choose_box(
@@ -96,12 +101,12 @@ def choose_box(
     extent = np.array(scan.shape) * scan.spacing
     low, high = np.zeros(3), extent.copy()
     for axis in range(2):  # the body with a random margin of air, as scans show it
-        used = np.flatnonzero(scan.body[0, 0].amax(dim=tuple(a for a in range(3) if a != axis)).numpy() > 0)
-        margin = rng.uniform(-10, 50, 2)
+        used = scan.body_extent[axis]
+        margin = rng.uniform(-10, 50, 2) if rng.random() < 0.5 else rng.uniform(0, 6, 2)
         low[axis] = max(0.0, used[0] * scan.spacing[axis] - margin[0])
-        high[axis] = min(extent[axis], used[-1] * scan.spacing[axis] + margin[1])
+        high[axis] = min(extent[axis], used[1] * scan.spacing[axis] + margin[1])
     # Along the body: often all of it, else a random part.
-    if rng.random() < 0.65:
+    if rng.random() < 0.5:
         length = min(extent[2], rng.uniform(kind.shortest_mm, max(kind.shortest_mm + 1, min(520.0, extent[2] * 1.2))))
         low[2] = rng.uniform(0, extent[2] - length)
         high[2] = low[2] + length
@@ -133,10 +138,11 @@ def draw_crop(
     offsets = [
         (torch.arange(n, dtype=torch.float32) - (n - 1) / 2) * float(s) for n, s in zip(shape, spacing, strict=True)
     ]
-    field = random_field(
-        shape, spacing, deformation.coarse_knot_mm, deformation.coarse_mm * rng.random() ** 0.5, generator
+    scales = (
+        (deformation.coarse_knot_mm, deformation.coarse_mm * rng.random() ** 0.5),
+        (deformation.fine_knot_mm, deformation.fine_mm * rng.random()),
     )
-    field += random_field(shape, spacing, deformation.fine_knot_mm, deformation.fine_mm * rng.random(), generator)
+    field = random_field(shape, spacing, scales, generator)
     field = field[0]
     for row in range(3):
         p, q, r = (offsets[axis] * float(affine[row, axis]) for axis in range(3))
@@ -145,11 +151,10 @@ def draw_crop(
     unit = field / half[:, None, None, None] - 1.0  # (3, P, L, I), -1..1 from the first to the last voxel's center
     where = unit.flip(0).permute(1, 2, 3, 0)[None]
     labels = scan.label_names is not None
-    level = (
-        0
-        if labels or len(scan.levels) == 1
-        else int(np.argmin(np.abs(np.array((2.2, 3.0, 4.0)) - spacing[:2].mean() * rng.uniform(0.85, 1.1))))
-    )
+    level = 0
+    if not labels:
+        wanted = spacing[:2].mean() * rng.uniform(0.8, 1.1)
+        level = int(np.argmin(np.abs(np.array(LEVEL_SPACING) - wanted)))
     image = F.grid_sample(
         scan.levels[level], where, mode="nearest" if labels else "bilinear", padding_mode="border", align_corners=True
     )
