@@ -11,7 +11,7 @@ import numpy as np
 
 from APELocalizerLib.core.errors import MapError
 from APELocalizerLib.core.geometry import Box, apply_affine
-from APELocalizerLib.core.trilinear import PAD, extend_from_mask, sample_trilinear
+from APELocalizerLib.core.trilinear import PAD, extend_from_mask, sample_trilinear, sample_with_gradient
 
 CANDIDATES = 12
 """Cells that are refined for each query before the best is taken: the nearest cell need not hold the nearest place."""
@@ -34,7 +34,8 @@ class EmbeddingMap:
 
     `values` (a, b, c, 3) float32 in embedding mm, `body` (a, b, c) bool, `grid_to_ras` (4, 4) from cell index to RAS
     of the cell's centre, `field_of_view` the scan's outer box in RAS, `notes` what had to be done differently
-    (for example a smaller tile because memory ran out).
+    (for example a smaller tile because memory ran out). `passes` are the maps of the single spacings that this map is
+    the mean of, if there are several.
     """
 
     values: np.ndarray
@@ -46,6 +47,7 @@ class EmbeddingMap:
     scan_name: str = "scan"
     scan_fingerprint: str = ""
     notes: tuple[str, ...] = ()
+    passes: tuple["EmbeddingMap", ...] = ()
 
     def __post_init__(self) -> None:
         if self.values.ndim != 4 or self.values.shape[3] != 3 or self.body.shape != self.values.shape[:3]:
@@ -145,36 +147,24 @@ class EmbeddingMap:
 
     def _refine(self, start: np.ndarray, queries: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Move each start index (n, 3) by at most one cell to where the trilinear map meets its query (n, 3)."""
-        limit = np.array(self.body.shape) - 0.5
-        low, high = np.maximum(start - 1.0, -0.5), np.minimum(start + 1.0, limit)
+        low = np.maximum(start - 1.0, -0.5)
+        high = np.minimum(start + 1.0, np.array(self.body.shape) - 0.5)
         current = start.astype(np.float64)
-        residual = queries - self._read(current)
+        value, jacobian = sample_with_gradient(self._extended, current + PAD)
+        residual = queries - value
         error = (residual**2).sum(axis=1)
         damping = np.full(len(start), 1e-3)
         for _ in range(REFINEMENT_STEPS):
-            jacobian = self._jacobian(current)
-            normal = np.einsum("nij,nik->njk", jacobian, jacobian)
-            scale = np.einsum("njj->n", normal) / 3 + 1e-9
-            normal += (damping * scale)[:, None, None] * np.eye(3)
-            step = np.linalg.solve(normal, np.einsum("nij,ni->nj", jacobian, residual)[..., None])[..., 0]
+            step = _damped_step(jacobian, residual, damping)
             trial = np.clip(current + step, low, high)
-            trial_residual = queries - self._read(trial)
+            trial_value, trial_jacobian = sample_with_gradient(self._extended, trial + PAD)
+            trial_residual = queries - trial_value
             trial_error = (trial_residual**2).sum(axis=1)
             better = trial_error < error
             current[better], error[better] = trial[better], trial_error[better]
-            residual[better] = trial_residual[better]
+            residual[better], jacobian[better] = trial_residual[better], trial_jacobian[better]
             damping = np.where(better, damping * 0.3, damping * 10)
         return current, np.sqrt(error)
-
-    def _jacobian(self, indices: np.ndarray, step: float = 0.02) -> np.ndarray:
-        """Derivative (n, 3 channels, 3 axes) of the trilinear map at fractional indices (n, 3)."""
-        columns = []
-        for axis in range(3):
-            offset = np.zeros(3)
-            offset[axis] = step
-            ahead = self._read(indices + offset)
-            columns.append((ahead - self._read(indices - offset)) / (2 * step))
-        return np.stack(columns, axis=2)
 
     # Derived arrays, made once -------------------------------------------------------------------------------------
 
@@ -204,3 +194,11 @@ class EmbeddingMap:
     @cached_property
     def _body_norms(self) -> np.ndarray:
         return (self._body_values**2).sum(axis=1)
+
+
+def _damped_step(jacobian: np.ndarray, residual: np.ndarray, damping: np.ndarray) -> np.ndarray:
+    """Levenberg-Marquardt steps (n, 3) for Jacobians (n, channels, 3) and residuals (n, channels)."""
+    normal = np.einsum("nij,nik->njk", jacobian, jacobian).astype(np.float64)
+    scale = np.einsum("njj->n", normal) / 3 + 1e-9
+    normal += (damping * scale)[:, None, None] * np.eye(3)
+    return np.linalg.solve(normal, np.einsum("nij,ni->nj", jacobian, residual)[..., None])[..., 0]

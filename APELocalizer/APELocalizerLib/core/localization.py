@@ -4,7 +4,6 @@ Positions are RAS world mm. Confidence is the round-trip error in mm (see `retri
 checkpoint's calibrated threshold a landmark counts as not found.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,7 +14,7 @@ from APELocalizerLib.core.errors import LocalizationError
 from APELocalizerLib.core.geometry import Box
 from APELocalizerLib.core.landmark_library import Code, Landmark, LandmarkLibrary, Organ
 from APELocalizerLib.core.progress import CancelCheck, Progress, check_cancelled, report
-from APELocalizerLib.core.retrieval import retrieve, round_trip
+from APELocalizerLib.core.retrieval import Shots, Votes, collect_votes, decide, round_trip
 
 FOUND, NOT_FOUND = "found", "not_found"
 MIN_EDGES_FOUND = 3
@@ -115,16 +114,18 @@ def localize(
     threshold = settings.round_trip_threshold_mm
     if threshold is None:
         threshold = checkpoint.round_trip_threshold_mm if checkpoint else DEFAULT_THRESHOLD_MM
-    search = _Search(embedding_map, library, settings.rule, float(threshold))
-    points = []
-    organs = []
-    for number, entry in enumerate(library.entries):
-        check_cancelled(cancelled)
-        report(progress, number / len(library.entries), f"Finding {entry.name}")
-        if isinstance(entry, Landmark):
-            points.append(search.point(entry))
-        else:
-            organs.append(search.organ(entry))
+    supports = [support.map for support in library.supports]
+    shots = _all_shots(library)
+    report(progress, 0.1, "Finding landmarks")
+    votes = collect_votes(embedding_map, supports, shots, settings.rule, cancelled)
+    check_cancelled(cancelled)
+    positions, distances = decide(votes, shots, settings.rule)
+    report(progress, 0.5, "Checking them on the supports")
+    errors = round_trip(embedding_map, supports, shots, positions, cancelled)
+    answers = _Answers(embedding_map, settings.rule, float(threshold), shots, votes, positions, distances, errors)
+    count = len(library.landmarks)
+    points = [answers.point(landmark, place) for place, landmark in enumerate(library.landmarks)]
+    organs = [answers.organ(organ, count + 6 * number) for number, organ in enumerate(library.organs)]
     check_cancelled(cancelled)
     report(progress, 1.0, "Done")
     return Localization(
@@ -147,81 +148,87 @@ def _spacing_notes(embedding_map: EmbeddingMap, library: LandmarkLibrary) -> tup
     return (f"The scan was read at {embedding_map.spacing} spacing, supports of the library at {', '.join(others)}.",)
 
 
+def _all_shots(library: LandmarkLibrary) -> Shots:
+    """Every shot of the library in a row: a landmark is one place, an organ six, in the library's order."""
+    numbers = {support.id: number for number, support in enumerate(library.supports)}
+    rows = []
+    for place, landmark in enumerate(library.landmarks):
+        for shot in landmark.shots:
+            rows.append((place, numbers[shot.support_id], shot.position_ras, shot.embedding))
+    for number, organ in enumerate(library.organs):
+        first = len(library.landmarks) + 6 * number
+        for shot in organ.shots:
+            for edge, (point, embedding) in enumerate(zip(shot.edge_points_ras, shot.embeddings, strict=True)):
+                rows.append((first + edge, numbers[shot.support_id], point, embedding))
+    place, support, click, embedding = zip(*rows, strict=True)
+    return Shots(np.array(place), np.array(support), np.array(click), np.array(embedding))
+
+
 @dataclass(frozen=True)
-class _Search:
-    """The search for single entries on one map."""
+class _Answers:
+    """What was found, place by place, ready to be told landmark by landmark."""
 
     map: EmbeddingMap
-    library: LandmarkLibrary
     rule: str
     threshold_mm: float
+    shots: Shots
+    votes: Votes
+    positions: np.ndarray
+    distances: np.ndarray
+    errors: np.ndarray
 
-    def point(self, landmark: Landmark) -> LocatedPoint:
-        embeddings = np.array([[shot.embedding] for shot in landmark.shots])
-        clicks = np.array([[shot.position_ras] for shot in landmark.shots])
-        positions, distances, errors = self._places(embeddings, clicks, [s.support_id for s in landmark.shots])
-        found = bool(errors[0] <= self.threshold_mm)
-        position = tuple(float(x) for x in positions[0])
+    def point(self, landmark: Landmark, place: int) -> LocatedPoint:
+        error = float(self.errors[place])
+        found = error <= self.threshold_mm
+        position = tuple(float(x) for x in self.positions[place])
         return LocatedPoint(
             name=landmark.name,
             found=found,
             position_ras=position if found else None,
             candidate_ras=position,
-            round_trip_mm=float(errors[0]),
-            distance=float(distances[0]),
-            reason="" if found else self._reason(positions[0], errors[0]),
+            round_trip_mm=error,
+            distance=float(self.distances[place]),
+            reason="" if found else self._reason(self.positions[place], error),
             color=landmark.color,
             code=landmark.code,
             description=landmark.description,
         )
 
-    def organ(self, organ: Organ) -> LocatedOrgan:
-        embeddings = np.array([shot.embeddings for shot in organ.shots])
-        clicks = np.array([shot.edge_points_ras for shot in organ.shots])
-        edges, distances, errors = self._places(embeddings, clicks, [s.support_id for s in organ.shots])
-        seen = errors <= self.threshold_mm
-        raw_box = self._box(edges, embeddings)
+    def organ(self, organ: Organ, first: int) -> LocatedOrgan:
+        six = slice(first, first + 6)
+        edges, error = self.positions[six], float(np.median(self.errors[six]))
+        raw_box = self._box(edges, first, len(organ.shots))
         box = raw_box.enlarged(organ.alpha).clipped(self.map.field_of_view) if raw_box is not None else None
-        found = bool(seen.sum() >= MIN_EDGES_FOUND and box is not None)
-        ratio = self.map.field_of_view.volume_mm3 / box.volume_mm3 if found else float("nan")
+        seen = int((self.errors[six] <= self.threshold_mm).sum())
+        found = seen >= MIN_EDGES_FOUND and box is not None
         return LocatedOrgan(
             name=organ.name,
             found=found,
             box=box if found else None,
             raw_box=raw_box,
             alpha=organ.alpha,
-            volume_ratio=ratio,
-            round_trip_mm=float(np.median(errors)),
-            distance=float(np.median(distances)),
+            volume_ratio=self.map.field_of_view.volume_mm3 / box.volume_mm3 if found else float("nan"),
+            round_trip_mm=error,
+            distance=float(np.median(self.distances[six])),
             edge_points_ras=tuple(tuple(float(x) for x in edge) for edge in edges),
-            reason="" if found else self._reason(edges.mean(axis=0), float(np.median(errors))),
+            reason="" if found else self._reason(edges.mean(axis=0), error),
             color=organ.color,
             code=organ.code,
         )
 
-    def _places(
-        self, embeddings: np.ndarray, clicks: np.ndarray, support_ids: Sequence[str]
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        positions, distances = retrieve(self.map, embeddings, self.rule)
-        supports = [self.library.support(support_id).map for support_id in support_ids]
-        return positions, distances, round_trip(self.map, positions, supports, clicks)
-
-    def _box(self, edges: np.ndarray, embeddings: np.ndarray) -> Box | None:
+    def _box(self, edges: np.ndarray, first: int, shots: int) -> Box | None:
         """Box of the six found edge points; None if they are so inconsistent that no box remains.
 
-        The paper's rule takes the bounding box of the six points that each shot (n, 6, 3) finds, and averages the
-        boxes. The robust rule takes each wall from its own edge point, so that one stray point moves one wall only.
+        The paper's rule takes the bounding box of the six points that each shot finds, and averages the boxes. The
+        robust rule takes each wall from its own edge point, so that one stray point moves one wall only.
         """
         if self.rule == "paper":
-            boxes = [Box.around(self.map.nearest(shot).points_ras) for shot in embeddings]
+            rows = np.flatnonzero((self.shots.place >= first) & (self.shots.place < first + 6))
+            boxes = [Box.around(six) for six in self.votes.points_ras[rows, 0].reshape(shots, 6, 3)]
             walls = np.mean([(box.minimum, box.maximum) for box in boxes], axis=0)
-            box = Box(tuple(walls[0]), tuple(walls[1]))
         else:
-            low, high = edges[[0, 2, 4], [0, 1, 2]], edges[[1, 3, 5], [0, 1, 2]]
-            if np.any(high - low <= 0):
-                return None
-            box = Box(tuple(low), tuple(high))
-        return box if np.all(box.size > 0) else None
+            walls = np.array([edges[[0, 2, 4], [0, 1, 2]], edges[[1, 3, 5], [0, 1, 2]]])
+        return Box(tuple(walls[0]), tuple(walls[1])) if np.all(walls[1] > walls[0]) else None
 
     def _reason(self, position: np.ndarray, error: float) -> str:
         view = self.map.field_of_view

@@ -14,12 +14,14 @@ import SimpleITK as sitk
 
 from APELocalizerLib.core.embedding_map import EmbeddingMap
 from APELocalizerLib.core.errors import MapError
+from APELocalizerLib.core.fusion import fuse
 from APELocalizerLib.core.geometry import RAS_LPS, Box, spacing_of
 
 HEADER_KEY = "APELocalizer"
 FORMAT = "APELocalizer embedding map"
 VERSION = 1
 LEVELS = 65535
+PASS_SEPARATOR = ";"
 
 
 def save_map(embedding_map: EmbeddingMap, path: str | Path) -> None:
@@ -60,7 +62,19 @@ def load_map(path: str | Path) -> EmbeddingMap:
 
 
 def to_compact(embedding_map: EmbeddingMap) -> str:
-    """Encode the map as text: body bits and 16-bit values (step under 0.02 mm), compressed, base64."""
+    """Encode the map as text: body bits and 16-bit values (step under 0.02 mm), compressed, base64.
+
+    Of a map with several passes these are encoded, joined by ";"; their mean is made again on reading.
+    """
+    return PASS_SEPARATOR.join(_to_compact(each) for each in embedding_map.passes or (embedding_map,))
+
+
+def from_compact(text: str) -> EmbeddingMap:
+    """Decode what `to_compact` wrote."""
+    return fuse([_from_compact(part) for part in text.split(PASS_SEPARATOR)])
+
+
+def _to_compact(embedding_map: EmbeddingMap) -> str:
     inside = embedding_map.values[embedding_map.body].astype(np.float64)
     low, high = inside.min(axis=0), inside.max(axis=0)
     step = np.maximum(high - low, 1e-6) / LEVELS
@@ -73,8 +87,7 @@ def to_compact(embedding_map: EmbeddingMap) -> str:
     return base64.b64encode(zlib.compress(payload, 9)).decode("ascii")
 
 
-def from_compact(text: str) -> EmbeddingMap:
-    """Decode what `to_compact` wrote."""
+def _from_compact(text: str) -> EmbeddingMap:
     try:
         head, _, data = zlib.decompress(base64.b64decode(text, validate=True)).partition(b"\n")
         header = _checked(head.decode(), "the library's support map")

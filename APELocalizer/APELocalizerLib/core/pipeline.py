@@ -1,13 +1,9 @@
 """From a scan to its embedding map: every spacing of a preset is prepared and embedded, and the maps are fused."""
 
-import dataclasses
-
-import numpy as np
-
 from APELocalizerLib.core.checkpoints import Checkpoint
 from APELocalizerLib.core.device import resolve_device
 from APELocalizerLib.core.embedding_map import EmbeddingMap
-from APELocalizerLib.core.geometry import apply_affine
+from APELocalizerLib.core.fusion import fuse
 from APELocalizerLib.core.inference import InferenceSettings, Runner
 from APELocalizerLib.core.preparation import prepare
 from APELocalizerLib.core.progress import CancelCheck, Progress, sub_progress
@@ -58,16 +54,3 @@ def embed_scan(
 ) -> EmbeddingMap:
     """Embedding map of one scan; see `Embedder.embed`. Use an `Embedder` for several scans."""
     return Embedder(checkpoint, settings).embed(scan, spacing, progress, cancelled)
-
-
-def fuse(maps: list[EmbeddingMap]) -> EmbeddingMap:
-    """Average several maps of one scan on the grid of the finest; coarse passes see more, fine ones resolve more."""
-    finest = min(maps, key=lambda each: abs(np.linalg.det(each.grid_to_ras[:3, :3])))
-    if len(maps) == 1:
-        return finest
-    points = apply_affine(finest.grid_to_ras, np.argwhere(finest.body))
-    total = sum(each.embedding_at(points) for each in maps)
-    values = np.zeros_like(finest.values)
-    values[finest.body] = total / len(maps)
-    notes = tuple(dict.fromkeys(note for each in maps for note in each.notes))
-    return dataclasses.replace(finest, values=values, notes=notes)

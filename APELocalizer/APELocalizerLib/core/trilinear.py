@@ -23,6 +23,30 @@ def sample_trilinear(values: np.ndarray, indices: np.ndarray) -> np.ndarray:
     return result
 
 
+def sample_with_gradient(values: np.ndarray, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Read `values` (a, b, c, channels) and their derivatives at fractional `indices` (n, 3) inside the grid.
+
+    Returns values (n, channels) and derivatives (n, channels, 3) per cell along each axis, of the trilinear piece in
+    which the index lies.
+    """
+    shape = np.array(values.shape[:3])
+    indices = np.clip(indices, 0, shape - 1)
+    base = np.minimum(indices.astype(np.int64), np.maximum(shape - 2, 0))
+    x, y, z = (indices - base).astype(values.dtype).T[:, :, None]
+    step = np.minimum(shape - 1, 1) * np.array([shape[1] * shape[2], shape[2], 1])
+    flat = values.reshape(-1, values.shape[3])
+    origin = base @ np.array([shape[1] * shape[2], shape[2], 1])
+    ends = (0, 1)
+    corner = [[[flat[origin + step @ (i, j, k)] for k in ends] for j in ends] for i in ends]
+    along_z = [[corner[i][j][0] + z * (corner[i][j][1] - corner[i][j][0]) for j in (0, 1)] for i in (0, 1)]
+    along_y = [along_z[i][0] + y * (along_z[i][1] - along_z[i][0]) for i in (0, 1)]
+    dz = [[corner[i][j][1] - corner[i][j][0] for j in (0, 1)] for i in (0, 1)]
+    dz = [dz[i][0] + y * (dz[i][1] - dz[i][0]) for i in (0, 1)]
+    dy = [along_z[i][1] - along_z[i][0] for i in (0, 1)]
+    derivatives = (along_y[1] - along_y[0], dy[0] + x * (dy[1] - dy[0]), dz[0] + x * (dz[1] - dz[0]))
+    return along_y[0] + x * (along_y[1] - along_y[0]), np.stack(derivatives, axis=2)
+
+
 PAD = 1
 """Cells that `extend_from_mask` adds on every side of the grid."""
 
