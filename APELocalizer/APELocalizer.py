@@ -32,7 +32,6 @@ from APELocalizerLib.gui.overlay_keeper import OverlayKeeper
 from APELocalizerLib.gui.tasks import DEFAULT_SETTINGS, LearnTask, LocalizeTask, RunSettings, do
 
 HOMEPAGE = "https://github.com/APELocalizer/SlicerAPELocalizer"
-BUILT_IN_LIBRARY = Path(__file__).parent / "Resources" / "Libraries" / "builtin.json"
 
 
 class APELocalizer(ScriptedLoadableModule):
@@ -211,7 +210,7 @@ class APELocalizerLogic(ScriptedLoadableModuleLogic):
         """Find all landmarks and organs of a library on a scan.
 
         :param volumeNode: CT to search, also under linear transforms.
-        :param library: a `LandmarkLibrary` or the path of its file.
+        :param library: a `LandmarkLibrary`, the path of its file, or "built-in".
         :param spacing: "fast", "standard" or "fine".
         :param device: "auto", "cpu", "cuda:0", "mps" …
         :param checkpoint: model id or file; it must be the one the library was learned with.
@@ -259,10 +258,11 @@ class APELocalizerLogic(ScriptedLoadableModuleLogic):
     # Library -----------------------------------------------------------------------------------------------------
 
     def loadLibrary(self, path):
-        """Read a landmark library file."""
+        """Read a landmark library file, or the one that comes with the extension for the name "built-in"."""
+        from APELocalizerLib.core.built_in import library_file
         from APELocalizerLib.core.library_files import load_library
 
-        return load_library(path)
+        return load_library(library_file(path))
 
     def saveLibrary(self, library, path):
         """Write a landmark library file; an existing one is replaced only by a complete one."""
@@ -272,7 +272,10 @@ class APELocalizerLogic(ScriptedLoadableModuleLogic):
 
     def builtInLibraryPath(self):
         """Path of the library that comes with the extension, or None."""
-        return str(BUILT_IN_LIBRARY) if BUILT_IN_LIBRARY.is_file() else None
+        from APELocalizerLib.core.built_in import built_in_library_path
+
+        path = built_in_library_path()
+        return None if path is None else str(path)
 
     def storeLibrary(self, library, settings=DEFAULT_SETTINGS):
         """Keep the library and the settings it is used with in the scene."""

@@ -3,6 +3,7 @@
 import pytest
 import qt
 
+from APELocalizerLib.core import built_in
 from APELocalizerLib.core.library_files import load_library, save_library
 from APELocalizerLib.gui.library_panel import summary
 
@@ -83,15 +84,13 @@ def test_a_library_of_a_loaded_scene_replaces_the_one_in_use_until_undo(panel, p
     assert panel.session.library == mine
 
 
-def test_the_built_in_library_is_offered_where_there_is_one(panel, patient, open_panel, monkeypatch, tmp_path):
-    import APELocalizer
-
+def test_the_built_in_library_is_offered_where_there_is_one(panel, patient, monkeypatch, tmp_path):
     panel.learn(patient)
     library = panel.session.library
-    monkeypatch.setattr(APELocalizer, "BUILT_IN_LIBRARY", tmp_path / "builtin.json")
+    monkeypatch.setattr(built_in, "LIBRARIES", tmp_path)
     panel.session.changed()
     assert not panel.ui.builtInLibraryButton.visible
-    save_library(library.renamed("heart", "built in"), tmp_path / "builtin.json")
+    save_library(library.renamed("heart", "built in"), tmp_path / "torso.json")
     panel.session.changed()
     assert panel.ui.builtInLibraryButton.visible
     panel.click("builtInLibraryButton")
