@@ -50,13 +50,18 @@ def zoomed(n_in: int, factor: float, drop_beyond: bool = False) -> AxisSampling:
     return _linear(n_in, x, 0.0, step)
 
 
-def antialiased(n_in: int, ratio: float) -> AxisSampling:
+def antialiased(n_in: int, ratio: float, start: float | None = None) -> AxisSampling:
     """Linear sampling every `ratio` source voxels, centered on the axis, of the running mean over int(ratio) voxels.
 
     Near the ends the mean gets shorter but stays symmetric, so that a linear ramp is reproduced exactly everywhere.
+    With a given `start` (at or before the first source voxel) the outputs begin there and reach to or beyond the last;
+    outputs beyond either end repeat the outermost source voxel.
     """
-    n_out = int((n_in - 1) / ratio + 1e-6) + 1
-    start = max(0.0, ((n_in - 1) - (n_out - 1) * ratio) / 2)
+    if start is None:
+        n_out = int((n_in - 1) / ratio + 1e-6) + 1
+        start = max(0.0, ((n_in - 1) - (n_out - 1) * ratio) / 2)
+    else:
+        n_out = int(np.ceil((n_in - 1 - start) / ratio - 1e-6)) + 1
     x = np.clip(start + ratio * np.arange(n_out), 0, n_in - 1)
     width = max(1, int(ratio + 1e-6))
     if width == 1:

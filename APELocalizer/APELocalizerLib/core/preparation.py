@@ -41,7 +41,10 @@ class PreparationConfig:
         base_spacing: (P, L, I) mm of the grid on which intensities are equalized; None to go directly to the inference
         spacing. window: HU that become 0 and 1. clahe_clip_limit: clip limit of the adaptive histogram equalization; 0
         for none. antialias: average over whole source voxels when going to a coarser grid. body_threshold: HU from
-        which a voxel counts as body.
+        which a voxel counts as body. lattice: the grid begins at a multiple of this many voxels of a lattice fixed in
+        the world (0: in the middle of the body box), so that copies of a scan on other grids are read at the same
+        places; only with antialias. end_trim_mm: whole slices up to this thickness are left out at the head and foot
+        end, where resampling blurs a scan with what is outside it.
     """
 
     base_spacing: tuple[float, float, float] | None = (1.0, 1.0, 1.5)
@@ -49,6 +52,8 @@ class PreparationConfig:
     clahe_clip_limit: float = 0.05
     antialias: bool = False
     body_threshold: float = -500.0
+    lattice: int = 0
+    end_trim_mm: float = 0.0
 
     def __post_init__(self) -> None:
         if self.base_spacing is not None:
@@ -67,6 +72,11 @@ class PreparationConfig:
     def plain(cls) -> "PreparationConfig":
         """Fast: antialiased sampling at the inference spacing and a fixed window."""
         return cls(base_spacing=None, clahe_clip_limit=0.0, antialias=True)
+
+    @classmethod
+    def locked(cls) -> "PreparationConfig":
+        """As plain, on a lattice fixed in the world and without the blurred end slices: steady under resampling."""
+        return cls(base_spacing=None, clahe_clip_limit=0.0, antialias=True, lattice=8, end_trim_mm=4.0)
 
     def to_dict(self) -> dict:
         """Plain numbers, lists and None, for JSON."""
@@ -131,17 +141,21 @@ def prepare(
             f"No body was found in “{scan.name}”: nothing in it is denser than {config.body_threshold:g} HU over 5 mm. "
             "Check that it is a CT in Hounsfield units and not cropped to air."
         )
+    box = _trimmed(box, config.end_trim_mm, spacing_of(grid_to_ras)[2])
     stack, grid_to_ras = stack[box], _moved(grid_to_ras, [part.start for part in box])
 
     base = config.base_spacing or spacing
-    samplings = _samplings(stack.shape, grid_to_ras, base, config.antialias, config.base_spacing is not None)
+    if config.lattice and config.antialias:
+        samplings = _locked_samplings(stack.shape, grid_to_ras, base, config.lattice)
+    else:
+        samplings = _samplings(stack.shape, grid_to_ras, base, config.antialias, config.base_spacing is not None)
     limits = HU_LIMITS if config.antialias else None
     hu = resample(stack, samplings, limits, sub_progress(progress, 0.05, 0.5), cancelled)
     grid_to_ras = _sampled(grid_to_ras, samplings)
     if config.clahe_clip_limit > 0:
         image, mask, grid_to_ras = _equalized(stack, samplings, hu, grid_to_ras, config, progress, cancelled)
     else:
-        mask = body_mask(hu < config.body_threshold)
+        mask = body_mask(hu < config.body_threshold) & _within(samplings, stack.shape)
         image = _windowed(hu, config.window)
     check_cancelled(cancelled)
     if not mask.any():
@@ -213,6 +227,36 @@ def _samplings(
     ratios = (np.array(spacing) / spacing_of(grid_to_ras))[[2, 0, 1]]
     make = antialiased if antialias else lambda n, ratio: zoomed(n, 1.0 / ratio, drop_beyond)
     return tuple(make(n, float(ratio)) for n, ratio in zip(shape, ratios, strict=True))
+
+
+def _locked_samplings(
+    shape: tuple[int, int, int], grid_to_ras: np.ndarray, spacing: tuple, lattice: int
+) -> Samplings:
+    """As `_samplings` with antialiasing, but beginning at a multiple of `lattice` outputs from the world's origin."""
+    to_canonical = np.array([[0.0, 0.0, -1.0], [0.0, -1.0, 0.0], [-1.0, 0.0, 0.0]])  # rows I, P, L from R, A, S
+    origin = to_canonical @ grid_to_ras[:3, 3]
+    source = spacing_of(grid_to_ras)[[2, 0, 1]]
+    samplings = []
+    for n, at, own, wanted in zip(shape, origin, source, np.array(spacing)[[2, 0, 1]], strict=True):
+        first = np.floor(at / (lattice * wanted) + 1e-6) * lattice * wanted
+        samplings.append(antialiased(n, wanted / own, min(0.0, (first - at) / own)))
+    return tuple(samplings)
+
+
+def _within(samplings: Samplings, shape: tuple[int, int, int]) -> np.ndarray:
+    """Outputs (I, P, L) that lie inside the source voxels, not beyond their outer borders."""
+    inside = []
+    for sampling, n in zip(samplings, shape, strict=True):
+        at = sampling.start + sampling.step * np.arange(len(sampling))
+        inside.append((at >= -0.5) & (at <= n - 0.5))
+    return inside[0][:, None, None] & inside[1][:, None] & inside[2]
+
+
+def _trimmed(box: tuple[slice, ...], trim_mm: float, slice_mm: float) -> tuple[slice, ...]:
+    """The box without the whole slices that `trim_mm` covers at either end; at least half of it is kept."""
+    slices, rows, columns = box
+    count = min(int(trim_mm / slice_mm + 1e-6), (slices.stop - slices.start) // 4)
+    return slice(slices.start + count, slices.stop - count), rows, columns
 
 
 def _slice_by_slice(voxels: np.ndarray) -> np.ndarray:

@@ -31,7 +31,7 @@ def package(export: Path, name: str, threshold_mm: float, licence: str, training
     return Checkpoint(
         name=name,
         network=NetworkConfig.from_dict(content["network"]),
-        preparation=PreparationConfig.plain(),
+        preparation=PreparationConfig.locked(),
         state=content["state"],
         presets=PRESETS,
         scale=tuple(content["scale"]),
