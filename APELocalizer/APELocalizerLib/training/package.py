@@ -19,10 +19,10 @@ from APELocalizerLib.core.preparation import PreparationConfig
 from APELocalizerLib.core.registry import PUBLISHED_CITATION, sha256_of
 
 PRESETS = {
-    "fast": ((4.0, 4.0, 6.0),),
-    "standard": ((4.0, 4.0, 6.0), (2.0, 2.0, 3.0)),
+    "fast": ((6.0, 6.0, 9.0), (4.0, 4.0, 6.0)),
+    "standard": ((6.0, 6.0, 9.0), (4.0, 4.0, 6.0), (3.0, 3.0, 4.5)),
 }
-"""Coarse shows the network the whole torso at once, fine resolves more; their mean is better than either."""
+"""Coarse shows the network the whole torso at once, fine resolves more; every spacing votes, and all check each other."""
 
 
 def package(export: Path, name: str, threshold_mm: float, licence: str, training_data: str) -> Checkpoint:
