@@ -208,3 +208,15 @@ def test_progress_and_cancel(organ_library, target):
     with pytest.raises(Cancelled, match="Nothing was changed"):
         localize(target, organ_library, cancelled=lambda: bool(asked.append(0)) or len(asked) >= 3)
     assert len(asked) == 3, "it stops at once, before the places are checked"
+
+
+def test_an_answer_outside_the_scan_is_not_found_whatever_its_round_trip(support_map):
+    """The outermost cells reach beyond the last slice, so a place there can still match perfectly."""
+    view = support_map.field_of_view
+    tip = np.array([0.0, 0.0, view.minimum[2] + 4.0])
+    library = learn_points(LandmarkLibrary(), support_map, {"tip": tip})
+    shorter = dataclasses.replace(support_map, field_of_view=Box((*view.minimum[:2], tip[2] + 3.0), view.maximum))
+    answer = localize(shorter, library, LocalizationSettings("robust", 25.0)).points[0]
+    assert answer.round_trip_mm < 1.0
+    assert not answer.found and answer.position_ras is None
+    assert answer.reason == "probably below the field of view"

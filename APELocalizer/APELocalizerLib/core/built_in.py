@@ -3,11 +3,12 @@
 from pathlib import Path
 
 from APELocalizerLib.core.errors import LibraryError
+from APELocalizerLib.core.resources import resources_folder
 
 BUILT_IN = "built-in"
 """Name under which the command line takes the built-in library instead of a file."""
 
-LIBRARIES = Path(__file__).resolve().parents[2] / "Resources" / "Libraries"
+LIBRARIES = resources_folder() / "Libraries"
 
 
 def built_in_library_path() -> Path | None:

@@ -11,12 +11,15 @@ import numpy as np
 from APELocalizerLib.core.checkpoints import DEFAULT_THRESHOLD_MM, Checkpoint
 from APELocalizerLib.core.embedding_map import EmbeddingMap
 from APELocalizerLib.core.errors import LocalizationError
-from APELocalizerLib.core.geometry import Box
+from APELocalizerLib.core.geometry import Box, spacing_of
 from APELocalizerLib.core.landmark_library import Code, Landmark, LandmarkLibrary, Organ
 from APELocalizerLib.core.progress import CancelCheck, Progress, check_cancelled, report
 from APELocalizerLib.core.retrieval import Shots, Votes, collect_votes, decide, round_trip
 
 FOUND, NOT_FOUND = "found", "not_found"
+FIELD_OF_VIEW_MARGIN_MM = 1.0
+"""A place this far outside the scan still counts as in it: rounding, not anatomy."""
+
 MIN_EDGES_FOUND = 3
 """An organ is found if at least this many of its six edge points are: the field of view may cut the others."""
 
@@ -179,7 +182,8 @@ class _Answers:
 
     def point(self, landmark: Landmark, place: int) -> LocatedPoint:
         error = float(self.errors[place])
-        found = error <= self.threshold_mm
+        inside = self.map.field_of_view.contains(self.positions[place], margin=FIELD_OF_VIEW_MARGIN_MM)[0]
+        found = bool(error <= self.threshold_mm and inside)
         position = tuple(float(x) for x in self.positions[place])
         return LocatedPoint(
             name=landmark.name,
@@ -231,12 +235,11 @@ class _Answers:
         return Box(tuple(walls[0]), tuple(walls[1])) if np.all(walls[1] > walls[0]) else None
 
     def _reason(self, position: np.ndarray, error: float) -> str:
-        view = self.map.field_of_view
-        cell = np.abs(self.map.grid_to_ras[:3, :3]).max(axis=1)
-        below, above = position - np.array(view.minimum), np.array(view.maximum) - position
-        side = min(
-            (below[2] / cell[2], "below"), (above[2] / cell[2], "above"), key=lambda each: each[0]
-        )
-        if side[0] <= 1.5:
-            return f"probably {side[1]} the field of view"
+        view, cell = self.map.field_of_view, spacing_of(self.map.grid_to_ras)
+        if position[2] - view.minimum[2] <= 1.5 * cell[2]:
+            return "probably below the field of view"
+        if view.maximum[2] - position[2] <= 1.5 * cell[2]:
+            return "probably above the field of view"
+        if not view.contains(position, margin=FIELD_OF_VIEW_MARGIN_MM)[0]:
+            return "outside the field of view"
         return f"the scan and the support disagree about it by {error:.0f} mm"

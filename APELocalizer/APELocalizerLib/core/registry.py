@@ -18,9 +18,10 @@ from typing import BinaryIO
 from APELocalizerLib.core.checkpoints import Checkpoint, read_checkpoint
 from APELocalizerLib.core.errors import CheckpointError
 from APELocalizerLib.core.progress import CancelCheck, Progress, check_cancelled, report
+from APELocalizerLib.core.resources import resources_folder
 
 MODELS_VARIABLE = "APELOCALIZER_MODELS"
-RESOURCES = Path(__file__).resolve().parents[2] / "Resources"
+RESOURCES = resources_folder()
 CHUNK_BYTES = 1 << 20
 TIMEOUT_S = 60
 

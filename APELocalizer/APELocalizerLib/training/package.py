@@ -22,7 +22,7 @@ PRESETS = {
     "fast": ((6.0, 6.0, 9.0), (4.0, 4.0, 6.0)),
     "standard": ((6.0, 6.0, 9.0), (4.0, 4.0, 6.0), (3.0, 3.0, 4.5)),
 }
-"""Coarse shows the network the whole torso at once, fine resolves more; every spacing votes, and all check each other."""
+"""Coarse shows the network the whole torso at once, fine resolves more; all of them vote, and check each other."""
 
 
 def package(export: Path, name: str, threshold_mm: float, licence: str, training_data: str) -> Checkpoint:
