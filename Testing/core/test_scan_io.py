@@ -183,6 +183,35 @@ def test_zero_spacing_in_a_file_is_refused(tmp_path):
         assert "spacing of zero" in refused(path) or "singular" in refused(path)
 
 
+@pytest.mark.parametrize("zero", [0.0, float("nan")])
+@pytest.mark.parametrize("name", ["ct.nii", "ct.nii.gz"])
+def test_a_nifti_without_a_spacing_is_refused_where_itk_takes_one_millimeter(tmp_path, name, zero):
+    scan = body_phantom((40, 40, 40), (9.0, 9.0, 9.0))  # large enough to pass for a scan of 1 mm
+    data = bytearray(write(scan, tmp_path / "good.nii").read_bytes())
+    struct.pack_into("<f", data, 84, zero)
+    path = tmp_path / name
+    path.write_bytes(gzip.compress(data) if path.suffix == ".gz" else data)
+    assert "spacing of zero" in refused(path)
+    affine = scan.ijk_to_ras.copy()
+    affine[:3, 1] = 0
+    assert "spacing of zero" in refused(write_nifti(path, scan.voxels, affine))
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+@pytest.mark.parametrize("suffix", [".nii", ".nii.gz", ".nrrd", ".mha"])
+def test_one_voxel_that_is_no_number_is_refused_in_every_kind_of_file(tmp_path, suffix, bad):
+    """ITK reads NaN in a NIfTI file as 0."""
+    image = sitk.Cast(phantom().to_sitk(), sitk.sitkFloat32)
+    path = tmp_path / f"ct{suffix}"
+    sitk.WriteImage(image, str(path))
+    expected = read_scan(path)
+    assert np.array_equal(expected.voxels, phantom().voxels)
+    assert np.allclose(expected.ijk_to_ras, phantom().ijk_to_ras, atol=1e-4)
+    image[3, 4, 5] = bad
+    sitk.WriteImage(image, str(path))
+    assert "NaN or infinity" in refused(path)
+
+
 def test_a_dicom_series_gives_the_same_scan_as_a_volume_file(tmp_path):
     scan = reoriented(phantom(), (0, 1, 2), (True, True, False))
     folder = write_dicom(tmp_path / "Case 7", scan)

@@ -1,7 +1,8 @@
-"""The part of NIfTI-1 that ITK leaves out: grids whose sform is sheared.
+"""The part of NIfTI-1 that ITK leaves out: sheared grids, and what is wrong with a file that ITK silently repairs.
 
-ITK stores orthonormal directions and refuses (or straightens) a sheared sform, so such files are read here. The layout
-is that of the NIfTI-1 header (348 bytes, either byte order); positions in NIfTI are RAS mm.
+ITK stores orthonormal directions and refuses (or straightens) a sheared sform, so such files are read here; it takes a
+spacing of zero for 1 mm, and values that are not numbers for 0. The layout is that of the NIfTI-1 header (348 bytes,
+either byte order); positions in NIfTI are RAS mm.
 """
 
 import gzip
@@ -42,6 +43,29 @@ def sheared_affine(path: Path) -> np.ndarray | None:
         return None
     axes = affine[:3, :3] / lengths
     return affine if np.abs(axes.T @ axes - np.eye(3)).max() > SHEAR_TOLERANCE else None
+
+
+def lacks_spacing(path: Path) -> bool:
+    """Whether an axis of a NIfTI-1 file has a spacing that is zero or not a number."""
+    try:
+        header, order = _header(path)
+    except ScanError:
+        return False
+    axes = min(3, struct.unpack_from(order + "h", header, 40)[0])
+    lengths = [np.array(struct.unpack_from(order + "3f", header, 80))]
+    if struct.unpack_from(order + "h", header, 254)[0] > 0:
+        sform = np.reshape(struct.unpack_from(order + "12f", header, 280), (3, 4))
+        lengths.append(np.linalg.norm(sform[:, :3], axis=0))
+    return any(not np.isfinite(each[:axes]).all() or (each[:axes] == 0).any() for each in lengths)
+
+
+def holds_floats(path: Path) -> bool:
+    """Whether the voxels of a NIfTI-1 file are stored as floating-point numbers, among which may be NaN."""
+    try:
+        header, order = _header(path)
+    except ScanError:
+        return False
+    return DATA_TYPES.get(struct.unpack_from(order + "h", header, 70)[0], "").startswith("f")
 
 
 def is_complete(path: Path) -> bool:

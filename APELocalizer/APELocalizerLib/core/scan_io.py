@@ -11,6 +11,7 @@ from APELocalizerLib.core.scan import Scan
 
 VOLUME_SUFFIXES = (".nii", ".nii.gz", ".nrrd", ".nhdr", ".mha", ".mhd")
 DICOM_SUFFIXES = (".dcm", ".dicom", ".ima")
+NO_SPACING = "“{}” has a voxel spacing of zero. Correct the spacing in its header, or export it again."
 
 
 def read_scan(path: str | Path) -> Scan:
@@ -50,12 +51,15 @@ def _read_volume(path: Path) -> Scan:
         affine = nifti.sheared_affine(path)
         if affine is not None:
             return Scan(nifti.read_voxels(path), affine, stem_of(path))
+        if nifti.lacks_spacing(path):
+            raise ScanError(NO_SPACING.format(path.name))
     try:
         image = sitk.ReadImage(str(path))
     except RuntimeError as error:
         if re.search("spacing", str(error), re.IGNORECASE):
-            raise ScanError(
-                f"“{path.name}” has a voxel spacing of zero. Correct the spacing in its header, or export it again."
-            ) from error
+            raise ScanError(NO_SPACING.format(path.name)) from error
         raise ScanError(nifti.DAMAGED.format(path.name)) from error
-    return Scan.from_sitk(image, stem_of(path))
+    scan = Scan.from_sitk(image, stem_of(path))
+    if nifti.holds_floats(path):
+        return Scan(nifti.read_voxels(path), scan.ijk_to_ras, scan.name)
+    return scan
