@@ -91,3 +91,39 @@ def test_missing_cases_are_named(tmp_path):
     assert find_scan(tmp_path, "ghost") is None
     with pytest.raises(EvaluationError, match="No annotated scan"):
         read_cases(tmp_path, tmp_path / "l.csv")
+
+
+BOX_HEADER = "case,name,rmin,rmax,amin,amax,smin,smax\n"
+
+
+@pytest.mark.parametrize(
+    ("landmarks", "boxes", "words"),
+    [
+        ("case,name,r_mm,a_mm\nanna,carina,1,2\n", None, "l.csv lacks the column.s. s_mm; it needs case,name,r_mm"),
+        ("", None, "l.csv lacks the column.s. case, name, r_mm, a_mm, s_mm"),
+        (HEADER + "anna,carina,1,two,3,\n", None, 'carina of anna has no number in the column a_mm, but "two"'),
+        (HEADER + "anna,carina,1,nan,3,\n", None, 'has no number in the column a_mm, but "nan"'),
+        (HEADER + "anna,carina,1,2,3,some\n", None, "has no number in the column uncertainty_mm"),
+        (None, "case,name,rmin,rmax,amin,amax,smin\nanna,liver,0,1,0,1,0\n", "b.csv lacks the column.s. smax"),
+        (None, BOX_HEADER + "anna,liver,0,1,0,,0,1\n", 'liver of anna has no number in the column amax, but ""'),
+        (None, BOX_HEADER + "anna,liver,5,1,0,1,0,1\n", "box liver of anna a minimum exceeds its maximum"),
+    ],
+)
+def test_wrong_tables_are_refused_with_the_table_and_the_place(tmp_path, landmarks, boxes, words):
+    (tmp_path / "anna.nii.gz").write_bytes(b"not read yet")
+    paths = []
+    for name, text in (("l.csv", landmarks), ("b.csv", boxes)):
+        paths.append(None if text is None else tmp_path / name)
+        if text is not None:
+            (tmp_path / name).write_text(text)
+    with pytest.raises(EvaluationError, match=words):
+        read_cases(tmp_path, *paths)
+
+
+def test_a_table_saved_by_a_spreadsheet_is_read(tmp_path):
+    """Spreadsheets put a byte order mark before the first column."""
+    (tmp_path / "anna.nii.gz").write_bytes(b"not read yet")
+    (tmp_path / "l.csv").write_text("\ufeff" + HEADER + "anna,carina,1,2,3,4.5\nanna,apex,1,2,9,\n", encoding="utf-8")
+    [case] = read_cases(tmp_path, tmp_path / "l.csv")
+    assert np.allclose(case.points["carina"], [1, 2, 3])
+    assert case.uncertainty_mm == {"carina": 4.5, "apex": 0}

@@ -6,6 +6,7 @@ missing row says nothing: the annotator may have skipped a structure that is vis
 """
 
 import csv
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +17,8 @@ from APELocalizerLib.core.errors import APELocalizerError
 from APELocalizerLib.core.geometry import Box
 
 SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".mha")
+POINT_COLUMNS = ("case", "name", "r_mm", "a_mm", "s_mm")
+BOX_COLUMNS = ("case", "name", "rmin", "rmax", "amin", "amax", "smin", "smax")
 
 
 class EvaluationError(APELocalizerError):
@@ -47,7 +50,8 @@ def read_cases(
 ) -> list[Case]:
     """Cases that have a scan and at least one annotation, sorted by id; `only` keeps the ids named.
 
-    Raises `EvaluationError` if none remains or an id in `only` has no annotated scan.
+    Raises `EvaluationError` for a table that lacks a column or holds something other than a number or a box, if no case
+    remains, and if an id in `only` has no annotated scan.
     """
     folder = Path(scans_folder)
     cases: dict[str, Case] = {}
@@ -60,16 +64,16 @@ def read_cases(
             cases[name] = Case(name, path)
         return cases[name]
 
-    for row in _rows(landmarks_csv):
+    for row in _rows(landmarks_csv, POINT_COLUMNS):
         found = case(row["case"])
         if found is not None:
-            found.points[row["name"]] = np.array([float(row[c]) for c in ("r_mm", "a_mm", "s_mm")])
-            found.uncertainty_mm[row["name"]] = float(row.get("uncertainty_mm") or 0)
-    for row in _rows(boxes_csv):
+            found.points[row["name"]] = np.array(_numbers(row, POINT_COLUMNS[2:], landmarks_csv))
+            given = ["uncertainty_mm"] if row.get("uncertainty_mm") else []
+            found.uncertainty_mm[row["name"]] = sum(_numbers(row, given, landmarks_csv))
+    for row in _rows(boxes_csv, BOX_COLUMNS):
         found = case(row["case"])
         if found is not None:
-            low, high = ([float(row[axis + end]) for axis in "ras"] for end in ("min", "max"))
-            found.boxes[row["name"]] = Box(tuple(low), tuple(high))
+            found.boxes[row["name"]] = _box(row, boxes_csv)
             found.cut[row["name"]] = tuple(side for side in (row.get("cut_sides") or "").split(";") if side)
     if only is not None:
         wanted = list(only)
@@ -90,11 +94,45 @@ def find_scan(folder: Path, name: str) -> Path | None:
     return None
 
 
-def _rows(path: str | Path | None) -> list[dict[str, str]]:
+def _box(row: dict[str, str], path: str | Path) -> Box:
+    sides = _numbers(row, BOX_COLUMNS[2:], path)
+    try:
+        return Box(tuple(sides[::2]), tuple(sides[1::2]))
+    except ValueError as error:
+        raise EvaluationError(
+            f"{Path(path).name}: in the box {row['name']} of {row['case']} a minimum exceeds its maximum. Correct it."
+        ) from error
+
+
+def _numbers(row: dict[str, str], columns: Iterable[str], path: str | Path) -> list[float]:
+    """Numbers of a row; raises `EvaluationError` naming the row and the column that holds none."""
+    values = []
+    for column in columns:
+        try:
+            values.append(float(row[column]))
+        except (TypeError, ValueError):
+            values.append(math.nan)
+        if not math.isfinite(values[-1]):
+            raise EvaluationError(
+                f'{Path(path).name}: {row["name"]} of {row["case"]} has no number in the column {column}, '
+                f'but "{row[column]}". Correct it.'
+            )
+    return values
+
+
+def _rows(path: str | Path | None, columns: tuple[str, ...]) -> list[dict[str, str]]:
+    """Rows of a CSV file that has all the columns named; none without a path."""
     if path is None:
         return []
     try:
-        with Path(path).open(newline="", encoding="utf-8") as file:
-            return list(csv.DictReader(file))
-    except OSError as error:
+        with Path(path).open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file)
+            rows, header = list(reader), reader.fieldnames or []
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise EvaluationError(f"The annotations {path} cannot be read ({error}).") from error
+    missing = [column for column in columns if column not in header]
+    if missing:
+        raise EvaluationError(
+            f"{Path(path).name} lacks the column(s) {', '.join(missing)}; it needs {','.join(columns)}."
+        )
+    return rows
