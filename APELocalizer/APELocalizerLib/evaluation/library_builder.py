@@ -74,8 +74,9 @@ def build_library(
         check_cancelled(cancelled)
         report(progress, EMBEDDING_SHARE * number / len(supports), f"Embedding {case.id}")
         maps[case.id] = replace(embed(read_scan(case.path)), scan_fingerprint=case.id, scan_name=case.id)
-        parts[case.id] = _learned(case, maps[case.id], notes)
-    library = _joined(list(parts.values()))
+        parts[case.id], left_out = learn_case(case, maps[case.id])
+        notes += left_out
+    library = joined(list(parts.values()))
     if not library.entries:
         raise LibraryError("The supports show no annotated landmark and no whole organ, so there is nothing to learn.")
     enlargements = []
@@ -107,9 +108,9 @@ def _remarks(
     return remarks
 
 
-def _learned(case: Case, embedding_map: EmbeddingMap, notes: list[str]) -> LandmarkLibrary:
-    """Library of one support alone; what is left out is added to `notes`."""
-    view = embedding_map.field_of_view
+def learn_case(case: Case, embedding_map: EmbeddingMap) -> tuple[LandmarkLibrary, list[str]]:
+    """Library of one support alone, and what was left out of it and why, in sentences."""
+    view, notes = embedding_map.field_of_view, []
     inside = {
         name: point
         for name, point in case.points.items()
@@ -124,10 +125,11 @@ def _learned(case: Case, embedding_map: EmbeddingMap, notes: list[str]) -> Landm
     library = learn_points(LandmarkLibrary(), embedding_map, inside) if inside else LandmarkLibrary()
     for name, box in case.whole_boxes.items():
         library = learn_box(library, embedding_map, name, box)
-    return library
+    return library, notes
 
 
-def _joined(libraries: Sequence[LandmarkLibrary]) -> LandmarkLibrary:
+def joined(libraries: Sequence[LandmarkLibrary]) -> LandmarkLibrary:
+    """Everything of all libraries; shots of equally named entries come together."""
     result = LandmarkLibrary()
     for library in libraries:
         result = result.merged(library)
@@ -154,7 +156,7 @@ def _enlargement(
         if not others:
             continue
         searched += 1
-        answer = localize(maps[case.id], _joined(others), settings).organs[0]
+        answer = localize(maps[case.id], joined(others), settings).organs[0]
         if answer.found and answer.raw_box is not None:
             pairs.append((answer.raw_box, case.boxes[name]))
     alpha = alpha_for_recall(pairs, RECALL, LARGEST) if pairs else NOT_MEASURED

@@ -14,12 +14,12 @@ from APELocalizerLib.core.embedding_map import EmbeddingMap
 from APELocalizerLib.core.errors import PreparationError, ScanError
 from APELocalizerLib.core.geometry import apply_affine, subgrid_affine
 from APELocalizerLib.core.landmark_library import LandmarkLibrary
-from APELocalizerLib.core.learning import learn_box, learn_points
 from APELocalizerLib.core.localization import LocalizationSettings, localize
 from APELocalizerLib.core.progress import Progress, report
 from APELocalizerLib.core.scan import Scan
 from APELocalizerLib.core.scan_io import read_scan
 from APELocalizerLib.evaluation.cases import Case
+from APELocalizerLib.evaluation.library_builder import joined, learn_case
 
 Embed = Callable[[Scan], EmbeddingMap]
 CROP_MARGIN_MM = 40.0
@@ -64,7 +64,10 @@ def run_study(
     for number, name in enumerate(everyone):
         report(progress, 0.5 * number / len(everyone), f"Embedding {name}")
         maps[name] = embed(scans[name])
-    libraries = {case.id: _library(case, maps[case.id]) for case in supports}
+    libraries = {}
+    for case in supports:
+        support_map = replace(maps[case.id], scan_fingerprint=case.id, scan_name=case.id)
+        libraries[case.id], _ = learn_case(case, support_map)
     results: list[Retrieval] = []
     for number, target in enumerate(targets):
         report(progress, 0.5 + 0.5 * number / len(targets), f"Searching {target.id}")
@@ -72,31 +75,11 @@ def run_study(
         groups = [tuple(others)] if shots == 0 else list(combinations(others, shots))
         crops = _crops(target, scans[target.id], maps[target.id], embed) if absent else []
         for group in groups:
-            library = _joined([libraries[name] for name in group])
+            library = joined([libraries[name] for name in group])
             results += _present(target, group, library, maps[target.id], settings)
             for gone, cropped in crops:
                 results += _absent(target, group, library, gone, cropped, settings)
     return results
-
-
-def _library(case: Case, embedding_map: EmbeddingMap) -> LandmarkLibrary:
-    embedding_map = replace(embedding_map, scan_fingerprint=case.id, scan_name=case.id)
-    inside = {
-        name: point
-        for name, point in case.points.items()
-        if embedding_map.is_body(point[None])[0] and embedding_map.field_of_view.contains(point[None])[0]
-    }
-    library = learn_points(LandmarkLibrary(), embedding_map, inside) if inside else LandmarkLibrary()
-    for name, box in case.whole_boxes.items():
-        library = learn_box(library, embedding_map, name, box)
-    return library
-
-
-def _joined(libraries: list[LandmarkLibrary]) -> LandmarkLibrary:
-    result = LandmarkLibrary()
-    for library in libraries:
-        result = result.merged(library)
-    return result
 
 
 def _present(
