@@ -48,6 +48,20 @@ def test_other_programs_read_the_same_geometry(tmp_path, turn):
     assert json.loads(image.GetMetaData(HEADER_KEY))["checkpoint_id"] == saved.checkpoint_id
 
 
+def test_a_map_that_cannot_be_written_is_said_and_the_old_one_stays(tmp_path, monkeypatch):
+    path = tmp_path / "map.nrrd"
+    save_map(smooth_map(shape=(9, 11, 13)), path)
+    before = path.read_bytes()
+
+    def full(*_arguments, **_keywords):
+        raise RuntimeError("ITK ERROR: no space left")
+
+    monkeypatch.setattr(sitk, "WriteImage", full)
+    with pytest.raises(MapError, match="cannot be written to .*map.nrrd"):
+        save_map(smooth_map(shape=(9, 11, 12)), path)
+    assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]
+
+
 @pytest.mark.parametrize("name", ['say "CT" \\ 3', "Müller – Thorax", "a\nb", "{1: [2]}", ""])
 def test_any_scan_name_survives(tmp_path, name):
     saved = smooth_map(shape=(5, 5, 5), name=name)

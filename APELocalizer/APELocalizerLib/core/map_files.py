@@ -6,6 +6,7 @@ and the exact index-to-RAS matrix. The compact form holds 16-bit values of the b
 
 import base64
 import json
+import os
 import zlib
 from pathlib import Path
 
@@ -25,7 +26,8 @@ PASS_SEPARATOR = ";"
 
 
 def save_map(embedding_map: EmbeddingMap, path: str | Path) -> None:
-    """Write the map as .nrrd (float32, three components, gzip)."""
+    """Write the map as .nrrd (float32, three components, gzip), atomically: an existing file is replaced only by a
+    complete one. Raises `MapError` for another file ending and where it cannot be written."""
     path = Path(path)
     if path.suffix.lower() != ".nrrd":
         raise MapError(f"Embedding maps are saved as .nrrd files; {path.name} has another ending.")
@@ -38,7 +40,14 @@ def save_map(embedding_map: EmbeddingMap, path: str | Path) -> None:
     image.SetDirection([float(x) for x in (lps[:3, :3] / spacing).ravel()])
     image.SetMetaData(HEADER_KEY, json.dumps(_header(embedding_map)))
     path.parent.mkdir(parents=True, exist_ok=True)
-    sitk.WriteImage(image, str(path), useCompression=True)
+    temporary = path.with_name(f"{path.stem}.{os.getpid()}.part.nrrd")
+    try:
+        sitk.WriteImage(image, str(temporary), useCompression=True)
+        os.replace(temporary, path)
+    except (RuntimeError, OSError) as error:
+        raise MapError(f"The map cannot be written to {path}. Is there room, and may you write there?") from error
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def load_map(path: str | Path) -> EmbeddingMap:
