@@ -194,6 +194,9 @@ def test_segmentations_without_the_organ_are_refused(support_map):
         learn_segmentation(EMPTY, support_map, labels, label_grid(), {1: "spleen", 7: "stone"})
     with pytest.raises(LearningError, match="names no organ"):
         learn_segmentation(EMPTY, support_map, labels, label_grid(), {})
+    labels[22:24, 17:19, 12:15] = 8
+    with pytest.raises(LearningError, match='Two labels of the segmentation are called "stone"'):
+        learn_segmentation(EMPTY, support_map, labels, label_grid(), {7: "stone", 8: "stone"})
 
 
 # Boxes and six clicks ----------------------------------------------------------------------------------------------

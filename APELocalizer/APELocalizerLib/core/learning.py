@@ -107,12 +107,14 @@ def learn_segmentation(
     """Learn organs from a labelled segmentation (i, j, k) on any grid: six edge points of each label in `names`.
 
     An organ that the field of view cuts is left out, since its true extreme cannot be seen. Raises `LearningError` if
-    a label is absent or if no whole organ remains.
+    a label is absent, if two labels have one name, or if no whole organ remains.
     """
     if not names:
         raise LearningError("There is nothing to learn: the segmentation names no organ.")
     present = set(np.unique(labels).tolist())
     for label, name in names.items():
+        if list(names.values()).count(name) > 1:
+            raise LearningError(f'Two labels of the segmentation are called "{name}". Give each organ its own name.')
         if label not in present:
             raise LearningError(f'The segmentation holds no voxel of "{name}" (label {label}).')
     cut = []
