@@ -41,7 +41,7 @@ class PreparationConfig:
         base_spacing: (P, L, I) mm of the grid on which intensities are equalized; None to go directly to the inference
         spacing. window: HU that become 0 and 1. clahe_clip_limit: clip limit of the adaptive histogram equalization; 0
         for none. antialias: average over whole source voxels when going to a coarser grid. body_threshold: HU from
-        which a voxel counts as body. lattice: the grid begins at a multiple of this many voxels of a lattice fixed in
+        which a voxel counts as body. lattice: the grid begins at a multiple of (P, L, I) voxels of a lattice fixed in
         the world (0: in the middle of the body box), so that copies of a scan on other grids are read at the same
         places; only with antialias. end_trim_mm: whole slices up to this thickness are left out at the head and foot
         end, where resampling blurs a scan with what is outside it.
@@ -52,7 +52,7 @@ class PreparationConfig:
     clahe_clip_limit: float = 0.05
     antialias: bool = False
     body_threshold: float = -500.0
-    lattice: int = 0
+    lattice: tuple[int, int, int] = (0, 0, 0)
     end_trim_mm: float = 0.0
 
     def __post_init__(self) -> None:
@@ -76,7 +76,7 @@ class PreparationConfig:
     @classmethod
     def locked(cls) -> "PreparationConfig":
         """As plain, on a lattice fixed in the world and without the blurred end slices: steady under resampling."""
-        return cls(base_spacing=None, clahe_clip_limit=0.0, antialias=True, lattice=8, end_trim_mm=4.0)
+        return cls(base_spacing=None, clahe_clip_limit=0.0, antialias=True, lattice=(8, 8, 1), end_trim_mm=4.0)
 
     def to_dict(self) -> dict:
         """Plain numbers, lists and None, for JSON."""
@@ -142,13 +142,15 @@ def prepare(
             "Check that it is a CT in Hounsfield units and not cropped to air."
         )
     box = _trimmed(box, config.end_trim_mm, spacing_of(grid_to_ras)[2])
-    stack, grid_to_ras = stack[box], _moved(grid_to_ras, [part.start for part in box])
-
     base = config.base_spacing or spacing
-    if config.lattice and config.antialias:
-        samplings = _locked_samplings(stack.shape, grid_to_ras, base, config.lattice)
-    else:
-        samplings = _samplings(stack.shape, grid_to_ras, base, config.antialias, config.base_spacing is not None)
+    starts = None
+    if all(config.lattice) and config.antialias:
+        starts = _lattice_start(box, grid_to_ras, base, config.lattice)
+        box = (box[0], *(slice(max(0, int(at)), part.stop) for at, part in zip(starts[1:], box[1:], strict=True)))
+        starts = np.minimum(starts - [part.start for part in box], 0.0)
+    stack, grid_to_ras = stack[box], _moved(grid_to_ras, [part.start for part in box])
+    drop_beyond = config.base_spacing is not None
+    samplings = _samplings(stack.shape, grid_to_ras, base, config.antialias, drop_beyond, starts)
     limits = HU_LIMITS if config.antialias else None
     hu = resample(stack, samplings, limits, sub_progress(progress, 0.05, 0.5), cancelled)
     grid_to_ras = _sampled(grid_to_ras, samplings)
@@ -221,26 +223,34 @@ def _at_spacing(
 
 
 def _samplings(
-    shape: tuple[int, int, int], grid_to_ras: np.ndarray, spacing: tuple, antialias: bool, drop_beyond: bool = False
+    shape: tuple[int, int, int],
+    grid_to_ras: np.ndarray,
+    spacing: tuple,
+    antialias: bool,
+    drop_beyond: bool = False,
+    starts: np.ndarray | None = None,
 ) -> Samplings:
-    """One sampling per stack axis (I, P, L) to go from a canonical grid to `spacing` (P, L, I)."""
+    """One sampling per stack axis (I, P, L) to go from a canonical grid to `spacing` (P, L, I).
+
+    `starts` (3,): stack indices of the first outputs, at or before 0; None to center them (antialiased only).
+    """
     ratios = (np.array(spacing) / spacing_of(grid_to_ras))[[2, 0, 1]]
-    make = antialiased if antialias else lambda n, ratio: zoomed(n, 1.0 / ratio, drop_beyond)
-    return tuple(make(n, float(ratio)) for n, ratio in zip(shape, ratios, strict=True))
+    if not antialias:
+        return tuple(zoomed(n, float(1.0 / ratio), drop_beyond) for n, ratio in zip(shape, ratios, strict=True))
+    begin = (None,) * 3 if starts is None else (float(start) for start in starts)
+    return tuple(antialiased(n, float(ratio), start) for n, ratio, start in zip(shape, ratios, begin, strict=True))
 
 
-def _locked_samplings(
-    shape: tuple[int, int, int], grid_to_ras: np.ndarray, spacing: tuple, lattice: int
-) -> Samplings:
-    """As `_samplings` with antialiasing, but beginning at a multiple of `lattice` outputs from the world's origin."""
+def _lattice_start(
+    box: tuple[slice, ...], grid_to_ras: np.ndarray, spacing: tuple, lattice: tuple[int, int, int]
+) -> np.ndarray:
+    """Stack indices (I, P, L) of the last lattice points at or before the start of the box; fractional."""
     to_canonical = np.array([[0.0, 0.0, -1.0], [0.0, -1.0, 0.0], [-1.0, 0.0, 0.0]])  # rows I, P, L from R, A, S
     origin = to_canonical @ grid_to_ras[:3, 3]
-    source = spacing_of(grid_to_ras)[[2, 0, 1]]
-    samplings = []
-    for n, at, own, wanted in zip(shape, origin, source, np.array(spacing)[[2, 0, 1]], strict=True):
-        first = np.floor(at / (lattice * wanted) + 1e-6) * lattice * wanted
-        samplings.append(antialiased(n, wanted / own, min(0.0, (first - at) / own)))
-    return tuple(samplings)
+    own = spacing_of(grid_to_ras)[[2, 0, 1]]
+    period = (np.array(spacing) * lattice)[[2, 0, 1]]
+    start = origin + own * [part.start for part in box]
+    return (np.floor(start / period + 1e-6) * period - origin) / own
 
 
 def _within(samplings: Samplings, shape: tuple[int, int, int]) -> np.ndarray:
