@@ -145,6 +145,16 @@ def test_spacing_is_passed_to_the_model(run, files):
     assert done.code == 1 and "finest" in done.errors
 
 
+def test_localize_searches_at_the_spacing_asked_for(run, files):
+    assert localize(run, files, "--spacing", "fast").code == 0
+    assert load_map(files.out / "map.nrrd").spacing == "fast"
+    rows = {row["name"]: row for row in read_table(files.out / "results.csv")}
+    where = [float(rows["bone"][column]) for column in ("r_mm", "a_mm", "s_mm")]
+    assert np.linalg.norm(np.subtract(where, POINTS["bone"])) < 2
+    done = localize(run, files, "--spacing", "finest")
+    assert done.code == 1 and "finest" in done.errors and done.errors.count("\n") == 1
+
+
 def test_threshold_decides_what_counts_as_found(run, files):
     other = write_phantom(files.folder / "other.nii.gz", np.flip(phantom_voxels(), axis=2).copy())
     arguments = ("--library", files.library, "--out", files.out, "--model", files.model)
