@@ -54,7 +54,7 @@ def antialiased(n_in: int, ratio: float, start: float | None = None) -> AxisSamp
     """Linear sampling every `ratio` source voxels, centered on the axis, of the running mean over int(ratio) voxels.
 
     Near the ends the mean gets shorter but stays symmetric, so that a linear ramp is reproduced exactly everywhere.
-    With a given `start` (at or before the first source voxel) the outputs begin there and reach to or beyond the last;
+    With a given `start` (before the second source voxel) the outputs begin there and reach to or beyond the last;
     outputs beyond either end repeat the outermost source voxel.
     """
     if start is None:

@@ -147,7 +147,7 @@ def prepare(
     if all(config.lattice) and config.antialias:
         starts = _lattice_start(box, grid_to_ras, base, config.lattice)
         box = (box[0], *(slice(max(0, int(at)), part.stop) for at, part in zip(starts[1:], box[1:], strict=True)))
-        starts = np.minimum(starts - [part.start for part in box], 0.0)
+        starts = starts - [part.start for part in box]
     stack, grid_to_ras = stack[box], _moved(grid_to_ras, [part.start for part in box])
     drop_beyond = config.base_spacing is not None
     samplings = _samplings(stack.shape, grid_to_ras, base, config.antialias, drop_beyond, starts)
@@ -232,7 +232,7 @@ def _samplings(
 ) -> Samplings:
     """One sampling per stack axis (I, P, L) to go from a canonical grid to `spacing` (P, L, I).
 
-    `starts` (3,): stack indices of the first outputs, at or before 0; None to center them (antialiased only).
+    `starts` (3,): stack indices of the first outputs, below 1; None to center them (antialiased only).
     """
     ratios = (np.array(spacing) / spacing_of(grid_to_ras))[[2, 0, 1]]
     if not antialias:
