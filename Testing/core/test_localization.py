@@ -159,6 +159,19 @@ def test_one_stray_edge_point_does_not_ruin_a_box(support_map, target):
     np.testing.assert_allclose(organ.raw_box.maximum, high, atol=3)
 
 
+def test_walls_found_in_the_wrong_order_are_no_box(support_map):
+    """All six points come back exactly, so that the scans do not disagree: the reason must not say that they do."""
+    library = learn_box(LandmarkLibrary(), support_map, "liver", ORGAN)
+    shot = library.organs[0].shots[0]
+    left, right, *others = zip(shot.edge_points_ras, shot.embeddings, strict=True)
+    points, embeddings = zip(right, left, *others, strict=True)
+    swapped = dataclasses.replace(shot, edge_points_ras=points, embeddings=embeddings)
+    liver = dataclasses.replace(library.organs[0], shots=(swapped,))
+    organ = localize(support_map, dataclasses.replace(library, organs=(liver,)), STRICT).organs[0]
+    assert not organ.found and organ.box is None and organ.raw_box is None
+    assert "span no box" in organ.reason
+
+
 def test_the_threshold_is_the_checkpoints_unless_it_is_set(library, target):
     checkpoint = tiny_checkpoint(round_trip_threshold_mm=12.5)
     assert localize(target, library, checkpoint=checkpoint).threshold_mm == 12.5

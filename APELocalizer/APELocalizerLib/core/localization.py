@@ -24,6 +24,10 @@ MIN_EDGES_FOUND = 3
 """An organ is found if at least this many of its six edge points are: the field of view may cut the others."""
 
 
+FLAT = "its edge points were found, but they span no box"
+"""Why an organ is not found whose opposite walls were found in the wrong order or at the same place."""
+
+
 @dataclass(frozen=True)
 class LocalizationSettings:
     """Retrieval rule ("robust" or "paper") and the threshold in mm (None: the checkpoint's calibrated one)."""
@@ -205,6 +209,7 @@ class _Answers:
         box = raw_box.enlarged(organ.alpha).clipped(self.map.field_of_view) if raw_box is not None else None
         seen = int((self.errors[six] <= self.threshold_mm).sum())
         found = seen >= MIN_EDGES_FOUND and box is not None
+        flat = seen >= MIN_EDGES_FOUND and raw_box is None
         return LocatedOrgan(
             name=organ.name,
             found=found,
@@ -215,7 +220,7 @@ class _Answers:
             round_trip_mm=error,
             distance=float(np.median(self.distances[six])),
             edge_points_ras=tuple(tuple(float(x) for x in edge) for edge in edges),
-            reason="" if found else self._reason(edges.mean(axis=0), error),
+            reason="" if found else FLAT if flat else self._reason(edges.mean(axis=0), error),
             color=organ.color,
             code=organ.code,
         )
