@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from APELocalizerLib.core.network import APENetwork, NetworkConfig
-from APELocalizerLib.training.augmentation import augment
+from APELocalizerLib.training.augmentation import augment, random_visibility
 from APELocalizerLib.training.canonical import AveragePatient
 from APELocalizerLib.training.config import TrainingConfig
 from APELocalizerLib.training.data import TrainingSet
@@ -79,6 +79,17 @@ def test_augmentation_stays_in_range_and_repeats():
     assert torch.equal(*runs)
     assert runs[0].min() >= 0 and runs[0].max() <= 1
     assert not torch.equal(runs[0], image.clamp(0, 1))
+
+
+def test_hidden_blocks_leave_most_of_the_image():
+    shape = (40, 37, 50)
+    assert random_visibility(shape, 0.0, np.random.default_rng(0), torch.Generator()) is None
+    shares = []
+    for seed in range(20):
+        visible = random_visibility(shape, 1.0, np.random.default_rng(seed), torch.Generator().manual_seed(seed))
+        assert visible.shape == (1, *shape) and set(visible.unique().tolist()) <= {0.0, 1.0}
+        shares.append(float(visible.mean()))
+    assert 0.5 < np.mean(shares) < 0.9
 
 
 def test_the_loss_falls(tmp_path):

@@ -35,6 +35,19 @@ def augment(image: Tensor, outside: Tensor | None, rng: np.random.Generator, gen
     return image
 
 
+def random_visibility(
+    shape: tuple[int, int, int], chance: float, rng: np.random.Generator, generator: torch.Generator
+) -> Tensor | None:
+    """Hide a part of an image: (1, P, L, I) with zeros on random blocks, or None (all visible)."""
+    if rng.random() >= chance:
+        return None
+    block = int(rng.integers(8, 25))
+    blocks = torch.rand([1, 1, *(-(-n // block) for n in shape)], generator=generator)
+    visible = (blocks > float(rng.uniform(0.1, 0.5))).float()
+    visible = F.interpolate(visible, scale_factor=float(block), mode="nearest")[0]
+    return visible[:, : shape[0], : shape[1], : shape[2]].contiguous()
+
+
 def _soft_tissue_curve(image: Tensor, rng: np.random.Generator) -> Tensor:
     """A smooth monotone change of the soft-tissue range, as another contrast phase or tube voltage makes."""
     for center, width in ((rng.uniform(0.70, 0.80), 0.06), (rng.uniform(0.80, 0.95), 0.06)):

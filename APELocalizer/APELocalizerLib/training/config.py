@@ -36,6 +36,7 @@ class TrainingConfig:
     scale: tuple[float, float, float] = (520.0, 420.0, 1100.0)
     offset: tuple[float, float, float] = (-260.0, -210.0, -640.0)
     synthetic_share: float = 0.22
+    hidden_chance: float = 0.35
     crops_per_step: int = 6
     learning_rate: float = 2e-3
     weight_decay: float = 0.02

@@ -14,6 +14,7 @@ import torch
 from scipy import ndimage
 from torch import Tensor
 
+from APELocalizerLib.core.body import body_box
 from APELocalizerLib.training.canonical import AveragePatient, Frame
 from APELocalizerLib.training.observations import LabelMap
 from APELocalizerLib.training.synthetic import fill_body
@@ -56,7 +57,12 @@ class TrainingScan:
 
     @cached_property
     def body_extent(self) -> tuple[tuple[int, int], ...]:
-        """First and last voxel of the body along each axis."""
+        """First and last voxel of the body's box along P, L, I, as the preparation of scans finds it (no tables)."""
+        if self.label_names is None:
+            stack = (self.levels[0][0, 0].numpy() * HU_RANGE + HU_LOW).transpose(2, 0, 1)
+            box = body_box(stack, self.spacing[[2, 0, 1]], -500.0)
+            if box is not None:
+                return tuple((box[axis].start, box[axis].stop - 1) for axis in (1, 2, 0))
         found = []
         for axis in range(3):
             used = np.flatnonzero(self.body[0, 0].amax(dim=tuple(a for a in range(3) if a != axis)).numpy() > 0)

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from APELocalizerLib.core.network import APENetwork
-from APELocalizerLib.training.augmentation import augment
+from APELocalizerLib.training.augmentation import augment, random_visibility
 from APELocalizerLib.training.config import TrainingConfig
 from APELocalizerLib.training.data import TrainingSet, load_training_set
 from APELocalizerLib.training.files import append_row, save_atomically
@@ -99,6 +99,7 @@ class Trainer:
             if crop.label_names is not None:
                 crop.image = paint(crop.image, crop.label_names, rng, generator)
             crop.image = augment(crop.image, crop.outside, rng, generator)
+            crop.visible = random_visibility(crop.image.shape[2:], self.config.hidden_chance, rng, generator)
         return crop
 
     def _run_crops(self, worker: int) -> list[tuple[float, float, float]]:
@@ -110,7 +111,7 @@ class Trainer:
             before = time.perf_counter()
             crop = self.draw(index)
             drawing = time.perf_counter() - before
-            output = replica(crop.image.contiguous(memory_format=torch.channels_last_3d))
+            output = replica(crop.image.contiguous(memory_format=torch.channels_last_3d), crop.visible)
             loss, distance = anchored_loss(output, crop, self.scale, self.offset, self.config.huber_mm)
             (loss / self.config.crops_per_step).backward()
             found.append((float(loss.detach()), distance, drawing))

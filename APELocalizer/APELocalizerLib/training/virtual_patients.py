@@ -56,6 +56,7 @@ class Crop:
     spacing: np.ndarray
     outside: Tensor | None
     label_names: dict[int, str] | None
+    visible: Tensor | None = None
 
 
 def _rotation(angles: np.ndarray) -> np.ndarray:
@@ -102,11 +103,11 @@ def choose_box(
     low, high = np.zeros(3), extent.copy()
     for axis in range(2):  # the body with a random margin of air, as scans show it
         used = scan.body_extent[axis]
-        margin = rng.uniform(-10, 50, 2) if rng.random() < 0.5 else rng.uniform(0, 6, 2)
+        margin = rng.uniform(-25, 60, 2) if rng.random() < 0.5 else rng.uniform(0, 6, 2)
         low[axis] = max(0.0, used[0] * scan.spacing[axis] - margin[0])
         high[axis] = min(extent[axis], used[1] * scan.spacing[axis] + margin[1])
     # Along the body: often all of it, else a random part.
-    if rng.random() < 0.5:
+    if rng.random() < 0.75:
         length = min(extent[2], rng.uniform(kind.shortest_mm, max(kind.shortest_mm + 1, min(520.0, extent[2] * 1.2))))
         low[2] = rng.uniform(0, extent[2] - length)
         high[2] = low[2] + length
