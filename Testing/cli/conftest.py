@@ -11,7 +11,7 @@ import pytest
 from cli.phantom import BOXES, POINTS, phantom_voxels, write_phantom, write_table
 
 
-@pytest.fixture(scope="session", autouse=True)
+@pytest.fixture(scope="module", autouse=True)
 def ideal_embedding():
     """Run the real pipeline on the small model, then give every cell its own RAS position as its embedding.
 
@@ -33,7 +33,7 @@ def ideal_embedding():
         yield
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def made(tmp_path_factory, ideal_embedding) -> SimpleNamespace:
     """Files a user would have: support scan, marks, model; and a library learned from them."""
     import torch

@@ -149,10 +149,12 @@ def test_one_stray_edge_point_does_not_ruin_a_box(support_map, target):
     """In the robust rule, a wall follows its own edge point only."""
     library = learn_box(LandmarkLibrary(), support_map, "liver", ORGAN)
     shot = library.organs[0].shots[0]
-    stray = Patient().embedding(np.array([[70.0, -10.0, 110.0]]))[0]  # instead of the posterior wall
-    embeddings = (*shot.embeddings[:2], tuple(stray), *shot.embeddings[3:])
-    liver = dataclasses.replace(library.organs[0], shots=(dataclasses.replace(shot, embeddings=embeddings),))
-    organ = localize(target, dataclasses.replace(library, organs=(liver,)), STRICT).organs[0]
+    stray = (70.0, -10.0, 110.0)  # clicked instead of the posterior wall
+    points = (*shot.edge_points_ras[:2], stray, *shot.edge_points_ras[3:])
+    embeddings = (*shot.embeddings[:2], tuple(Patient().embedding(np.array([stray]))[0]), *shot.embeddings[3:])
+    odd = dataclasses.replace(shot, edge_points_ras=points, embeddings=embeddings)
+    library = dataclasses.replace(library, organs=(dataclasses.replace(library.organs[0], shots=(odd,)),))
+    organ = localize(target, library, LocalizationSettings("robust", STRICT.round_trip_threshold_mm)).organs[0]
     low, high = PATIENT.place(ORGAN.minimum), PATIENT.place(ORGAN.maximum)
     assert organ.found
     np.testing.assert_allclose(np.array(organ.raw_box.minimum)[[0, 2]], low[[0, 2]], atol=3)
@@ -167,7 +169,8 @@ def test_walls_found_in_the_wrong_order_are_no_box(support_map):
     points, embeddings = zip(right, left, *others, strict=True)
     swapped = dataclasses.replace(shot, edge_points_ras=points, embeddings=embeddings)
     liver = dataclasses.replace(library.organs[0], shots=(swapped,))
-    organ = localize(support_map, dataclasses.replace(library, organs=(liver,)), STRICT).organs[0]
+    robust = LocalizationSettings("robust", STRICT.round_trip_threshold_mm)
+    organ = localize(support_map, dataclasses.replace(library, organs=(liver,)), robust).organs[0]
     assert not organ.found and organ.box is None and organ.raw_box is None
     assert "span no box" in organ.reason
 

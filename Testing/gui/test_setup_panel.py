@@ -108,6 +108,7 @@ def test_weights_that_are_not_there_are_downloaded_only_after_yes(no_weights, pa
     answers = iter([False, True])
     monkeypatch.setattr(slicer.util, "confirmOkCancelDisplay", lambda text: questions.append(text) or next(answers))
     monkeypatch.setattr(registry, "fetch", lambda model, *_: fetched.append(model) or "/somewhere/ape.pt")
+    panel.ui.setupSection.collapsed = False
     panel.parameters.model = "ape-published"
     assert RED in panel.ui.weightsLight.text and panel.ui.weightsButton.visible
     panel.click("weightsButton")

@@ -18,7 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--patients", nargs="*", default=[], metavar="PREFIX", help="cases that share a prefix are one patient"
     )
     parser.add_argument("--shots", type=int, default=1, help="supports per search; 0 means all at once")
-    parser.add_argument("--rule", default="robust", help="retrieval rule: robust or paper")
+    parser.add_argument("--rule", default="paper", help="retrieval rule: paper (default) or robust")
     parser.add_argument("--model", default="default", help="id or file of the model")
     parser.add_argument("--spacing", default="standard")
     parser.add_argument("--device", default="auto")

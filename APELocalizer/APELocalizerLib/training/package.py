@@ -19,10 +19,10 @@ from APELocalizerLib.core.preparation import PreparationConfig
 from APELocalizerLib.core.registry import PUBLISHED_CITATION, sha256_of
 
 PRESETS = {
-    "fast": ((6.0, 6.0, 9.0), (4.0, 4.0, 6.0)),
-    "standard": ((6.0, 6.0, 9.0), (4.0, 4.0, 6.0), (3.0, 3.0, 4.5)),
+    "fast": ((4.0, 4.0, 6.0), (3.0, 3.0, 4.5)),
+    "standard": ((4.0, 4.0, 6.0), (3.0, 3.0, 4.5), (2.5, 2.5, 3.75)),
 }
-"""Coarse shows the network the whole torso at once, fine resolves more; all of them vote, and check each other."""
+"""Coarse shows the network the whole torso at once, fine resolves more; together they are steadier than either."""
 
 
 def package(export: Path, name: str, threshold_mm: float, licence: str, training_data: str) -> Checkpoint:
