@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
+from APELocalizerLib.cli import console
 from APELocalizerLib.core.library_files import load_library
 from APELocalizerLib.core.map_files import load_map
 from cli.phantom import POINTS, phantom_voxels, read_table, write_phantom, write_table
@@ -108,6 +109,22 @@ def test_learn_from_a_segmentation_takes_the_organs_extremes(run, files):
     low, high = (np.array([30, 15, 20]) - half) * [5, 5, 6], (np.array([39, 24, 29]) - half) * [5, 5, 6]
     assert np.allclose([edges[0, 0], edges[2, 1], edges[4, 2]], low)
     assert np.allclose([edges[1, 0], edges[3, 1], edges[5, 2]], high)
+
+
+def test_learn_says_which_organ_the_field_of_view_cuts(run, files, monkeypatch):
+    labels = np.zeros(phantom_voxels().shape, dtype=np.uint8)
+    labels[30:40, 15:25, 20:30] = 7
+    labels[20:28, 15:25, :6] = 8
+    names = files.folder / "labels.json"
+    names.write_text('{"7": "cube", "8": "cut cube"}')
+    segmentation = write_phantom(files.folder / "labels.nii.gz", labels)
+    library = files.folder / "new.json"
+    said = []
+    monkeypatch.setattr(console.Console, "remark", lambda _, text: said.append(text))
+    arguments = ("--segmentation", segmentation, "--labels", names, "--library", library, "--model", files.model)
+    assert run("learn", files.scan, *arguments).code == 0
+    assert load_library(library).names == ("cube",)
+    assert "cut cube was left out: the field of view of the support cuts it." in said
 
 
 def test_learn_reads_slicer_point_lists(run, files):

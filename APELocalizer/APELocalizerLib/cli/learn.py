@@ -63,6 +63,8 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     save_library(learned, arguments.library)
     for note in support_map.notes:
         console.remark(note)
+    for name in marks.left_out(learned, support_map):
+        console.remark(f"{name} was left out: the field of view of the support cuts it.")
     console.remark(f"{arguments.library}: {len(learned.landmarks)} landmarks and {len(learned.organs)} organs.")
     return 0
 
@@ -87,6 +89,14 @@ class Marks:
         for name, box in (self.boxes or {}).items():
             library = learn_box(library, support_map, name, box)
         return library
+
+    def left_out(self, library: LandmarkLibrary, support_map: EmbeddingMap) -> list[str]:
+        """Names in the segmentation that the library learned no shot of on this support."""
+        from APELocalizerLib.core.landmark_library import support_id_of
+
+        here = support_id_of(support_map)
+        known = {organ.name for organ in library.organs if any(shot.support_id == here for shot in organ.shots)}
+        return [name for name in (self.label_names or {}).values() if name not in known]
 
 
 def read_marks(arguments: argparse.Namespace) -> Marks:
