@@ -300,3 +300,8 @@ def test_thick_slices_are_not_trimmed_away():
     prepared = prepare(thick, LOCKED, (4.0, 4.0, 6.0))
     heights = apply_affine(prepared.grid_to_ras, np.argwhere(prepared.body_mask))[:, 2]
     assert heights.min() < thick.bounds().minimum[2] + 15 and heights.max() > thick.bounds().maximum[2] - 15
+
+
+def test_a_lattice_that_is_no_three_numbers_is_refused():
+    with pytest.raises(PreparationError, match="three whole numbers"):
+        PreparationConfig.from_dict({**PreparationConfig.locked().to_dict(), "lattice": 8})

@@ -62,6 +62,8 @@ class PreparationConfig:
         if not low < high:
             raise PreparationError(f"The intensity window must rise, not go from {low:g} to {high:g} HU. Correct it.")
         object.__setattr__(self, "window", (low, high))
+        if not isinstance(self.lattice, tuple) or len(self.lattice) != 3 or min(self.lattice) < 0:
+            raise PreparationError(f"A lattice is three whole numbers, not {self.lattice}. Correct the model.")
 
     @classmethod
     def published(cls) -> "PreparationConfig":
