@@ -1,5 +1,6 @@
 # make demo          finds landmarks on a real CT and draws them
 # make test          runs every test
+# make bench         measures speed and memory beside what one would otherwise run, and writes Resources/Benchmarks
 # make screenshot    runs the demo and puts its picture into the README
 # make demo TORCH=cuda   the same with the CUDA build of PyTorch (several GB); the default is the CPU build
 PYTHON ?= python3
@@ -12,13 +13,17 @@ OUT ?= out/demo
 TESTS ?= Testing
 SCREENSHOT := Resources/Screenshots/demo.png
 
-.PHONY: demo screenshot test lint clean
+.PHONY: demo screenshot bench test lint clean
 
 demo: $(VENV)/.demo
 	$(BIN)/python Testing/demo/demo.py --out $(OUT)
 
 screenshot: $(VENV)/.dev
 	$(BIN)/python Testing/demo/demo.py --out $(OUT) --picture $(SCREENSHOT)
+
+# Options of the program, for example: make bench BENCH="--quick --only 1 2"
+bench: $(VENV)/.dev
+	$(BIN)/python Testing/benchmarks $(BENCH)
 
 test: $(VENV)/.dev lint
 	$(BIN)/python -m pytest $(TESTS)

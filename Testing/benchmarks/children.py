@@ -1,0 +1,127 @@
+"""What is measured in a fresh Python process: `python children.py NAME '{"argument": …}'` prints JSON.
+
+Nothing heavy is imported at file scope, for importing is part of what is measured.
+"""
+
+import contextlib
+import io
+import json
+import sys
+import time
+from pathlib import Path
+
+
+def libraries() -> dict:
+    """Import what localizing needs, and nothing else."""
+    import numpy  # noqa: F401
+    import SimpleITK  # noqa: F401
+    import torch  # noqa: F401
+
+    return {}
+
+
+def localize_in_memory(shape: list[int], size_mm: list[float], device: str = "cpu") -> dict:
+    """Localize the built-in library on a scan made in memory: its bytes, and PyTorch's peak on the GPU."""
+    import torch
+
+    from APELocalizerLib.core.inference import InferenceSettings
+    from APELocalizerLib.core.localization import localize
+    from APELocalizerLib.core.pipeline import Embedder
+    from benchmarks import scans
+
+    scan = scans.stretched(tuple(shape), tuple(size_mm))
+    checkpoint, library = _model_and_library()
+    embedded = Embedder(checkpoint, InferenceSettings(device=device)).embed(scan)
+    found = localize(embedded, library, checkpoint=checkpoint)
+    card = torch.cuda.max_memory_allocated() if device != "cpu" else None
+    return {"scan_bytes": scan.voxels.nbytes, "landmarks": len(found.points), "card_peak_bytes": card}
+
+
+def command_line(words: list[str]) -> dict:
+    """Run `ape-localizer` with these words."""
+    from APELocalizerLib.cli.program import main
+
+    with contextlib.redirect_stdout(io.StringIO()):
+        code = main(words)
+    if code:
+        raise SystemExit(code)
+    return {}
+
+
+def first_and_later(path: str, repeats: int = 3) -> dict:
+    """Seconds of importing, of loading model and library, and of localizations one after another on one scan file."""
+    start = time.perf_counter()
+    from APELocalizerLib.core.inference import InferenceSettings
+    from APELocalizerLib.core.localization import localize
+    from APELocalizerLib.core.pipeline import Embedder
+    from APELocalizerLib.core.scan_io import read_scan
+
+    imported = time.perf_counter()
+    checkpoint, library = _model_and_library()
+    embedder = Embedder(checkpoint, InferenceSettings(device="cpu"))
+    loaded = time.perf_counter()
+    scan = read_scan(Path(path))
+    seconds = []
+    for _ in range(1 + repeats):
+        begin = time.perf_counter()
+        localize(embedder.embed(scan), library, checkpoint=checkpoint)
+        seconds.append(time.perf_counter() - begin)
+    return {"import": imported - start, "load": loaded - imported, "localize": seconds}
+
+
+def open_module() -> dict:
+    """Import the module as Slicer does when it starts: seconds, and which heavy packages it brought along."""
+    import slicer_stand_ins.installed  # noqa: F401
+
+    heavy = ("torch", "SimpleITK", "scipy", "skimage")
+    before = {name for name in heavy if name in sys.modules}
+    start = time.perf_counter()
+    import APELocalizer  # noqa: F401
+
+    seconds = time.perf_counter() - start
+    return {"seconds": seconds, "imported": [name for name in heavy if name in sys.modules and name not in before]}
+
+
+def second_library(path: str, repeats: int = 5) -> dict:
+    """Seconds of the module's logic on one scan: the first run, then runs with another library, with and without the
+    color overlay."""
+    import slicer_stand_ins.installed  # noqa: F401
+
+    from APELocalizer import APELocalizerLogic
+    from APELocalizerLib.core.scan_io import read_scan
+    from APELocalizerLib.scene.headless import add_volume, open_headless_scene
+
+    scan = read_scan(Path(path))
+    _, library = _model_and_library()
+    seconds: dict[str, list[float]] = {"first": [], "other library": [], "other library, overlay": []}
+    with open_headless_scene():
+        volume, logic = add_volume(scan.voxels, scan.ijk_to_ras, scan.name), APELocalizerLogic()
+        names = library.names
+        for number in range(1 + 2 * repeats):
+            name = list(seconds)[0 if number == 0 else 1 + number % 2]
+            other = library.without(names[number % len(names)])
+            begin = time.perf_counter()
+            logic.localize(volume, other, device="cpu", overlay=name.endswith("overlay"))
+            seconds[name].append(time.perf_counter() - begin)
+    return seconds
+
+
+def _model_and_library():
+    from APELocalizerLib.core.built_in import BUILT_IN, library_file
+    from APELocalizerLib.core.library_files import load_library
+    from APELocalizerLib.core.registry import load_checkpoint
+
+    return load_checkpoint("default"), load_library(library_file(BUILT_IN))
+
+
+def main() -> None:
+    """Run the function that the command line names."""
+    name, arguments = sys.argv[1], json.loads(sys.argv[2])
+    result = globals()[name](**arguments)
+    from benchmarks.timing import peak_rss
+
+    print(json.dumps({"peak_bytes": peak_rss(), **result}))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,57 @@
+"""Goal 1: preparation as published, beside SciPy and scikit-image."""
+
+import inspect
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+
+from APELocalizerLib.core.preparation import PreparationConfig, prepare
+from benchmarks import published, scans
+from benchmarks.bench import Bench, size_text
+from benchmarks.table import Goal, Row
+from benchmarks.timing import functions_profile
+
+BASE = (1.0, 1.0, 1.5)
+REFERENCE = "scipy.ndimage.zoom + skimage.exposure.equalize_adapthist"
+FASTER, EQUAL, FASTER_ON_CUDA = Goal("faster", 10), Goal("at_most", 2e-3), Goal("faster", 100)
+
+
+def rows(bench: Bench) -> Iterator[Row]:
+    """Time and equality on the CPU, then on a CUDA device."""
+    slices = round(bench.length(450) / 2.5)
+    scan = scans.stretched((400, 360, slices), (312.0, 281.0, slices * 2.5))
+    config, images = PreparationConfig.published(), {}
+
+    def reference() -> None:
+        images["reference"] = published.prepared(scan)
+
+    def ours() -> None:
+        images["ours"] = prepare(scan, config, BASE).image
+
+    def warm_up() -> None:
+        published.prepared(scans.sample_pair()[1])
+        ours()
+
+    times = bench.alternating(reference=reference, ours=ours, warm_up=warm_up)
+    what = f"Preparation as published to 1 × 1 × 1.5 mm, {size_text(scan)}"
+    yield Row.of_times("1", what, FASTER, REFERENCE, times, profile=lambda: functions_profile(ours))
+    difference = float(np.abs(images["ours"] - images["reference"]).max())
+    yield Row("1", "Largest difference of the two images (0..1)", EQUAL, REFERENCE, ours=difference, unit="")
+    yield from _on_cuda(bench, times["reference"].median, scan, config)
+
+
+def _on_cuda(bench: Bench, reference_s: float, scan, config: PreparationConfig) -> Iterator[Row]:
+    what = "Preparation as published on the graphics card"
+    if not torch.cuda.is_available():
+        yield Row("1", what, FASTER_ON_CUDA, REFERENCE, remark="no GPU on this machine")
+    elif "device" not in inspect.signature(prepare).parameters:
+        yield Row("1", what, FASTER_ON_CUDA, REFERENCE, remark="preparation runs on the CPU only")
+    else:
+
+        def on_card() -> None:
+            prepare(scan, config, BASE, device="cuda")
+            torch.cuda.synchronize()
+
+        times = bench.alternating(ours=on_card)["ours"]
+        yield Row("1", what, FASTER_ON_CUDA, REFERENCE, reference_s, times.median, remark=times.spread)

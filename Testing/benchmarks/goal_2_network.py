@@ -1,0 +1,164 @@
+"""Goal 2: the network's arithmetic beside the machine's peak, and what tiles and half precision change."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import numpy as np
+import torch
+
+from APELocalizerLib.core.embedding_map import EmbeddingMap
+from APELocalizerLib.core.geometry import Box
+from APELocalizerLib.core.inference import InferenceSettings, Runner
+from APELocalizerLib.core.pipeline import Embedder
+from APELocalizerLib.core.preparation import PreparedScan
+from benchmarks import machine, published, scans
+from benchmarks.bench import Bench
+from benchmarks.table import Goal, Row
+from benchmarks.timing import operators_profile
+
+SHARE, SAME_PLACE = Goal("share", 0.75), Goal("at_most", 1.0, "mm")
+WHAT = "Published network, one tile of 96 × 96 × 64"
+QUERIES = 500
+TILED = InferenceSettings(device="cpu", one_pass=False)
+ONE_PASS = InferenceSettings(device="cpu", one_pass=True)
+
+
+def rows(bench: Bench) -> Iterator[Row]:
+    """Speed of a tile in fp32 and bf16, then the differences in retrieval."""
+    operations = published.flops(bench.published.network)
+    yield from _full_precision(bench, operations)
+    yield from _bf16(bench, operations)
+    yield from _tiles(bench)
+
+
+def tile_scan(tiles: int = 1) -> PreparedScan:
+    """A prepared scan of exactly so many tiles in a row, all of it body."""
+    shape = (tiles * published.TILE[0], *published.TILE[1:])
+    image = np.random.default_rng(0).random(shape, np.float32)
+    grid = np.array([[0.0, -2.0, 0, 0], [-2.0, 0, 0, 0], [0, 0, -3.0, 0], [0, 0, 0, 1.0]])
+    box = Box((-192.0, -192.0 * tiles, -192.0), (0.0, 0.0, 0.0))
+    return PreparedScan(image, np.ones(shape, bool), grid, box, "tile", "tile")
+
+
+def _full_precision(bench: Bench, operations: int) -> Iterator[Row]:
+    prepared, runner = tile_scan(), Runner(bench.published, TILED)
+    plain = published.plain_network(bench.published)
+    peak_gemm, size = machine.fastest_gemm(torch.float32)
+    outputs = {}
+
+    def reference() -> None:
+        outputs["reference"] = published.embedded(plain, prepared.image)
+
+    def ours() -> None:
+        outputs["ours"] = runner.embed(prepared).values
+
+    times = bench.alternating(gemm=peak_gemm, reference=reference, ours=ours)
+    scale = np.array(bench.published.scale, np.float32)
+    difference = np.abs(outputs["ours"] - outputs["reference"].transpose(1, 2, 3, 0) * scale).max() / scale.max()
+    peak = 2 * size**3 / times["gemm"].median / 1e9
+    speed = operations / times["ours"].median / 1e9
+    yield Row(
+        "2",
+        f"{WHAT} ({operations / 1e9:.2f} GFLOP), fp32",
+        SHARE,
+        f"torch.mm of {size} × {size}, fp32",
+        reference_value=peak,
+        ours=speed,
+        unit="GFLOP/s",
+        more_is_better=True,
+        remark=f"{times['ours'].median:.3f} s, {times['ours'].spread}",
+        profile=lambda: operators_profile(ours),
+    )
+    reference = "the same network of Conv3d in the default memory format"
+    remark = f"outputs (0..1) differ by at most {difference:.1e}"
+    yield Row.of_times("2", f"{WHAT}, fp32", None, reference, times, remark=remark)
+
+
+def _bf16(bench: Bench, operations: int) -> Iterator[Row]:
+    rows_of = [(f"{WHAT}, bf16", None), ("Retrieval difference of bf16 to fp32, default model", SAME_PLACE)]
+    if not machine.has_bf16():
+        yield from (Row("2", what, goal, remark="this processor has no bfloat16 arithmetic") for what, goal in rows_of)
+        return
+    prepared, runner = tile_scan(), Runner(bench.published, TILED)
+    peak_gemm, size = machine.fastest_gemm(torch.bfloat16)
+
+    def ours() -> None:
+        with torch.autocast("cpu", torch.bfloat16):
+            runner.embed(prepared)
+
+    times = bench.alternating(gemm=peak_gemm, ours=ours)
+    yield Row(
+        "2",
+        rows_of[0][0],
+        reference=f"torch.mm of {size} × {size}, bf16",
+        reference_value=2 * size**3 / times["gemm"].median / 1e9,
+        ours=operations / times["ours"].median / 1e9,
+        unit="GFLOP/s",
+        more_is_better=True,
+        remark=f"{times['ours'].median:.3f} s, {times['ours'].spread}; network under torch.autocast",
+    )
+    pair = scans.sample_pair()
+    plain = [bench.embedder.embed(scan) for scan in pair]
+    with torch.autocast("cpu", torch.bfloat16):
+        half = [bench.embedder.embed(scan) for scan in pair]
+    moved = _moved(plain, half)
+    yield Row(
+        "2",
+        rows_of[1][0],
+        rows_of[1][1],
+        "fp32",
+        ours=_most(moved),
+        unit="mm",
+        remark=_distribution(moved),
+    )
+
+
+def _tiles(bench: Bench) -> Iterator[Row]:
+    """What a search answers when the maps are made in tiles instead of in one pass, and what the tiles cost."""
+    pair = scans.sample_pair()
+    whole = Embedder(bench.default, ONE_PASS)
+    expected = [whole.embed(scan) for scan in pair]
+    error = _landmark_error(expected)
+    for overlap in (0.5, 0.25, 0.0):
+        tiled = Embedder(bench.default, replace(TILED, overlap=overlap))
+        maps = [tiled.embed(scan) for scan in pair]
+        times = bench.alternating(
+            whole=lambda: whole.embed(pair[1]), tiled=lambda tiled=tiled: tiled.embed(pair[1]), limit_s=5
+        )
+        moved = _moved(expected, maps)
+        yield Row(
+            "2",
+            f"Retrieval difference of tiles (96 × 96 × 64, overlap {100 * overlap:.0f} %) to one pass",
+            reference="default model in one pass",
+            ours=_most(moved),
+            unit="mm",
+            remark=f"{_distribution(moved)}; landmark error {_landmark_error(maps):.0f} mm, in one pass {error:.0f} mm;"
+            f" takes {times['tiled'].median / times['whole'].median:.1f} times as long",
+        )
+
+
+def _moved(first: list[EmbeddingMap], second: list[EmbeddingMap]) -> np.ndarray:
+    """Distances (n,) in mm between the answers of two ways to make the maps of (support, target).
+
+    Random places in the support's body are looked up in the target, with both maps made in the same way.
+    """
+    random = np.random.default_rng(0)
+    cells = np.argwhere(first[0].body)
+    places = first[0].to_ras(cells[random.integers(len(cells), size=QUERIES)])
+    answers = [target.nearest(support.embedding_at(places)).points_ras for support, target in (first, second)]
+    return np.linalg.norm(answers[0] - answers[1], axis=1)
+
+
+def _landmark_error(maps: list[EmbeddingMap]) -> float:
+    """Median error in mm of the samples' landmarks, looked up from support to target."""
+    _, clicked, expected = scans.sample_landmarks()
+    found = maps[1].nearest(maps[0].embedding_at(clicked)).points_ras
+    return float(np.median(np.linalg.norm(found - expected, axis=1)))
+
+
+def _distribution(moved: np.ndarray) -> str:
+    return f"95 % of {QUERIES} searches within this; median {np.median(moved):.2g} mm, largest {moved.max():.2g} mm"
+
+
+def _most(moved: np.ndarray) -> float:
+    return float(np.percentile(moved, 95))

@@ -1,0 +1,102 @@
+"""Goal 3: from a scan in memory to its map, and from a file to all landmarks printed."""
+
+import io
+import sys
+from collections.abc import Iterator
+
+import numpy as np
+import SimpleITK as sitk
+
+from APELocalizerLib.core.checkpoints import Checkpoint
+from APELocalizerLib.core.localization import localize
+from APELocalizerLib.core.scan import Scan
+from APELocalizerLib.core.scan_io import read_scan
+from benchmarks import published, scans
+from benchmarks.bench import Bench, size_text
+from benchmarks.table import Goal, Row
+from benchmarks.timing import functions_profile, run_command
+
+DEFAULT, PUBLISHED, READING = Goal("at_most", 1.5, "s"), Goal("at_most", 4.0, "s"), Goal("within", 3)
+
+
+def rows(bench: Bench) -> Iterator[Row]:
+    """Both networks on one scan, then a file."""
+    yield from _default(bench)
+    yield _published(bench)
+    yield from _file(bench)
+
+
+def _default(bench: Bench) -> Iterator[Row]:
+    plain = published.plain_network(bench.default)
+    for preset, goal in (("standard", DEFAULT), ("fast", None)):
+
+        def ours(preset: str = preset) -> None:
+            bench.embedder.embed(bench.torso, preset)
+
+        def reference(preset: str = preset) -> None:
+            usual_default(bench.torso, bench.default, plain, preset)
+
+        times = bench.alternating(ours=ours, reference=reference)
+        what = f"Default model, {preset} spacing, scan in memory to map; {size_text(bench.torso)}"
+        reference_text = "scipy.ndimage.zoom + Conv3d in the default memory format, same spacings"
+        yield Row.of_times("3", what, goal, reference_text, times, profile=lambda ours=ours: functions_profile(ours))
+
+
+def usual_default(scan: Scan, checkpoint: Checkpoint, plain: published.PlainNetwork, preset: str) -> None:
+    """The default model's passes with the usual building blocks: zoom, window, plain network in one pass, mean."""
+    outputs = [
+        published.embedded(plain, published.windowed(scan, spacing), tiled=False)
+        for spacing in checkpoint.spacings(preset)
+    ]
+    finest = max(outputs, key=lambda each: each[0].size)
+    from scipy import ndimage
+
+    for output in outputs:
+        if output is not finest:
+            factors = (1, *np.divide(finest.shape[1:], output.shape[1:]))
+            ndimage.zoom(output, factors, order=1)
+
+
+def _published(bench: Bench) -> Row:
+    plain, spacing = published.plain_network(bench.published), bench.published.spacings("standard")[0]
+
+    def ours() -> None:
+        bench.published_embedder.embed(bench.torso)
+
+    def reference() -> None:
+        published.embedded(plain, published.prepared(bench.torso, spacing))
+
+    def warm_up() -> None:
+        published.embedded(plain, published.prepared(scans.sample_pair()[1], spacing))
+        ours()
+
+    times = bench.alternating(ours=ours, reference=reference, warm_up=warm_up)
+    what = f"Published network (random weights), standard spacing, scan in memory to map; {size_text(bench.torso)}"
+    reference_text = "published way: SciPy, scikit-image, default memory format, half-overlapping tiles"
+    return Row.of_times("3", what, PUBLISHED, reference_text, times, profile=lambda: functions_profile(ours))
+
+
+def _file(bench: Bench) -> Iterator[Row]:
+    slices = round(bench.length(375) / 1.25)
+    scan = scans.stretched((512, 512, slices), (350.0, 350.0, slices * 1.25))
+    path = scans.written(scan, bench.work / "scan.nii.gz")
+    what = f"NIfTI file (.nii.gz, {path.stat().st_size / 1e6:.0f} MB, {size_text(scan)}) to all landmarks"
+    del scan
+
+    def reading() -> None:
+        sitk.GetArrayViewFromImage(sitk.ReadImage(str(path)))
+
+    def ours() -> None:
+        found = localize(bench.embedder.embed(read_scan(path)), bench.library, checkpoint=bench.default)
+        file = io.StringIO()
+        for point in found.points:
+            print(point.name, point.status, point.candidate_ras, point.round_trip_mm, file=file)
+
+    times = bench.alternating(reference=reading, ours=ours)
+    reference = "SimpleITK.ReadImage of the same file"
+    text = f"{what} printed, model loaded"
+    yield Row.of_times("3", text, READING, reference, times, profile=lambda: functions_profile(ours))
+    command = [sys.executable, "-m", "APELocalizerLib", "localize", path, "--library", "built-in", "--device", "cpu"]
+    times = bench.alternating(reference=reading, ours=lambda: run_command([*command, "--out", bench.work / "found"]))
+    text = f"{what} written, as `ape-localizer localize` with start-up and map.nrrd"
+    yield Row.of_times("3", text, None, reference, times)

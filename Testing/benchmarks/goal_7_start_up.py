@@ -1,0 +1,79 @@
+"""Goal 7: opening the module, the command line's help, the first localization and one with a cached map."""
+
+import importlib.util
+import statistics
+import sys
+from collections.abc import Iterator
+
+from benchmarks import scans
+from benchmarks.bench import Bench
+from benchmarks.table import Goal, Row
+from benchmarks.timing import Times, run_child, run_command
+
+HELP, FIRST, CACHED = Goal("at_most", 0.3, "s"), Goal("within", 2), Goal("at_most", 0.1, "s")
+NO_TORCH = Goal("at_most", 0)
+SCENE_NEEDS = ("slicer", "PySide6")
+
+
+def rows(bench: Bench) -> Iterator[Row]:
+    """Each in fresh processes."""
+    yield from _module(bench)
+    yield _help(bench)
+    path = scans.written(bench.torso, bench.work / "torso.nii")
+    yield _first(bench, path)
+    yield from _cached(bench, path)
+    path.unlink()
+
+
+def _module(bench: Bench) -> Iterator[Row]:
+    what = "Opening the module imports PyTorch, SimpleITK, SciPy or scikit-image: how many"
+    if missing := _missing():
+        yield Row("7", what, NO_TORCH, remark=missing)
+        return
+    opened = [run_child("open_module") for _ in range(bench.repeats)]
+    seconds = statistics.median(each["seconds"] for each in opened)
+    imported = opened[0]["imported"]
+    yield Row("7", what, NO_TORCH, ours=len(imported), unit="", remark=f"{', '.join(imported) or 'none'}")
+    yield Row("7", "Importing APELocalizer.py in Slicer's Python", ours=seconds, remark=f"median of {len(opened)}")
+
+
+def _help(bench: Bench) -> Row:
+    times = bench.alternating(
+        reference=lambda: run_command([sys.executable, "-c", "pass"]),
+        ours=lambda: run_command([sys.executable, "-m", "APELocalizerLib", "--help"]),
+    )
+    return Row.of_times("7", "`ape-localizer --help`", HELP, "Python that does nothing", times)
+
+
+def _first(bench: Bench, path) -> Row:
+    done = [run_child("first_and_later", path=str(path)) for _ in range(1 if bench.quick else 3)]
+    first = statistics.median(each["import"] + each["load"] + each["localize"][0] for each in done)
+    later = statistics.median(seconds for each in done for seconds in each["localize"][1:])
+    parts = {key: statistics.median(each[key] for each in done) for key in ("import", "load")}
+    return Row(
+        "7",
+        "First localization in a process (imports, model and library included), scan in memory",
+        FIRST,
+        "a later localization in the same process",
+        reference_value=later,
+        ours=first,
+        remark=f"of it imports {parts['import']:.2f} s, model and library {parts['load']:.2f} s, "
+        f"the localization {first - sum(parts.values()):.2f} s",
+    )
+
+
+def _cached(bench: Bench, path) -> Iterator[Row]:
+    what = "Another library on the same scan, by the module's logic in a scene"
+    if missing := _missing():
+        yield Row("7", what, CACHED, remark=missing)
+        return
+    done = run_child("second_library", path=str(path), repeats=bench.repeats)
+    for name, goal in (("other library", CACHED), ("other library, overlay", None)):
+        shown = "with the color overlay" if name.endswith("overlay") else "points, boxes and table"
+        times = {"reference": Times(tuple(done["first"])), "ours": Times(tuple(done[name]))}
+        yield Row.of_times("7", f"{what}, {shown}", goal, "the first localization", times)
+
+
+def _missing() -> str:
+    absent = [name for name in SCENE_NEEDS if importlib.util.find_spec(name) is None]
+    return f"{' and '.join(absent)} not installed: no Slicer scene here" if absent else ""
