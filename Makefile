@@ -1,6 +1,7 @@
 # make demo          finds landmarks on a real CT and draws them
 # make test          runs every test
 # make bench         measures speed and memory beside what one would otherwise run, and writes Resources/Benchmarks
+# make evaluate      measures the shipped weights on annotated scans and prints the report; see Resources/Evaluation
 # make screenshot    runs the demo and puts its picture into the README
 # make demo TORCH=cuda   the same with the CUDA build of PyTorch (several GB); the default is the CPU build
 PYTHON ?= python3
@@ -13,7 +14,7 @@ OUT ?= out/demo
 TESTS ?= Testing
 SCREENSHOT := Resources/Screenshots/demo.png
 
-.PHONY: demo screenshot bench test lint clean
+.PHONY: demo screenshot bench evaluate test lint clean
 
 demo: $(VENV)/.demo
 	$(BIN)/python Testing/demo/demo.py --out $(OUT)
@@ -24,6 +25,14 @@ screenshot: $(VENV)/.dev
 # Options of the program, for example: make bench BENCH="--quick --only 1 2"
 bench: $(VENV)/.dev
 	$(BIN)/python Testing/benchmarks $(BENCH)
+
+# Annotated scans of your own: make evaluate DATA=/path/to/data EVALUATE="--baselines body-box affine bspline"
+DATA ?= Resources/SampleData
+REPORT ?= out/evaluation
+EVALUATE ?= --baselines body-box affine bspline
+evaluate: $(VENV)/.evaluate
+	$(BIN)/ape-localizer evaluate $(DATA) --out $(REPORT) $(EVALUATE)
+	@cat $(REPORT)/report.md
 
 test: $(VENV)/.dev lint
 	$(BIN)/python -m pytest $(TESTS)
@@ -55,6 +64,10 @@ $(VENV)/.torch-cuda: | $(VENV)/bin/python
 
 $(VENV)/.demo: pyproject.toml setup.py $(VENV)/.torch-$(TORCH)
 	$(PIP) install --editable ".[slicer]"
+	touch $@
+
+$(VENV)/.evaluate: pyproject.toml setup.py $(VENV)/.torch-$(TORCH)
+	$(PIP) install --editable ".[evaluate]"
 	touch $@
 
 $(VENV)/.dev: $(VENV)/.demo

@@ -1,77 +1,237 @@
-"""The retrieval study on scans whose answer is known: an embedding that is the position itself, shifted per patient."""
+"""The retrieval study on made-up patients whose right answers are known."""
 
 import numpy as np
 import pytest
 
-from APELocalizerLib.core.embedding_map import EmbeddingMap
+from APELocalizerLib.core.geometry import Box
 from APELocalizerLib.core.scan import Scan
-from APELocalizerLib.evaluation.cases import EvaluationError, find_scan, read_cases
-from APELocalizerLib.evaluation.report import markdown, write_csv
+from APELocalizerLib.evaluation.cases import EvaluationError, with_patients
+from APELocalizerLib.evaluation.data_folder import read_data_folder
+from APELocalizerLib.evaluation.methods import Transfer
+from APELocalizerLib.evaluation.protocol import Protocol
+from APELocalizerLib.evaluation.retrievals import select, write_csv
+from APELocalizerLib.evaluation.searches import StudySettings
 from APELocalizerLib.evaluation.study import crop_superior_inferior, run_study
 
-SHIFT = {"anna": 0.0, "bert": 30.0}
-HEADER = "case,name,r_mm,a_mm,s_mm,uncertainty_mm\n"
 
-
-def position_embedding(scan: Scan) -> EmbeddingMap:
-    """A map whose embedding is the RAS position, with the patient's shift along S taken out."""
-    shift = SHIFT[scan.name.split()[0]]
-    view = scan.bounds()
-    shape = np.maximum(np.ceil(view.size / 10).astype(int), 2)
-    grid = np.diag([10.0, 10.0, 10.0, 1.0])
-    grid[:3, 3] = np.array(view.minimum) + 5
-    cells = np.stack(np.meshgrid(*map(np.arange, shape), indexing="ij"), -1)
-    values = cells * 10.0 + grid[:3, 3] - [0, 0, shift]
-    return EmbeddingMap(values.astype(np.float32), np.ones(shape, bool), grid, "test@1", "standard", view, scan.name)
-
-
-@pytest.fixture
-def patients(tmp_path, monkeypatch):
-    """Two patients of 400 mm height with the same landmarks, one 30 mm higher; read as synthetic scans."""
-    (tmp_path / "landmarks.csv").write_text(
-        HEADER
-        + "".join(
-            f"{name},{landmark},10,20,{s + SHIFT[name]},2\n"
-            for name in SHIFT
-            for landmark, s in (("apex", 180), ("carina", 90), ("hip", -170))
-        )
-    )
-    (tmp_path / "boxes.csv").write_text(
-        "case,name,rmin,rmax,amin,amax,smin,smax,uncertainty_mm,cut_sides\n"
-        + "".join(f"{n},liver,-60,40,-50,50,{-20 + d},{60 + d},3,\n" for n, d in SHIFT.items())
-        + "".join(f"{n},lung,-60,40,-50,50,0,190,3,smax\n" for n in SHIFT)
-    )
-    for name in SHIFT:
-        (tmp_path / f"{name}.nii.gz").touch()
-    rng = np.random.default_rng(0)
-    affine = np.diag([8.0, 8.0, 8.0, 1.0])
-    affine[:3, 3] = [-100, -100, -200 + 4]
-    voxels = rng.normal(40, 200, (25, 25, 55)).astype(np.int16)
-    voxels[::3] = -900
-    monkeypatch.setattr(
-        "APELocalizerLib.evaluation.study.read_scan", lambda path: Scan(voxels, affine, path.name.split(".")[0])
-    )
-    return read_cases(tmp_path, tmp_path / "landmarks.csv", tmp_path / "boxes.csv")
+def study_of(world, *methods, protocol=None, prefixes=(), targets=None, **settings):
+    cases = with_patients(list(read_data_folder([world.folder]).values()), prefixes)
+    chosen = [case for case in cases if targets is None or case.id in targets]
+    return run_study(chosen, cases, methods or [world.method()], protocol, StudySettings(**settings))
 
 
 def test_study_finds_what_is_there_and_reports_what_was_cropped_away(patients):
-    results = run_study(patients, patients, position_embedding)
-    present = [r for r in results if r.kind == "landmark"]
-    assert {(r.target, r.supports[0]) for r in present} == {("anna", "bert"), ("bert", "anna")}
+    results = study_of(patients).retrievals
+    present = select(results, "landmark")
+    assert {(r.target, r.supports) for r in present} == {("anna", ("bert",)), ("bert", ("anna",))}
     assert {r.name for r in present} == {"apex", "carina", "hip"}
     assert max(r.error_mm for r in present) < 0.5
     assert all(r.found for r in present)
-    organs = [r for r in results if r.kind == "organ"]
-    assert {r.name for r in organs} == {"liver"}, "an organ cut by the field of view must not be scored"
-    assert min(r.iou for r in organs) > 0.98
-    absent = [r for r in results if r.kind == "absent"]
+    boxes = select(results, "box")
+    assert {r.name for r in boxes} == {"liver"}, "an organ cut by the field of view must not be scored"
+    assert min(r.iou for r in boxes) > 0.98 and max(r.wall_error_mm for r in boxes) < 0.5
+    absent = select(results, "absent landmark")
     assert {"apex", "hip"} <= {r.name for r in absent}
-    assert min(r.round_trip_mm for r in absent) > 40
-    text = markdown(results, "Study")
-    assert "AUC 1.000" in text
+    assert min(r.round_trip_mm for r in absent) > 40 and not any(r.found for r in absent)
 
 
-def test_crop_keeps_the_world_position_of_what_remains(patients):
+def test_errors_are_found_minus_true_and_carry_both_uncertainties(world):
+    """Bert's embedding is 7 mm off along R, so that his carina is found 7 mm too far right."""
+    for name, shift in (("anna", (0, 0, 0)), ("bert", (7, 0, 0))):
+        world.add(name, shift)
+        world.mark(name, "carina", (10, 20, 90), 3 if name == "anna" else 4)
+        world.mark(name, "hip", (10, 20, -90))
+    by_target = {(r.target, r.name): r for r in study_of(world, absent=False).retrievals}
+    there = by_target["bert", "carina"]
+    assert (there.error_r_mm, there.error_a_mm, there.error_s_mm) == pytest.approx((7, 0, 0), abs=0.1)
+    assert by_target["anna", "carina"].error_r_mm == pytest.approx(-7, abs=0.1)
+    assert there.uncertainty_mm == pytest.approx(5.0), "3 and 4 mm together"
+    assert by_target["anna", "hip"].uncertainty_mm == 0.0
+
+
+def test_answers_of_all_supports_are_averaged(world):
+    """Two supports whose embeddings are off by 10 and by -4 mm lead to +10 and -4 mm, together to 3 mm."""
+    for name, off in (("anna", 0), ("bert", -10), ("carl", 4)):
+        world.add(name, (off, 0, 0))
+        world.mark(name, "carina", (10, 20, 90))
+        world.box(name, "liver", (-60, 40, -50, 50, -20, 60))
+    results = study_of(world, targets=["anna"], absent=False).retrievals
+    alone = {r.supports: r.error_r_mm for r in select(results, "landmark", shots=1)}
+    assert alone == pytest.approx({("bert",): 10, ("carl",): -4}, abs=0.1)
+    [together] = select(results, "landmark", shots=0)
+    assert together.supports == ("bert", "carl") and together.error_r_mm == pytest.approx(3, abs=0.1)
+    [box] = select(results, "box", shots=0)
+    assert np.allclose(box.box.minimum, (-57, -50, -20), atol=0.2)
+    assert box.wall_error_mm == pytest.approx(1.0, abs=0.1), "two of six walls are 3 mm off"
+
+
+@pytest.mark.parametrize("how", ["prefix", "column", "table"])
+def test_scans_of_one_patient_never_support_each_other(world, how):
+    for name in ("anna", "anna_later", "bert"):
+        world.add(name)
+        world.mark(name, "carina", (10, 20, 90))
+    prefixes = ["anna"] if how == "prefix" else []
+    if how == "column":
+        rows = (world.folder / "landmarks.csv").read_text().splitlines()
+        patient = ["patient", "p1", "p1", "p2"]
+        (world.folder / "landmarks.csv").write_text(
+            "\n".join(f"{row},{each}" for row, each in zip(rows, patient, strict=True))
+        )
+    if how == "table":
+        (world.folder / "patients.csv").write_text("case,patient\nanna,p1\nanna_later,p1\n")
+    results = study_of(world, prefixes=prefixes).retrievals
+    found = {(r.target, r.supports) for r in results}
+    assert found == {
+        *{("anna", ("bert",)), ("anna_later", ("bert",))},
+        *{("bert", ("anna",)), ("bert", ("anna_later",)), ("bert", ("anna", "anna_later"))},
+    }
+
+
+# Label maps -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def mixed(world):
+    """Anna and Bert with label maps, Carl with a box of the same liver: voxels 5…14, 6…15, 20…29."""
+    for name in ("anna", "bert"):
+        world.add(name)
+        liver = (slice(5, 15), slice(6, 16), slice(20, 30))
+        world.label_map(name, {"liver": liver, "liver_tumor": (slice(20, 22),) * 3, "lung": (slice(0, 9),) * 3})
+    world.add("carl")
+    world.box("carl", "liver", (-60, 12, -52, 20, -36, 36))
+    return world
+
+
+def test_label_maps_and_boxes_are_mixed_and_compared_like_with_like(mixed):
+    results = study_of(mixed, absent=False).retrievals
+    used = {(r.target, r.supports[0]): r.definition for r in select(results, "center", shots=1)}
+    assert used["anna", "bert"] == "mask"
+    assert used["anna", "carl"] == used["carl", "anna"] == "box"
+    assert {r.definition for r in select(results, "center", shots=0)} == {"box"}, "one of the supports has only a box"
+    assert {r.name for r in results} == {"liver"}, "tumors are no anatomy, and the lung is cut"
+    edges = [r for r in select(results, "edge", shots=1, definition="mask") if r.target == "anna"]
+    assert [r.part for r in edges] == ["rmin", "rmax", "amin", "amax", "smin", "smax"]
+    assert max(r.error_mm for r in results if r.kind != "box") < 0.5
+    assert min(r.iou for r in select(results, "box")) > 0.98
+
+
+def test_which_points_of_organs_count_can_be_chosen(mixed):
+    only_boxes = study_of(mixed, protocol=Protocol(organ_points="box"), absent=False).retrievals
+    assert {r.definition for r in only_boxes} == {"box"}
+    only_masks = study_of(mixed, protocol=Protocol(organ_points="mask"), absent=False).retrievals
+    assert {(r.target, r.supports[0]) for r in only_masks} == {("anna", "bert"), ("bert", "anna")}
+
+
+# Options --------------------------------------------------------------------------------------------------------------
+
+
+def test_a_box_at_the_border_is_cut_even_if_the_table_does_not_say_so(world):
+    for name in ("anna", "bert"):
+        world.add(name)
+        world.box(name, "liver", (-60, 40, -50, 50, -195, 60))
+        world.mark(name, "carina", (10, 20, 90))
+    study = study_of(world, absent=False)
+    assert not select(study.retrievals, "box")
+    assert "anna: the field of view cuts liver, left out." in study.notes
+    kept = study_of(world, protocol=Protocol(cut_organs="keep"), absent=False)
+    assert len(select(kept.retrievals, "box")) == 2
+
+
+def test_annotations_that_are_too_uncertain_are_left_out_and_named(patients):
+    study = study_of(patients, protocol=Protocol(max_uncertainty_mm=3.5), absent=False)
+    assert not select(study.retrievals, "landmark") and select(study.retrievals, "box")
+    assert any("bert" in note and "carina" in note for note in study.notes)
+
+
+def test_answers_can_be_rounded_to_voxels(world):
+    for name, shift in (("anna", 0), ("bert", 3)):
+        world.add(name, (shift, 0, 0))
+        world.mark(name, "carina", (12, 20, 92))  # a voxel's center
+        world.box(name, "liver", (-60, 36, -52, 52, -20, 60))
+    exact = study_of(world, targets=["bert"], absent=False).retrievals
+    rounded = study_of(world, targets=["bert"], absent=False, protocol=Protocol(answers="voxel")).retrievals
+    assert select(exact, "landmark")[0].error_mm == pytest.approx(3, abs=0.1)
+    assert select(rounded, "landmark")[0].error_mm == pytest.approx(0, abs=1e-6)
+    assert select(rounded, "box")[0].box == Box((-60, -52, -20), (36, 52, 60))
+
+
+def test_boxes_are_made_of_all_six_points_or_of_pairs(world):
+    """An odd method moves the upper edge point far to the right: it stretches the box of all six points only."""
+
+    class Odd(Transfer):
+        name = "odd"
+
+        def carry(self, support_id, target_id, points):
+            moved = points.copy()
+            if len(points) == 6 or len(points) == 7:
+                moved[-1] += [90, 0, 0]
+            return moved
+
+    for name in ("anna", "bert"):
+        world.add(name)
+        world.box(name, "liver", (-60, 20, -50, 50, -20, 60))
+    odd = {}
+    for how in ("all", "pairs", "rule"):
+        protocol = Protocol(box_from=how)
+        results = study_of(world, world.method(), Odd(), protocol=protocol, absent=False, targets=["anna"]).retrievals
+        odd[how] = select(results, "box", "odd")[0].box
+    assert odd["all"].maximum[0] == odd["rule"].maximum[0] == pytest.approx(70)
+    assert odd["pairs"] == Box((-60, -50, -20), (20, 50, 60))
+
+
+def test_pairs_are_bounded_for_all_methods_and_for_slow_ones(world):
+    class Slow(Transfer):
+        name = "slow"
+        pairs = None
+
+        def can_find(self, target_id, support_ids):
+            return all((target_id, each) in self.pairs for each in support_ids)
+
+        def carry(self, support_id, target_id, points):
+            return points
+
+    for name in ("anna", "bert", "carl", "dora"):
+        world.add(name)
+        world.mark(name, "carina", (10, 20, 90))
+    results = study_of(world, world.method(), Slow(), baseline_pairs=4, shots=(1,), absent=False).retrievals
+    slow = select(results, "landmark", "slow")
+    assert len(slow) == 4 and len({r.target for r in slow}) == 4, "every target in turn"
+    assert len(select(results, "landmark", "made up")) == 12
+    assert len(study_of(world, pairs=5, shots=(1,), absent=False).retrievals) == 5
+
+
+def test_groups_of_supports_are_drawn_at_random_but_repeatably(world):
+    for name in ("anna", "bert", "carl", "dora", "emil"):
+        world.add(name)
+        world.mark(name, "carina", (10, 20, 90))
+
+    def groups(seed):
+        study = study_of(world, targets=["anna"], shots=(2,), draws=3, protocol=Protocol(seed=seed), absent=False)
+        return [r.supports for r in study.retrievals]
+
+    assert groups(0) == groups(0) and len(groups(0)) == len(set(groups(0))) <= 3
+    assert all(len(group) == 2 for group in groups(0))
+    assert any(groups(seed) != groups(0) for seed in (1, 2, 3))
+
+
+def test_nothing_to_compare_is_said(world):
+    world.add("anna")
+    world.mark("anna", "carina", (10, 20, 90))
+    world.add("bert")
+    world.mark("bert", "hip", (10, 20, -90))
+    with pytest.raises(EvaluationError, match="no target shares"):
+        study_of(world)
+
+
+def test_places_in_the_air_are_not_learned_and_named(patients):
+    patients.mark("anna", "nowhere", (10, 20, 900))
+    patients.mark("bert", "nowhere", (10, 20, 90))
+    study = study_of(patients, absent=False)
+    assert {r.target for r in study.retrievals if r.name == "nowhere"} == {"anna"}
+    assert any("anna: nowhere not learned" in note for note in study.notes)
+
+
+def test_crop_keeps_the_world_position_of_what_remains():
     scan = Scan(np.arange(20 * 20 * 60).reshape(20, 20, 60) % 1500 - 1000.0, np.diag([5.0, 5.0, -4.0, 1.0]), "x")
     cropped = crop_superior_inferior(scan, -100, -50)
     assert cropped.bounds().minimum[2] >= -102.1 and cropped.bounds().maximum[2] <= -47.9
@@ -81,49 +241,11 @@ def test_crop_keeps_the_world_position_of_what_remains(patients):
 
 
 def test_every_retrieval_is_a_csv_row(patients, tmp_path):
-    results = run_study(patients, patients, position_embedding, shots=0)
+    results = study_of(patients).retrievals
     write_csv(results, tmp_path / "retrievals.csv")
-    assert len((tmp_path / "retrievals.csv").read_text().splitlines()) == len(results) + 1
-
-
-def test_missing_cases_are_named(tmp_path):
-    (tmp_path / "l.csv").write_text(HEADER + "ghost,carina,0,0,0,1\n")
-    assert find_scan(tmp_path, "ghost") is None
-    with pytest.raises(EvaluationError, match="No annotated scan"):
-        read_cases(tmp_path, tmp_path / "l.csv")
-
-
-BOX_HEADER = "case,name,rmin,rmax,amin,amax,smin,smax\n"
-
-
-@pytest.mark.parametrize(
-    ("landmarks", "boxes", "words"),
-    [
-        ("case,name,r_mm,a_mm\nanna,carina,1,2\n", None, "l.csv lacks the column.s. s_mm; it needs case,name,r_mm"),
-        ("", None, "l.csv lacks the column.s. case, name, r_mm, a_mm, s_mm"),
-        (HEADER + "anna,carina,1,two,3,\n", None, 'carina of anna has no number in the column a_mm, but "two"'),
-        (HEADER + "anna,carina,1,nan,3,\n", None, 'has no number in the column a_mm, but "nan"'),
-        (HEADER + "anna,carina,1,2,3,some\n", None, "has no number in the column uncertainty_mm"),
-        (None, "case,name,rmin,rmax,amin,amax,smin\nanna,liver,0,1,0,1,0\n", "b.csv lacks the column.s. smax"),
-        (None, BOX_HEADER + "anna,liver,0,1,0,,0,1\n", 'liver of anna has no number in the column amax, but ""'),
-        (None, BOX_HEADER + "anna,liver,5,1,0,1,0,1\n", "box liver of anna a minimum exceeds its maximum"),
-    ],
-)
-def test_wrong_tables_are_refused_with_the_table_and_the_place(tmp_path, landmarks, boxes, words):
-    (tmp_path / "anna.nii.gz").write_bytes(b"not read yet")
-    paths = []
-    for name, text in (("l.csv", landmarks), ("b.csv", boxes)):
-        paths.append(None if text is None else tmp_path / name)
-        if text is not None:
-            (tmp_path / name).write_text(text)
-    with pytest.raises(EvaluationError, match=words):
-        read_cases(tmp_path, *paths)
-
-
-def test_a_table_saved_by_a_spreadsheet_is_read(tmp_path):
-    """Spreadsheets put a byte order mark before the first column."""
-    (tmp_path / "anna.nii.gz").write_bytes(b"not read yet")
-    (tmp_path / "l.csv").write_text("\ufeff" + HEADER + "anna,carina,1,2,3,4.5\nanna,apex,1,2,9,\n", encoding="utf-8")
-    [case] = read_cases(tmp_path, tmp_path / "l.csv")
-    assert np.allclose(case.points["carina"], [1, 2, 3])
-    assert case.uncertainty_mm == {"carina": 4.5, "apex": 0}
+    lines = (tmp_path / "retrievals.csv").read_text().splitlines()
+    assert len(lines) == len(results) + 1
+    assert lines[0].startswith("method,target,supports,kind,name") and lines[0].endswith(
+        "rmin,rmax,amin,amax,smin,smax"
+    )
+    assert all(len(line.split(",")) == len(lines[0].split(",")) for line in lines)

@@ -1,33 +1,41 @@
-"""Annotated scans for an evaluation: points and boxes from CSV files or label maps, in RAS mm.
+"""Annotated scans for an evaluation: points and boxes from CSV files, organs from label maps, in RAS mm.
 
-`landmarks.csv`: case,name,r_mm,a_mm,s_mm[,uncertainty_mm]; `boxes.csv`: case,name,rmin,rmax,amin,amax,smin,smax
-[,uncertainty_mm,cut_sides]. The scan of a case is `<case>.nii.gz` (or .nii, .nrrd, .mha) in the scans' folder. A
-missing row says nothing: the annotator may have skipped a structure that is visible.
+`landmarks.csv`: case,name,r_mm,a_mm,s_mm[,uncertainty_mm,patient]; `boxes.csv`: case,name,rmin,rmax,amin,amax,smin,smax
+[,uncertainty_mm,cut_sides,patient]. The scan of a case is `<case>.nii.gz` (or .nii, .nrrd, .mha; or `<case>_ct.…`) in
+the scans' folder. A missing row says nothing: the annotator may have skipped a structure that is visible. Cases of one
+patient never support each other: name the patient in the column `patient`, or see `with_patients`.
 """
 
-import csv
-import math
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
-from APELocalizerLib.core.errors import APELocalizerError
 from APELocalizerLib.core.geometry import Box
+from APELocalizerLib.evaluation.tables import (
+    BOX_COLUMNS,
+    POINT_COLUMNS,
+    EvaluationError,
+    box_of,
+    cut_sides,
+    numbers,
+    read_rows,
+    uncertainty,
+)
 
 SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".mha")
-POINT_COLUMNS = ("case", "name", "r_mm", "a_mm", "s_mm")
-BOX_COLUMNS = ("case", "name", "rmin", "rmax", "amin", "amax", "smin", "smax")
 
-
-class EvaluationError(APELocalizerError):
-    """The annotations and scans do not allow the evaluation."""
+__all__ = ["Case", "EvaluationError", "chosen", "find_scan", "read_cases", "with_patients"]
 
 
 @dataclass(frozen=True)
 class Case:
-    """One annotated scan. `cut` names the sides ("smin", ...) of a box that the field of view cuts."""
+    """One annotated scan. `cut` names the sides ("smin", ...) of a box that the field of view cuts.
+
+    Uncertainties are one sigma in mm, 0 where unknown. `label_map` is a file of organ labels on any grid, and
+    `label_names` says which label is which organ. `patient` is empty where nothing else is known than the case's id.
+    """
 
     id: str
     path: Path
@@ -35,11 +43,33 @@ class Case:
     boxes: dict[str, Box] = field(default_factory=dict)
     cut: dict[str, tuple[str, ...]] = field(default_factory=dict)
     uncertainty_mm: dict[str, float] = field(default_factory=dict)
+    box_uncertainty_mm: dict[str, float] = field(default_factory=dict)
+    label_map: Path | None = None
+    label_names: dict[int, str] = field(default_factory=dict)
+    patient: str = ""
 
     @property
     def whole_boxes(self) -> dict[str, Box]:
         """Boxes of organs that the field of view shows whole."""
         return {name: box for name, box in self.boxes.items() if not self.cut.get(name)}
+
+    @property
+    def person(self) -> str:
+        """Whose scan it is: the patient, or the case's id."""
+        return self.patient or self.id
+
+    # Filling, while the tables are read -------------------------------------------------------------------------------
+
+    def add_point(self, row: Mapping[str, str], path: str | Path) -> None:
+        """Take over one row of a table of points."""
+        self.points[row["name"]] = np.array(numbers(row, POINT_COLUMNS[1:], path, self.id))
+        self.uncertainty_mm[row["name"]] = uncertainty(row, path, self.id)
+
+    def add_box(self, row: Mapping[str, str], path: str | Path) -> None:
+        """Take over one row of a table of boxes."""
+        self.boxes[row["name"]] = box_of(row, path, self.id)
+        self.cut[row["name"]] = cut_sides(row, path, self.id)
+        self.box_uncertainty_mm[row["name"]] = uncertainty(row, path, self.id)
 
 
 def read_cases(
@@ -55,84 +85,63 @@ def read_cases(
     """
     folder = Path(scans_folder)
     cases: dict[str, Case] = {}
-
-    def case(name: str) -> Case | None:
-        if name not in cases:
-            path = find_scan(folder, name)
-            if path is None:
-                return None
-            cases[name] = Case(name, path)
-        return cases[name]
-
-    for row in _rows(landmarks_csv, POINT_COLUMNS):
-        found = case(row["case"])
-        if found is not None:
-            found.points[row["name"]] = np.array(_numbers(row, POINT_COLUMNS[2:], landmarks_csv))
-            given = ["uncertainty_mm"] if row.get("uncertainty_mm") else []
-            found.uncertainty_mm[row["name"]] = sum(_numbers(row, given, landmarks_csv))
-    for row in _rows(boxes_csv, BOX_COLUMNS):
-        found = case(row["case"])
-        if found is not None:
-            found.boxes[row["name"]] = _box(row, boxes_csv)
-            found.cut[row["name"]] = tuple(side for side in (row.get("cut_sides") or "").split(";") if side)
-    if only is not None:
-        wanted = list(only)
-        missing = [name for name in wanted if name not in cases]
-        if missing:
-            raise EvaluationError(f"There is no annotated scan for: {', '.join(missing)}.")
-        cases = {name: cases[name] for name in wanted}
-    if not cases:
+    add_tables(cases, lambda name: find_scan(folder, name), landmarks_csv, boxes_csv)
+    if only is None and not cases:
         raise EvaluationError(f"No annotated scan was found in {folder}.")
-    return [cases[name] for name in sorted(cases)]
+    found = chosen(cases, only)
+    return sorted(found, key=lambda case: case.id)
+
+
+def add_tables(
+    cases: dict[str, Case],
+    scan_of,
+    landmarks_csv: str | Path | None = None,
+    boxes_csv: str | Path | None = None,
+) -> None:
+    """Put the rows of the two tables into `cases`; `scan_of(name)` gives a case's scan, or None (rows are skipped)."""
+    for table, columns, add in ((landmarks_csv, POINT_COLUMNS, Case.add_point), (boxes_csv, BOX_COLUMNS, Case.add_box)):
+        if table is None:
+            continue
+        for row in read_rows(table, ("case", *columns)):
+            name = row["case"]
+            if name not in cases:
+                path = scan_of(name)
+                if path is None:
+                    continue
+                cases[name] = Case(name, path)
+            patient = (row.get("patient") or "").strip()
+            if patient:
+                if cases[name].patient not in ("", patient):
+                    raise EvaluationError(
+                        f"{Path(table).name} calls the patient of {name} {patient}, but elsewhere "
+                        f"{cases[name].patient}. Give a case one patient."
+                    )
+                cases[name] = replace(cases[name], patient=patient)
+            add(cases[name], row, table)
+
+
+def chosen(cases: Mapping[str, Case], names: Iterable[str] | None) -> list[Case]:
+    """The cases named (all without names); raises `EvaluationError` naming those that have no annotated scan."""
+    wanted = list(cases if names is None else names)
+    missing = [name for name in wanted if name not in cases]
+    if missing:
+        raise EvaluationError(f"There is no annotated scan for: {', '.join(missing)}.")
+    return [cases[name] for name in wanted]
+
+
+def with_patients(cases: Sequence[Case], prefixes: Sequence[str] = ()) -> list[Case]:
+    """The cases with their patient; those whose ids begin with one of the prefixes are one patient's."""
+    grouped = []
+    for case in cases:
+        prefix = next((prefix for prefix in prefixes if case.id.startswith(prefix)), "")
+        grouped.append(replace(case, patient=prefix) if prefix else case)
+    return grouped
 
 
 def find_scan(folder: Path, name: str) -> Path | None:
     """File of the scan `name` in the folder, or None."""
-    for suffix in SUFFIXES:
-        if (folder / f"{name}{suffix}").is_file():
-            return folder / f"{name}{suffix}"
+    for end in ("", "_ct"):
+        for suffix in SUFFIXES:
+            if (folder / f"{name}{end}{suffix}").is_file():
+                return folder / f"{name}{end}{suffix}"
     return None
-
-
-def _box(row: dict[str, str], path: str | Path) -> Box:
-    sides = _numbers(row, BOX_COLUMNS[2:], path)
-    try:
-        return Box(tuple(sides[::2]), tuple(sides[1::2]))
-    except ValueError as error:
-        raise EvaluationError(
-            f"{Path(path).name}: in the box {row['name']} of {row['case']} a minimum exceeds its maximum. Correct it."
-        ) from error
-
-
-def _numbers(row: dict[str, str], columns: Iterable[str], path: str | Path) -> list[float]:
-    """Numbers of a row; raises `EvaluationError` naming the row and the column that holds none."""
-    values = []
-    for column in columns:
-        try:
-            values.append(float(row[column]))
-        except (TypeError, ValueError):
-            values.append(math.nan)
-        if not math.isfinite(values[-1]):
-            raise EvaluationError(
-                f'{Path(path).name}: {row["name"]} of {row["case"]} has no number in the column {column}, '
-                f'but "{row[column]}". Correct it.'
-            )
-    return values
-
-
-def _rows(path: str | Path | None, columns: tuple[str, ...]) -> list[dict[str, str]]:
-    """Rows of a CSV file that has all the columns named; none without a path."""
-    if path is None:
-        return []
-    try:
-        with Path(path).open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file)
-            rows, header = list(reader), reader.fieldnames or []
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise EvaluationError(f"The annotations {path} cannot be read ({error}).") from error
-    missing = [column for column in columns if column not in header]
-    if missing:
-        raise EvaluationError(
-            f"{Path(path).name} lacks the column(s) {', '.join(missing)}; it needs {','.join(columns)}."
-        )
-    return rows

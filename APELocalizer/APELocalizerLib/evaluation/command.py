@@ -1,75 +1,214 @@
-"""`ape-localizer evaluate`: the retrieval study on a folder of annotated scans."""
+"""`ape-localizer evaluate`: the retrieval study on folders of annotated scans, with the papers' tables and plots."""
 
 import argparse
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from APELocalizerLib.core.progress import Progress
-from APELocalizerLib.evaluation.cases import EvaluationError, read_cases
+from APELocalizerLib.evaluation.cases import Case, EvaluationError, chosen, with_patients
+from APELocalizerLib.evaluation.data_folder import read_data_folder
+from APELocalizerLib.evaluation.protocol import add_options, from_arguments
+
+if TYPE_CHECKING:
+    from APELocalizerLib.core.checkpoints import Checkpoint
+    from APELocalizerLib.evaluation.methods import ApeMethod, Method
+    from APELocalizerLib.evaluation.study import Study
+
+BASELINES = ("body-box", "affine", "bspline")
+STUDY_KEYS = ("title", "targets", "supports", "patients", "pictures")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of the command."""
-    parser.add_argument("scans", type=Path, help="folder of scans, <case>.nii.gz")
-    parser.add_argument("--landmarks", type=Path, help="CSV: case,name,r_mm,a_mm,s_mm[,uncertainty_mm]")
-    parser.add_argument("--boxes", type=Path, help="CSV: case,name,rmin,...,smax[,uncertainty_mm,cut_sides]")
-    parser.add_argument("--targets", nargs="+", metavar="CASE", help="cases to search in (default: all)")
-    parser.add_argument("--supports", nargs="+", metavar="CASE", help="cases to learn from (default: all)")
-    parser.add_argument(
-        "--patients", nargs="*", default=[], metavar="PREFIX", help="cases that share a prefix are one patient"
+    parser.add_argument("folders", type=Path, nargs="+", metavar="FOLDER", help="annotated scans; see the README")
+    parser.add_argument("--out", type=Path, required=True, metavar="OUT", help="folder for the report")
+    _add_data_options(parser.add_argument_group("data"))
+    _add_method_options(parser.add_argument_group("what is measured"))
+    add_options(parser)
+
+
+def _add_data_options(group: argparse._ArgumentGroup) -> None:
+    group.add_argument("--landmarks", type=Path, metavar="L", help=".csv: case,name,r_mm,a_mm,s_mm[,uncertainty_mm]")
+    group.add_argument(
+        "--boxes",
+        type=Path,
+        metavar="B",
+        help=".csv: case,name,rmin,rmax,amin,amax,smin,smax[,uncertainty_mm,cut_sides]",
     )
-    parser.add_argument("--shots", type=int, default=1, help="supports per search; 0 means all at once")
-    parser.add_argument("--rule", default="paper", help="retrieval rule: paper (default) or robust")
-    parser.add_argument("--model", default="default", help="id or file of the model")
-    parser.add_argument("--spacing", default="standard")
-    parser.add_argument("--device", default="auto")
-    parser.add_argument("--out", type=Path, required=True, help="folder for report.md and retrievals.csv")
+    group.add_argument("--study", type=Path, metavar="S", help=f".json with any of: {', '.join(STUDY_KEYS)}")
+    group.add_argument("--targets", nargs="+", metavar="CASE", help="cases to search in (default: all)")
+    group.add_argument("--supports", nargs="+", metavar="CASE", help="cases to learn from (default: all)")
+    group.add_argument("--patients", nargs="*", metavar="PREFIX", help="cases that share a prefix are one patient")
+    group.add_argument("--organs", nargs="+", metavar="NAME", help="only these organs")
+    group.add_argument("--skip", nargs="*", metavar="PATTERN", help="organs to leave out (default: tumors, body, ...)")
+    group.add_argument(
+        "--pictures", nargs="*", metavar="CASE", help="cases whose slices are shown (default: the first)"
+    )
+    group.add_argument("--title", help="title of the report")
+    group.add_argument("--cache", type=Path, metavar="FOLDER", help="keep embedding maps here for the next time")
+
+
+def _add_method_options(group: argparse._ArgumentGroup) -> None:
+    group.add_argument("--model", default="default", metavar="ID|FILE", help="model that is measured")
+    group.add_argument("--spacing", default="standard", help="standard (default), fast, ...")
+    group.add_argument("--rule", default="paper", help="retrieval rule: paper (default) or robust")
+    group.add_argument("--device", default="auto", help="auto (default), cpu, cuda, cuda:1, mps")
+    group.add_argument(
+        "--shots", type=int, nargs="+", default=[1, 0], metavar="N", help="supports per search; 0: all (default: 1 0)"
+    )
+    group.add_argument("--draws", type=int, default=10, metavar="N", help="random groups where N of many are taken")
+    group.add_argument("--pairs", type=int, metavar="N", help="at most N pairs of target and support (default: all)")
+    group.add_argument("--baselines", nargs="+", default=[], choices=BASELINES, help="also measure these")
+    group.add_argument("--baseline-pairs", type=int, default=40, metavar="N", help="pairs to register (default: 40)")
+    group.add_argument("--against-model", metavar="ID|FILE", help="also measure this model")
+    group.add_argument("--against-spacing", metavar="SPACING", help="also measure this spacing")
+    group.add_argument("--against-rule", metavar="RULE", help="also measure this rule")
+    group.add_argument("--no-absent", action="store_true", help="do not search for what was cropped away")
+    group.add_argument("--no-plots", action="store_true", help="tables only; matplotlib is not needed")
 
 
 def run(arguments: argparse.Namespace, progress: Progress | None = None) -> Path:
-    """Run the study and write the report; returns the report's path."""
-    from APELocalizerLib.core.inference import InferenceSettings
-    from APELocalizerLib.core.localization import LocalizationSettings
-    from APELocalizerLib.core.pipeline import Embedder
+    """Run the study and write report.md, retrievals.csv, figures.json and the plots; returns the report's path."""
     from APELocalizerLib.core.registry import load_checkpoint
-    from APELocalizerLib.evaluation.report import markdown, write_csv
+    from APELocalizerLib.evaluation.few_shot import with_few_shots
+    from APELocalizerLib.evaluation.report import markdown, write_figures
+    from APELocalizerLib.evaluation.retrievals import write_csv
+    from APELocalizerLib.evaluation.searches import StudySettings
     from APELocalizerLib.evaluation.study import run_study
 
-    if not (arguments.landmarks or arguments.boxes):
-        raise EvaluationError("Give the annotations: --landmarks and/or --boxes.")
+    _check(arguments)
+    _fill_in(arguments)
+    cases = {
+        case.id: case
+        for case in with_patients(
+            list(read_data_folder(arguments.folders, arguments.landmarks, arguments.boxes).values()),
+            arguments.patients or [],
+        )
+    }
+    targets, supports = chosen(cases, arguments.targets), chosen(cases, arguments.supports)
+    pictured = _pictured(cases, arguments.pictures, targets, supports)
     checkpoint = load_checkpoint(arguments.model)
-    embedder = Embedder(checkpoint, InferenceSettings(device=arguments.device))
-    cases = {c.id: c for c in read_cases(arguments.scans, arguments.landmarks, arguments.boxes)}
-    targets = _chosen(cases, arguments.targets)
-    supports = _chosen(cases, arguments.supports)
-
-    def patient(name: str) -> str:
-        return next((prefix for prefix in arguments.patients if name.startswith(prefix)), name)
-
-    results = run_study(
-        targets,
-        supports,
-        lambda scan: embedder.embed(scan, arguments.spacing),
-        arguments.shots,
-        LocalizationSettings(arguments.rule, checkpoint.round_trip_threshold_mm),
-        same_patient=lambda a, b: patient(a) == patient(b),
-        progress=progress,
+    settings = StudySettings(
+        shots=tuple(dict.fromkeys(arguments.shots)),
+        draws=arguments.draws,
+        pairs=arguments.pairs,
+        baseline_pairs=arguments.baseline_pairs,
+        absent=not arguments.no_absent,
+        organs=None if arguments.organs is None else tuple(arguments.organs),
     )
+    if arguments.skip is not None:
+        settings = replace(settings, skipped=tuple(arguments.skip))
+    methods = _methods(arguments, checkpoint)
+    study = run_study(targets, supports, methods, from_arguments(arguments), settings, progress)
+    study = with_few_shots(study)
     arguments.out.mkdir(parents=True, exist_ok=True)
-    write_csv(results, arguments.out / "retrievals.csv")
-    lines = [
-        f"Model {checkpoint.id}, spacing {arguments.spacing}, rule {arguments.rule}, "
-        f"{arguments.shots or 'all'} support(s) per search.",
-        "",
-        f"Targets: {', '.join(case.id for case in targets)}. Supports: {', '.join(case.id for case in supports)} "
-        "(never the target's own patient).",
-    ]
-    path = arguments.out / "report.md"
-    path.write_text(markdown(results, "Retrieval study", lines), encoding="utf-8")
+    write_csv(study.retrievals, arguments.out / "retrievals.csv")
+    write_figures(study, arguments.out / "figures.json")
+    plots = {} if arguments.no_plots else _draw(study, cases, pictured, arguments.out, checkpoint)
+    title, path = arguments.title or "Evaluation", arguments.out / "report.md"
+    path.write_text(markdown(study, title, _made_by(arguments, checkpoint), plots), encoding="utf-8")
     return path
 
 
-def _chosen(cases: dict, names: list[str] | None) -> list:
-    missing = [name for name in names or [] if name not in cases]
-    if missing:
-        raise EvaluationError(f"There is no annotated scan for: {', '.join(missing)}.")
-    return [cases[name] for name in names or cases]
+def _check(arguments: argparse.Namespace) -> None:
+    """Refuse what would only fail after the long part of the work."""
+    positive = ("draws", "few_shots", "folds", "baseline_pairs")
+    for name in positive:
+        if getattr(arguments, name) < 1:
+            raise EvaluationError(f"--{name.replace('_', '-')} must be at least 1.")
+    if min(arguments.shots) < 0:
+        raise EvaluationError("--shots must be 0 (all supports at once) or more.")
+    if not arguments.no_plots:
+        _need("matplotlib", "The plots need matplotlib", "give --no-plots")
+    if arguments.baselines or arguments.against_model or arguments.against_spacing or arguments.against_rule:
+        _need("scipy", "The comparison of methods needs SciPy", "leave out the second method")
+
+
+def _need(module: str, sentence: str, otherwise: str) -> None:
+    from importlib.util import find_spec
+
+    if find_spec(module) is None:
+        raise EvaluationError(f'{sentence}: pip install "apelocalizer[evaluate]", or {otherwise}.')
+
+
+def _fill_in(arguments: argparse.Namespace) -> None:
+    """Take from the study file what the command line does not say."""
+    if arguments.study is None:
+        return
+    try:
+        content = json.loads(arguments.study.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise EvaluationError(f"The study {arguments.study} cannot be read as JSON ({error}).") from error
+    unknown = sorted(set(content) - set(STUDY_KEYS)) if isinstance(content, dict) else ["no names"]
+    if unknown:
+        raise EvaluationError(f"{arguments.study.name} may have {', '.join(STUDY_KEYS)}, but it has {unknown[0]}.")
+    for key, value in content.items():
+        if getattr(arguments, key) is None:
+            setattr(arguments, key, value)
+
+
+def _methods(arguments: argparse.Namespace, checkpoint: "Checkpoint") -> list["Method"]:
+    from APELocalizerLib.core.registry import load_checkpoint
+    from APELocalizerLib.evaluation.registration import Affine, BodyBox, BSpline
+
+    methods: list[Method] = [_ape(arguments, checkpoint)]
+    if arguments.against_model or arguments.against_spacing or arguments.against_rule:
+        other = load_checkpoint(arguments.against_model) if arguments.against_model else checkpoint
+        changed = argparse.Namespace(**vars(arguments))
+        changed.spacing = arguments.against_spacing or arguments.spacing
+        changed.rule = arguments.against_rule or arguments.rule
+        methods.append(_ape(changed, other))
+        if methods[1].name == methods[0].name:
+            raise EvaluationError("The second method is the first one. Name another model, spacing or rule.")
+    affine = Affine()
+    baselines = {"body-box": BodyBox(), "affine": affine, "bspline": BSpline(affine)}
+    return methods + [baselines[name] for name in BASELINES if name in arguments.baselines]
+
+
+def _ape(arguments: argparse.Namespace, checkpoint: "Checkpoint") -> "ApeMethod":
+    from APELocalizerLib.core.inference import InferenceSettings
+    from APELocalizerLib.core.localization import LocalizationSettings
+    from APELocalizerLib.core.pipeline import Embedder
+    from APELocalizerLib.evaluation.map_store import MapStore
+    from APELocalizerLib.evaluation.methods import ApeMethod
+
+    embedder = Embedder(checkpoint, InferenceSettings(device=arguments.device))
+    store, spacing = MapStore(arguments.cache), arguments.spacing
+    return ApeMethod(
+        f"{checkpoint.id}, {spacing}, {arguments.rule}",
+        lambda scan: store.get(scan, checkpoint.id, spacing, lambda each: embedder.embed(each, spacing)),
+        LocalizationSettings(arguments.rule, checkpoint.round_trip_threshold_mm),
+    )
+
+
+def _pictured(
+    cases: Mapping[str, Case], names: Sequence[str] | None, targets: Sequence[Case], supports: Sequence[Case]
+) -> list[str]:
+    """Ids of the cases whose slices are shown: those named, or else a target and a support."""
+    if names is not None:
+        return [case.id for case in chosen(cases, names)]
+    other = next((case.id for case in supports if case.person != targets[0].person), None)
+    return [targets[0].id, *([other] if other else [])]
+
+
+def _draw(
+    study: "Study", cases: Mapping[str, Case], pictured: Sequence[str], folder: Path, checkpoint: "Checkpoint"
+) -> dict[str, str]:
+    from APELocalizerLib.core.scan_io import read_scan
+    from APELocalizerLib.evaluation.pictures import draw_pictures
+    from APELocalizerLib.evaluation.plots import draw_all
+
+    scans = {name: read_scan(cases[name].path) for name in pictured if name in study.subjects}
+    axes = ("R, mm", "A, mm", "S, mm") if checkpoint.anchored else ("channel 1", "channel 2", "channel 3")
+    return {**draw_all(study, folder), **draw_pictures(study, scans, folder, axes)}
+
+
+def _made_by(arguments: argparse.Namespace, checkpoint: "Checkpoint") -> list[str]:
+    return [
+        f"Model {checkpoint.id}, spacing {arguments.spacing}, rule {arguments.rule}, threshold of “not found” "
+        f"{checkpoint.round_trip_threshold_mm:g} mm. Made by `ape-localizer evaluate`; every retrieval is a row of "
+        "`retrievals.csv` beside this file. Positions and errors are in millimeters.",
+    ]

@@ -1,6 +1,7 @@
 """Figures of merit: error summaries, ROC of the not-found decision, and the enlargement for a wanted recall."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -25,6 +26,24 @@ def summary(errors: np.ndarray) -> Summary:
         return Summary(0, *[float("nan")] * 4)
     figures = (errors.mean(), errors.std(), np.median(errors), np.quantile(errors, 0.9))
     return Summary(len(errors), *map(float, figures))
+
+
+def pooled(errors: np.ndarray, structures: Sequence[str], pooling: str = "retrievals") -> Summary:
+    """Summary over all errors (n,), or with pooling "structures" over the mean errors of equally named structures."""
+    errors = np.asarray(errors, dtype=float)
+    if pooling == "structures":
+        names = np.array(structures)
+        means = [errors[names == name].mean() for name in np.unique(names)] if len(errors) else []
+        return replace(summary(np.array(means)), count=len(errors))
+    return summary(errors)
+
+
+def rank_correlation(first: np.ndarray, second: np.ndarray) -> float:
+    """Spearman's rank correlation of two series (n,) without ties; NaN for fewer than three."""
+    if len(first) < 3:
+        return float("nan")
+    ranks = [np.argsort(np.argsort(each)).astype(float) for each in (first, second)]
+    return float(np.corrcoef(*ranks)[0, 1])
 
 
 def auc(inside: np.ndarray, outside: np.ndarray) -> float:

@@ -1,0 +1,197 @@
+"""The report's plots, drawn with matplotlib. Lengths in mm."""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from APELocalizerLib.evaluation.comparison import on_common_questions
+from APELocalizerLib.evaluation.retrievals import Retrieval, select
+from APELocalizerLib.evaluation.study import Study
+from APELocalizerLib.evaluation.tables_of_study import (
+    DEFINITIONS,
+    error,
+    iou,
+    main_rows,
+    reliability_bins,
+    shots_text,
+    used_shots,
+)
+
+COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
+"""Colors that can be told apart by everyone (Okabe and Ito)."""
+
+DPI = 110
+LARGEST_SHOWN_MM = 120.0
+
+
+def draw_all(study: Study, folder: str | Path) -> dict[str, str]:
+    """Draw every plot that the study has figures for; returns the file names by the plots' names."""
+    plots: Mapping[str, Callable[[Study], Figure | None]] = {
+        "error_cdf": error_cdf,
+        "structures": structures,
+        "boxes": boxes,
+        "reliability": reliability,
+        "methods": methods,
+    }
+    written = {}
+    for name, draw in plots.items():
+        figure = draw(study)
+        if figure is not None:
+            save(figure, Path(folder) / f"{name}.png")
+            written[name] = f"{name}.png"
+    return written
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Write a figure as PNG without a date, so that the same study gives the same file."""
+    figure.savefig(path, dpi=DPI, metadata={"Software": None})
+
+
+def error_cdf(study: Study) -> Figure | None:
+    """Share of the first method's retrievals with at most a given error, for landmarks and organ points."""
+    kinds = {("landmark", None): "landmarks", **DEFINITIONS}
+    kinds = {key: text for key, text in kinds.items() if main_rows(study, key[0], definition=key[1])}
+    if not kinds:
+        return None
+    figure, axes = _panels(len(kinds))
+    for axis, ((kind, definition), text) in zip(axes, kinds.items(), strict=True):
+        for shots, color in zip(used_shots(study), COLORS, strict=False):
+            rows = main_rows(study, kind, shots, definition)
+            _cumulative(axis, [each.error_mm for each in rows], f"{shots_text(shots)}, n = {len(rows)}", color)
+        _finish_cumulative(axis, text)
+    return figure
+
+
+def methods(study: Study) -> Figure | None:
+    """The same for all methods, each panel on the single-support retrievals that all of its methods answered."""
+    if len(study.methods) < 2:
+        return None
+    kinds = {("landmark", None): "landmarks", **DEFINITIONS}
+    panels = []
+    for (kind, definition), text in kinds.items():
+        rows = [select(study.retrievals, kind, each.name, 1, definition) for each in study.methods]
+        present = [(method.name, each) for method, each in zip(study.methods, rows, strict=True) if each]
+        common = on_common_questions([each for _, each in present])
+        if len(present) > 1 and common[0]:
+            panels.append((text, [(name, each) for (name, _), each in zip(present, common, strict=True)]))
+    if not panels:
+        return None
+    figure, axes = _panels(len(panels))
+    for axis, (text, lines) in zip(axes, panels, strict=True):
+        for (name, rows), color in zip(lines, COLORS, strict=False):
+            _cumulative(axis, [each.error_mm for each in rows], name, color)
+        _finish_cumulative(axis, f"{text}, n = {len(lines[0][1])}")
+    return figure
+
+
+def structures(study: Study) -> Figure | None:
+    """Mean and median error of each landmark and organ center."""
+    bars: list[tuple[str, list[list[float]]]] = []
+    shots = used_shots(study)
+    for kind, definition in (("landmark", None), ("center", "mask"), ("center", "box")):
+        names = sorted({each.name for each in main_rows(study, kind, definition=definition)})
+        for name in names:
+            groups = [_named(main_rows(study, kind, each, definition), name, error) for each in shots]
+            suffix = {None: "", "mask": " (center, mask)", "box": " (center, box)"}[definition]
+            bars.append((f"{name}{suffix}", groups))
+    return _bars(bars, [shots_text(each) for each in shots], "error, mm (bar: mean, dot: median, line: 90 %)")
+
+
+def boxes(study: Study) -> Figure | None:
+    """Overlap of each organ's boxes, of one support and of the mean of a few."""
+    single, few = main_rows(study, "box", 1), main_rows(study, "few-shot box")
+    names = sorted({each.name for each in (*single, *few)})
+    bars = [(name, [_named(single, name, iou), _named(few, name, iou)]) for name in names]
+    texts = [shots_text(1), f"mean of {study.protocol.few_shots} supports' boxes (or all, if fewer)"]
+    return _bars(bars, texts, "IoU (bar: mean, dot: median, line: 10 %)", low_quantile=True)
+
+
+def reliability(study: Study) -> Figure | None:
+    """Real error of landmarks against their round-trip error, binned."""
+    groups = [(shots, main_rows(study, "landmark", shots)) for shots in used_shots(study)]
+    groups = [(shots, rows) for shots, rows in groups if rows]
+    if not groups:
+        return None
+    figure, axes = _panels(len(groups))
+    for axis, (shots, rows), color in zip(axes, groups, COLORS, strict=False):
+        trips, errors = np.array([(each.round_trip_mm, each.error_mm) for each in rows]).T
+        largest = float(max(60.0, min(max(errors.max(), trips.max()) * 1.05, LARGEST_SHOWN_MM)))
+        faint = float(np.clip(60 / len(rows), 0.3, 0.9))
+        axis.scatter(trips, errors, s=9, color=color, alpha=faint, linewidths=0, label=f"retrievals, n = {len(rows)}")
+        for low, high, inside in reliability_bins(rows):
+            span = [low, min(high, largest)]
+            middle = float(np.mean(span))
+            axis.hlines(inside.mean(), *span, color="black", linewidth=1.5)
+            ends = np.quantile(inside, [0.25, 0.75])
+            axis.vlines(middle, *ends, color="black", linewidth=1)
+            axis.annotate(str(len(inside)), (middle, 0.985 * largest), fontsize=7, ha="center", va="top")
+        axis.plot([0, largest], [0, largest], color="gray", linewidth=0.8, linestyle=":", label="error = round trip")
+        axis.plot([], [], color="black", linewidth=1.5, label="mean of the bin, line: middle half")
+        axis.set(xlim=(0, largest), ylim=(0, largest), xlabel="round-trip error, mm", ylabel="real error, mm")
+        axis.set_title(f"landmarks, {shots_text(shots)}", fontsize=10)
+        axis.legend(fontsize=7, loc="upper right", bbox_to_anchor=(1.0, 0.95))
+    return figure
+
+
+# Parts ----------------------------------------------------------------------------------------------------------------
+
+
+def _panels(count: int) -> tuple[Figure, Sequence[Axes]]:
+    columns = min(count, 3)
+    rows = -(-count // columns)
+    figure = Figure(figsize=(max(4.2 * columns, 5.0), 3.6 * rows), layout="constrained")
+    axes = figure.subplots(rows, columns, squeeze=False)
+    for axis in axes.ravel()[count:]:
+        axis.axis("off")
+    return figure, axes.ravel()[:count]
+
+
+def _named(rows: Sequence[Retrieval], name: str, value: Callable[[Retrieval], float]) -> list[float]:
+    return [value(each) for each in rows if each.name == name and np.isfinite(value(each))]
+
+
+def _cumulative(axis: Axes, errors: Sequence[float], text: str, color: str) -> None:
+    values = np.sort([each for each in errors if np.isfinite(each)])
+    if len(values):
+        axis.step(
+            np.append(0.0, values), np.arange(len(values) + 1) / len(values), where="post", color=color, label=text
+        )
+
+
+def _finish_cumulative(axis: Axes, title: str) -> None:
+    axis.set(xlim=(0, LARGEST_SHOWN_MM), ylim=(0, 1), xlabel="error, mm", ylabel="share of retrievals")
+    axis.set_title(title, fontsize=10)
+    axis.grid(alpha=0.3)
+    if axis.get_legend_handles_labels()[0]:
+        axis.legend(fontsize=8, loc="lower right")
+
+
+def _bars(
+    bars: Sequence[tuple[str, Sequence[Sequence[float]]]], texts: Sequence[str], label: str, low_quantile: bool = False
+) -> Figure | None:
+    """Horizontal bars, one group per structure: mean as bar, median as dot, the 10 or 90 % quantile as line."""
+    if not bars:
+        return None
+    figure = Figure(figsize=(8.0, 0.8 + 0.3 * len(bars)), layout="constrained")
+    axis = figure.subplots()
+    height = 0.8 / len(texts)
+    for number, (text, color) in enumerate(zip(texts, COLORS, strict=False)):
+        for row, (_, groups) in enumerate(bars):
+            values = groups[number]
+            if not len(values):
+                continue
+            y = row + (number - (len(texts) - 1) / 2) * height
+            mean, median = np.mean(values), np.median(values)
+            axis.barh(y, mean, height * 0.9, color=color, alpha=0.55)
+            axis.hlines(y, mean, np.quantile(values, 0.1 if low_quantile else 0.9), color=color, linewidth=1)
+            axis.plot(median, y, ".", color="black", markersize=4)
+        axis.barh(0, 0, color=color, alpha=0.55, label=text)
+    axis.set_yticks(range(len(bars)), [name for name, _ in bars], fontsize=8)
+    axis.set(xlabel=label, ylim=(len(bars) - 0.5, -0.5))
+    axis.set_xlim(left=0)
+    axis.grid(axis="x", alpha=0.3)
+    axis.legend(fontsize=8, loc="lower right" if not low_quantile else "lower left", framealpha=0.9)
+    return figure

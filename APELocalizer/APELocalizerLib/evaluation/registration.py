@@ -1,0 +1,227 @@
+"""What one would do without this extension: carry a place over by proportion, or by registering the support.
+
+`body-box`: the same fraction of the box around the body. `affine`: SimpleITK's affine registration by mutual
+information. `bspline`: the same, then a B-spline deformation. Both scans are resampled to 5 mm for a registration.
+"""
+
+import time
+from collections.abc import Collection, Sequence
+
+import numpy as np
+import SimpleITK as sitk
+
+from APELocalizerLib.core.canonical import canonical_view
+from APELocalizerLib.core.geometry import RAS_LPS, Box, spacing_of
+from APELocalizerLib.core.scan import Scan
+from APELocalizerLib.evaluation.methods import PAIR, SCAN, Transfer
+from APELocalizerLib.evaluation.subjects import body_of
+
+LPS = np.array([-1.0, -1.0, 1.0])
+WINDOW = (-1000.0, 500.0)
+SPACING_MM = 5.0
+KNOT_MM = 70.0
+"""Distance of the B-spline's control points."""
+
+SHIFTS_MM = np.arange(-300.0, 301.0, 20.0)
+"""Shifts along the body that are tried as a start, since two scans seldom show the same part of it."""
+
+SMALLEST_OVERLAP = 0.5
+"""Part of the shorter scan that must remain in view for a shift to be tried."""
+
+HISTOGRAM_BINS = 32
+SAMPLES = {4: 1.0, 2: 0.2, 1: 0.04}
+"""Part of the voxels that the metric uses, by how much the images are shrunk: about as many on every level."""
+
+SEED = 1
+
+
+class BodyBox(Transfer):
+    """The same fraction of the box around the body, along each axis."""
+
+    name = "body-box"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._boxes: dict[str, Box] = {}
+
+    def prepare(self, scan_id: str, scan: Scan) -> None:
+        """Find the body."""
+        start = time.perf_counter()
+        self._boxes[scan_id] = body_of(scan)
+        self.clock.add(SCAN, time.perf_counter() - start)
+
+    def carry(self, support_id: str, target_id: str, points: np.ndarray) -> np.ndarray:
+        """Positions at the same fractions of the target's box."""
+        here, there = self._boxes[support_id], self._boxes[target_id]
+        return np.array(there.minimum) + (points - here.minimum) / here.size * there.size
+
+
+class Affine(Transfer):
+    """Affine registration of support and target; only the pairs given are tried, since it is slow."""
+
+    name = "affine"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.pairs: Collection[tuple[str, str]] | None = None
+        self._images: dict[str, sitk.Image] = {}
+        self._transforms: dict[tuple[str, str], sitk.Transform] = {}
+        self._seconds: dict[tuple[str, str], float] = {}
+
+    def prepare(self, scan_id: str, scan: Scan) -> None:
+        """Resample the scan to a coarse grid."""
+        start = time.perf_counter()
+        self._images[scan_id] = coarse_image(scan)
+        self.clock.add(SCAN, time.perf_counter() - start)
+
+    def can_find(self, target_id: str, support_ids: Sequence[str]) -> bool:
+        """Whether all pairs with this target are among those to be tried."""
+        return self.pairs is None or all((target_id, each) in self.pairs for each in support_ids)
+
+    def compare(self, support_id: str, target_id: str) -> None:
+        """Register the pair."""
+        self.transform(support_id, target_id)
+
+    def carry(self, support_id: str, target_id: str, points: np.ndarray) -> np.ndarray:
+        """Positions mapped by the transform from support to target."""
+        transform = self.transform(support_id, target_id)
+        return np.array([transform.TransformPoint((point * LPS).tolist()) for point in points]) * LPS
+
+    def transform(self, support_id: str, target_id: str) -> sitk.Transform:
+        """The transform from support to target (LPS mm), computed once."""
+        pair = (support_id, target_id)
+        if pair not in self._transforms:
+            start = time.perf_counter()
+            self._transforms[pair] = register_affine(self._images[support_id], self._images[target_id])
+            self._seconds[pair] = time.perf_counter() - start
+            self.clock.add(PAIR, self._seconds[pair])
+        return self._transforms[pair]
+
+
+class BSpline(Affine):
+    """Affine, then B-spline registration; the affine part is shared with `affine` if that is given."""
+
+    name = "bspline"
+
+    def __init__(self, affine: Affine | None = None) -> None:
+        super().__init__()
+        self.affine = affine or Affine()
+
+    def prepare(self, scan_id: str, scan: Scan) -> None:
+        """Resample the scan to a coarse grid."""
+        super().prepare(scan_id, scan)
+        self.affine._images[scan_id] = self._images[scan_id]
+
+    def transform(self, support_id: str, target_id: str) -> sitk.Transform:
+        """The transform from support to target (LPS mm), computed once; its time includes the affine part's."""
+        pair = (support_id, target_id)
+        if pair not in self._transforms:
+            affine = self.affine.transform(*pair)
+            start = time.perf_counter()
+            self._transforms[pair] = register_bspline(self._images[support_id], self._images[target_id], affine)
+            self._seconds[pair] = time.perf_counter() - start + self.affine._seconds[pair]
+            self.clock.add(PAIR, self._seconds[pair])
+        return self._transforms[pair]
+
+
+def coarse_image(scan: Scan, spacing_mm: float = SPACING_MM) -> sitk.Image:
+    """The scan smoothed and resampled to a coarse grid along the patient's axes, LPS, values in a window of HU."""
+    voxels, grid = canonical_view(scan)
+    image = sitk.GetImageFromArray(np.clip(voxels, *WINDOW).astype(np.float32).T)
+    affine = RAS_LPS @ grid
+    spacing = spacing_of(grid)
+    image.SetSpacing(spacing.tolist())
+    image.SetOrigin(affine[:3, 3].tolist())
+    image.SetDirection((affine[:3, :3] / spacing).ravel().tolist())
+    for axis in range(3):
+        width = np.sqrt(max(spacing_mm**2 - spacing[axis] ** 2, 0.0)) / 2
+        if width > 0.1 * spacing[axis]:
+            image = sitk.RecursiveGaussian(image, width, direction=axis)
+    size = np.maximum(np.array(image.GetSize()) * spacing / spacing_mm, 4).astype(int)
+    step = np.array(image.GetSize()) * spacing / size
+    origin = affine[:3, 3] + (affine[:3, :3] / spacing) @ ((step - spacing) / 2)
+    return sitk.Resample(
+        *(image, size.tolist(), sitk.Transform(), sitk.sitkLinear, origin.tolist(), step.tolist()),
+        *(image.GetDirection(), WINDOW[0]),
+    )
+
+
+def register_affine(support: sitk.Image, target: sitk.Image) -> sitk.Transform:
+    """Affine transform from support to target (LPS mm), by mutual information, from the best start of many."""
+    transform = best_start(support, target)
+    method = _mutual_information((4, 2, 1), (8.0, 4.0, 0.0))
+    method.SetOptimizerAsRegularStepGradientDescent(
+        learningRate=2.0, minStep=1e-3, numberOfIterations=150, relaxationFactor=0.6, gradientMagnitudeTolerance=1e-8
+    )
+    method.SetOptimizerScalesFromPhysicalShift()
+    method.SetInitialTransform(transform, inPlace=True)
+    return _executed(method, support, target, transform)
+
+
+def register_bspline(support: sitk.Image, target: sitk.Image, affine: sitk.Transform) -> sitk.Transform:
+    """B-spline deformation on the support, then the affine transform: from support to target (LPS mm)."""
+    extent = np.array(support.GetSize()) * np.array(support.GetSpacing())
+    mesh = np.maximum(np.rint(extent / KNOT_MM), 1).astype(int).tolist()
+    deformation = sitk.BSplineTransformInitializer(support, mesh, order=3)
+    method = _mutual_information((2, 1), (4.0, 0.0))
+    method.SetOptimizerAsLBFGSB(numberOfIterations=40, gradientConvergenceTolerance=1e-5)
+    method.SetMovingInitialTransform(affine)
+    method.SetInitialTransform(deformation, inPlace=True)
+    _executed(method, support, target, deformation)
+    return sitk.CompositeTransform([affine, deformation])
+
+
+def best_start(support: sitk.Image, target: sitk.Image) -> sitk.AffineTransform:
+    """Shift that aligns the scans' middles across the body, and along it whichever fits best by mutual information."""
+    method = _mutual_information((4,), (0.0,))
+    method.SetInitialTransform(sitk.AffineTransform(3))
+    small = [sitk.Shrink(each, [3, 3, 3]) for each in (support, target)]
+    ends = [_heights(image) for image in (support, target)]
+    middle = [_middle(image) for image in (support, target)]
+    needed = SMALLEST_OVERLAP * min(high - low for low, high in ends)
+    best, best_value = None, np.inf
+    for shift in SHIFTS_MM:
+        move = middle[1] - middle[0] + [0.0, 0.0, shift]
+        overlap = min(ends[0][1] + move[2], ends[1][1]) - max(ends[0][0] + move[2], ends[1][0])
+        if overlap < needed:
+            continue
+        start = sitk.AffineTransform(3)
+        start.SetCenter(middle[0].tolist())
+        start.SetTranslation(move.tolist())
+        method.SetInitialTransform(start)
+        value = method.MetricEvaluate(*small)
+        if value < best_value:
+            best, best_value = start, value
+    return best
+
+
+def _mutual_information(shrink: tuple[int, ...], smoothing_mm: tuple[float, ...]) -> sitk.ImageRegistrationMethod:
+    method = sitk.ImageRegistrationMethod()
+    method.SetMetricAsMattesMutualInformation(HISTOGRAM_BINS)
+    method.SetMetricSamplingStrategy(method.REGULAR)
+    method.SetMetricSamplingPercentagePerLevel([SAMPLES[each] for each in shrink], SEED)
+    method.SetInterpolator(sitk.sitkLinear)
+    method.SetShrinkFactorsPerLevel(shrink)
+    method.SetSmoothingSigmasPerLevel(smoothing_mm)
+    method.SmoothingSigmasAreSpecifiedInPhysicalUnitsOn()
+    return method
+
+
+def _executed(
+    method: sitk.ImageRegistrationMethod, support: sitk.Image, target: sitk.Image, otherwise: sitk.Transform
+) -> sitk.Transform:
+    """The registered transform; where the optimizer gives up (scans drift apart), the one that it had reached."""
+    try:
+        return method.Execute(support, target)
+    except RuntimeError:
+        return otherwise
+
+
+def _middle(image: sitk.Image) -> np.ndarray:
+    return np.array(image.TransformContinuousIndexToPhysicalPoint([(n - 1) / 2 for n in image.GetSize()]))
+
+
+def _heights(image: sitk.Image) -> tuple[float, float]:
+    last = [n - 1 for n in image.GetSize()]
+    heights = [image.TransformIndexToPhysicalPoint([0, 0, k])[2] for k in (0, last[2])]
+    return min(heights), max(heights)

@@ -1,0 +1,181 @@
+"""A case, read: its places (landmarks, organ centers, edge points), its organs, where its body is, and its crops.
+
+A `Place` names something that can be looked for; the same place is learned on the supports and compared with on the
+target. Positions are RAS mm.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from fnmatch import fnmatch
+
+import numpy as np
+
+from APELocalizerLib.core.body import body_box
+from APELocalizerLib.core.canonical import canonical_view
+from APELocalizerLib.core.errors import ScanError
+from APELocalizerLib.core.geometry import Box, apply_affine, grid_corners, spacing_of, subgrid_affine
+from APELocalizerLib.core.scan import Scan
+from APELocalizerLib.evaluation.cases import Case
+from APELocalizerLib.evaluation.organ_marks import OrganMarks, face_centers, marks_of_box, marks_of_mask, read_label_map
+from APELocalizerLib.evaluation.protocol import Protocol
+
+BODY_HU = -500.0
+SMALLEST_CROP_MM = 120.0
+SKIPPED = ("*tumor*", "*cyst*", "*lesion*", "body")
+"""Labels that are no anatomy to be found on other patients; patterns."""
+
+
+@dataclass(frozen=True, order=True)
+class Place:
+    """Something to look for. `kind`: landmark or center (one point), or organ (six edge points).
+
+    `definition`: point, mask (from a label map) or box (from a box, also that of a label map).
+    """
+
+    kind: str
+    definition: str
+    name: str
+
+    @property
+    def label(self) -> str:
+        """A name that no other place has."""
+        return f"{self.kind} {self.definition} {self.name}"
+
+
+@dataclass(frozen=True, eq=False)
+class Subject:
+    """One annotated scan without its voxels. `places` maps a place to its position(s) (1, 3) or (6, 3)."""
+
+    id: str
+    patient: str
+    points: dict[str, np.ndarray]
+    organs: dict[str, OrganMarks]
+    uncertainty_mm: dict[str, float]
+    field_of_view: Box
+    body: Box
+    ijk_to_ras: np.ndarray
+    places: dict[Place, np.ndarray] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+    def sigma(self, place: Place) -> float:
+        """One-sigma uncertainty of a place's annotation in mm; 0 where unknown."""
+        if place.kind == "landmark":
+            return self.uncertainty_mm.get(place.name, 0.0)
+        return self.organs[place.name].uncertainty_mm
+
+
+def read_subject(
+    case: Case, scan: Scan, protocol: Protocol, organs: Iterable[str] | None = None, skipped: Iterable[str] = SKIPPED
+) -> Subject:
+    """The case with its scan. `organs` keeps the organs named, `skipped` drops organs by pattern.
+
+    Where a table and a label map both show an organ, the label map counts.
+    """
+    view = scan.bounds()
+    marks = {
+        name: marks_of_box(box, case.cut.get(name, ()), case.box_uncertainty_mm.get(name, 0.0), view, scan.spacing)
+        for name, box in case.boxes.items()
+    }
+    wanted = None if organs is None else set(organs)
+
+    def counts(name: str) -> bool:
+        return name in wanted if wanted is not None else not any(fnmatch(name, each) for each in skipped)
+
+    if case.label_map is not None:
+        labels, ijk_to_ras = read_label_map(case.label_map)
+        for label, name in case.label_names.items():
+            found = marks_of_mask(labels == label, ijk_to_ras, view, protocol) if counts(name) else None
+            if found is not None:
+                marks[name] = found
+    marks = {name: mark for name, mark in marks.items() if counts(name)}
+    points, places, notes = _places(case, marks, protocol)
+    return Subject(
+        case.id, case.person, points, marks, case.uncertainty_mm, view, body_of(scan), scan.ijk_to_ras, places, notes
+    )
+
+
+def _places(case: Case, marks: dict[str, OrganMarks], protocol: Protocol) -> tuple[dict, dict, tuple[str, ...]]:
+    limit = protocol.max_uncertainty_mm
+    points = {name: point for name, point in case.points.items() if case.uncertainty_mm.get(name, 0.0) <= limit}
+    places = {Place("landmark", "point", name): point[None] for name, point in points.items()}
+    notes = []
+    cut = sorted(name for name, mark in marks.items() if mark.cut)
+    if cut and protocol.cut_organs == "skip":
+        notes.append(f"{case.id}: the field of view cuts {', '.join(cut)}, left out.")
+    dropped = sorted(set(case.points) - set(points))
+    for name, mark in marks.items():
+        if mark.cut and protocol.cut_organs == "skip":
+            continue
+        if mark.uncertainty_mm > limit:
+            dropped.append(name)
+            continue
+        if mark.has_mask and protocol.organ_points != "box":
+            places[Place("center", "mask", name)] = mark.center[None]
+            places[Place("organ", "mask", name)] = mark.edges
+        if protocol.organ_points != "mask":
+            places[Place("center", "box", name)] = mark.box.center[None]
+            places[Place("organ", "box", name)] = face_centers(mark.box)
+    if dropped:
+        notes.append(f"{case.id}: {', '.join(dropped)} left out, annotated too uncertainly.")
+    return points, places, tuple(notes)
+
+
+def body_of(scan: Scan) -> Box:
+    """Box around the body in a scan (the whole scan if there is no body), RAS mm."""
+    voxels, grid = canonical_view(scan)
+    found = body_box(voxels.transpose(2, 0, 1), spacing_of(grid)[[2, 0, 1]], BODY_HU)
+    if found is None:
+        return scan.bounds()
+    part = (found[1], found[2], found[0])
+    start = np.array([each.start for each in part], dtype=float)
+    shape = tuple(each.stop - each.start for each in part)
+    return Box.around(grid_corners(shape, subgrid_affine(grid, start, np.ones(3))))
+
+
+@dataclass(frozen=True)
+class Crop:
+    """A part of a target's scan, and the places that are certainly outside it."""
+
+    id: str
+    scan: Scan
+    gone: tuple[Place, ...]
+
+
+def crops_of(subject: Subject, scan: Scan, margin_mm: float) -> list[Crop]:
+    """Up to two crops (head half, foot half), each with the places that lie at least `margin_mm` outside it."""
+    middle, view = float(subject.field_of_view.center[2]), subject.field_of_view
+    halves = {"head half": (middle, view.maximum[2]), "foot half": (view.minimum[2], middle)}
+    crops = []
+    for name, (low, high) in halves.items():
+        gone = []
+        for place, positions in subject.places.items():
+            heights = positions[:, 2] if place.kind == "landmark" else _heights(subject.organs[place.name])
+            if heights.max() < low - margin_mm or heights.min() > high + margin_mm:
+                gone.append(place)
+        if gone and high - low >= SMALLEST_CROP_MM:
+            try:
+                part = crop_superior_inferior(scan, low, high)
+            except ScanError:
+                continue
+            crops.append(Crop(f"{subject.id} {name}", part, tuple(gone)))
+    return crops
+
+
+def _heights(organ: OrganMarks) -> np.ndarray:
+    return np.array([organ.box.minimum[2], organ.box.maximum[2]])
+
+
+def crop_superior_inferior(scan: Scan, low: float, high: float) -> Scan:
+    """The part of a scan between two heights (S, mm), cut along the grid axis nearest to superior-inferior."""
+    axis = int(np.argmax(np.abs(scan.ijk_to_ras[2, :3])))
+    count = scan.voxels.shape[axis]
+    indices = np.zeros((count, 3))
+    indices[:, axis] = np.arange(count)
+    heights = apply_affine(scan.ijk_to_ras, indices)[:, 2]
+    kept = np.flatnonzero((heights >= low) & (heights <= high))
+    if len(kept) < 2:
+        raise ScanError("The crop leaves no slices of the scan.")
+    start = np.zeros(3)
+    start[axis] = kept[0]
+    voxels = np.take(scan.voxels, np.arange(kept[0], kept[-1] + 1), axis=axis)
+    return Scan(voxels, subgrid_affine(scan.ijk_to_ras, start, np.ones(3)), f"{scan.name} cropped")
