@@ -1,6 +1,7 @@
 """Goal 2: the network's arithmetic beside the machine's peak, and what tiles and half precision change."""
 
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import replace
 
 import numpy as np
@@ -12,15 +13,15 @@ from APELocalizerLib.core.inference import InferenceSettings, Runner
 from APELocalizerLib.core.pipeline import Embedder
 from APELocalizerLib.core.preparation import PreparedScan
 from benchmarks import machine, published, scans
-from benchmarks.bench import Bench
-from benchmarks.table import Goal, Row
+from benchmarks.bench import CPU, Bench
+from benchmarks.table import Goal, Row, not_measured
 from benchmarks.timing import operators_profile
 
 SHARE, SAME_PLACE = Goal("share", 0.75), Goal("at_most", 1.0, "mm")
 WHAT = "Published network, one tile of 96 × 96 × 64"
 QUERIES = 500
-TILED = InferenceSettings(device="cpu", one_pass=False)
-ONE_PASS = InferenceSettings(device="cpu", one_pass=True)
+TILED = InferenceSettings(device="cpu", one_pass=False, mixed_precision=False)
+ONE_PASS = InferenceSettings(device="cpu", one_pass=True, mixed_precision=False)
 
 
 def rows(bench: Bench) -> Iterator[Row]:
@@ -75,42 +76,39 @@ def _full_precision(bench: Bench, operations: int) -> Iterator[Row]:
 
 
 def _bf16(bench: Bench, operations: int) -> Iterator[Row]:
-    rows_of = [(f"{WHAT}, bf16", None), ("Retrieval difference of bf16 to fp32, default model", SAME_PLACE)]
+    title, moved_title = f"{WHAT}, bf16", "Retrieval difference of bf16 to fp32, default model"
     if not machine.has_bf16():
-        yield from (Row("2", what, goal, remark="this processor has no bfloat16 arithmetic") for what, goal in rows_of)
+        why = "this processor has no bfloat16 arithmetic"
+        yield from not_measured("2", [(title, None), (moved_title, SAME_PLACE)], why)
         return
-    prepared, runner = tile_scan(), Runner(bench.published, TILED)
+    prepared = tile_scan()
+    runners = [Runner(bench.published, replace(TILED, mixed_precision=half)) for half in (False, True)]
+    full, half = (runner.embed(prepared).values for runner in runners)
+    in_bf16 = nullcontext if not np.array_equal(full, half) else lambda: torch.autocast("cpu", torch.bfloat16)
     peak_gemm, size = machine.fastest_gemm(torch.bfloat16)
 
     def ours() -> None:
-        with torch.autocast("cpu", torch.bfloat16):
-            runner.embed(prepared)
+        with in_bf16():
+            runners[1].embed(prepared)
 
     times = bench.alternating(gemm=peak_gemm, ours=ours)
+    how = "mixed_precision of InferenceSettings" if in_bf16 is nullcontext else "under torch.autocast"
     yield Row(
         "2",
-        rows_of[0][0],
+        title,
         reference=f"torch.mm of {size} × {size}, bf16",
         reference_value=2 * size**3 / times["gemm"].median / 1e9,
         ours=operations / times["ours"].median / 1e9,
         unit="GFLOP/s",
         more_is_better=True,
-        remark=f"{times['ours'].median:.3f} s, {times['ours'].spread}; network under torch.autocast",
+        remark=f"{times['ours'].median:.3f} s, {times['ours'].spread}; {how}",
     )
     pair = scans.sample_pair()
-    plain = [bench.embedder.embed(scan) for scan in pair]
-    with torch.autocast("cpu", torch.bfloat16):
-        half = [bench.embedder.embed(scan) for scan in pair]
-    moved = _moved(plain, half)
-    yield Row(
-        "2",
-        rows_of[1][0],
-        rows_of[1][1],
-        "fp32",
-        ours=_most(moved),
-        unit="mm",
-        remark=_distribution(moved),
-    )
+    plain, halved = (Embedder(bench.default, replace(CPU, mixed_precision=half)) for half in (False, True))
+    expected = [plain.embed(scan) for scan in pair]
+    with in_bf16():
+        moved = _moved(expected, [halved.embed(scan) for scan in pair])
+    yield Row("2", moved_title, SAME_PLACE, "fp32", ours=_most(moved), unit="mm", remark=_distribution(moved))
 
 
 def _tiles(bench: Bench) -> Iterator[Row]:
