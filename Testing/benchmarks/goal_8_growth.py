@@ -1,7 +1,8 @@
 """Goal 8: how the cost grows with the scan and with the number of landmarks."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -38,10 +39,14 @@ def rows(bench: Bench) -> Iterator[Row]:
         ours=float(per_liter[dearest]),
         remark=f"scan to map + landmarks of the built-in library: {'; '.join(shown)}",
     )
-    searched, localized = _by_count(bench)
-    yield _per_landmark("Cost per landmark of a search", searched)
-    yield _per_landmark("Cost per landmark of localize, with round trips", localized)
-    plot(bench.out / "growth.png", (embedding / liters, (embedding + finding) / liters), searched, localized)
+    by_count = {
+        "a search (EmbeddingMap.nearest)": _while_affordable(lambda count: _search(bench.long_map, count)),
+        "localize, with round trips": _while_affordable(lambda count: _localize(bench, count)),
+        "learn_points": _while_affordable(lambda count: _learn(bench.long_map, count)),
+    }
+    for what, seconds in by_count.items():
+        yield _per_landmark(f"Cost per landmark of {what}", seconds)
+    plot(bench.out / "growth.png", (embedding / liters, (embedding + finding) / liters), by_count)
 
 
 def _by_length(bench: Bench) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -66,28 +71,42 @@ def _by_length(bench: Bench) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return np.array(liters), np.array(embedding), np.array(finding)
 
 
-def _by_count(bench: Bench) -> tuple[dict[int, float], dict[int, float]]:
-    """Seconds by number of landmarks: of `EmbeddingMap.nearest`, and of `localize`; without what takes too long."""
-    long_map = bench.long_map
-    searched = _while_affordable(lambda count: _search(long_map, count))
-    localized = _while_affordable(lambda count: _localize(bench, long_map, count))
-    return searched, localized
-
-
-def _search(long_map: EmbeddingMap, count: int):
+def _search(long_map: EmbeddingMap, count: int) -> Callable[[], object]:
     queries = body_queries(long_map, count)
     return lambda: long_map.nearest(queries)
 
 
-def _localize(bench: Bench, long_map: EmbeddingMap, count: int):
+def _localize(bench: Bench, count: int) -> Callable[[], object]:
+    library = library_of(bench.long_map, count)
+    return lambda: localize(bench.long_map, library, checkpoint=bench.default)
+
+
+def _learn(long_map: EmbeddingMap, count: int) -> Callable[[], object]:
+    points = {f"landmark {number}": place for number, place in enumerate(_body_places(long_map, count))}
+    return lambda: learn_points(LandmarkLibrary(), long_map, points)
+
+
+def library_of(long_map: EmbeddingMap, count: int) -> LandmarkLibrary:
+    """A library of random landmarks of a map, put together from one that was learned there."""
+    places = _body_places(long_map, count)
+    library = learn_points(LandmarkLibrary(), long_map, {"landmark": places[0]})
+    (learned,) = library.landmarks
+    (shot,) = learned.shots
+    landmarks = (
+        replace(learned, name=f"landmark {number}", shots=(replace(shot, position_ras=at, embedding=embedding),))
+        for number, (at, embedding) in enumerate(
+            zip(map(tuple, places), map(tuple, long_map.embedding_at(places)), strict=True)
+        )
+    )
+    return replace(library, landmarks=tuple(landmarks))
+
+
+def _body_places(long_map: EmbeddingMap, count: int) -> np.ndarray:
     cells = long_map.to_ras(np.argwhere(long_map.body))
-    chosen = cells[np.random.default_rng(0).integers(len(cells), size=count)]
-    points = {f"landmark {number}": place for number, place in enumerate(chosen)}
-    library = learn_points(LandmarkLibrary(), long_map, points)
-    return lambda: localize(long_map, library, checkpoint=bench.default)
+    return cells[np.random.default_rng(0).integers(len(cells), size=count)]
 
 
-def _while_affordable(make) -> dict[int, float]:
+def _while_affordable(make: Callable[[int], Callable[[], object]]) -> dict[int, float]:
     """Seconds (the shortest of up to three) by count, until ten times as many would take too long."""
     seconds: dict[int, float] = {}
     for count in COUNTS:
@@ -120,7 +139,7 @@ def _per_landmark(what: str, seconds: dict[int, float]) -> Row:
     )
 
 
-def plot(path: Path, per_liter: tuple[np.ndarray, np.ndarray], searched: dict, localized: dict) -> None:
+def plot(path: Path, per_liter: tuple[np.ndarray, np.ndarray], by_count: dict[str, dict[int, float]]) -> None:
     """Draw the costs (s per liter to the map and to the landmarks; s by count); nothing where matplotlib is missing."""
     try:
         from matplotlib.figure import Figure
@@ -132,7 +151,7 @@ def plot(path: Path, per_liter: tuple[np.ndarray, np.ndarray], searched: dict, l
         left.plot(LENGTHS_MM, values, "o-", label=label)
     left.set(xlabel="length of the scan (mm)", ylabel="s per liter of scan", title="Cost by length of the scan")
     left.set_ylim(bottom=0)
-    for label, values in (("EmbeddingMap.nearest", searched), ("localize, with round trips", localized)):
+    for label, values in by_count.items():
         right.loglog(list(values), [1000 * each / count for count, each in values.items()], "o-", label=label)
     right.set(xlabel="landmarks", ylabel="ms per landmark", title=f"Cost by landmarks, map of a {LONG_MM} mm scan")
     for axes in (left, right):
