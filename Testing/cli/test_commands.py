@@ -241,3 +241,14 @@ def test_info_takes_a_plain_nrrd_for_a_scan(run, files):
 def test_info_says_that_a_file_is_missing(run, tmp_path, name):
     done = run("info", tmp_path / name)
     assert done.code == 1 and "does not exist" in done.errors and done.output == ""
+
+
+def test_a_library_without_coarse_ct_still_localizes_and_says_it_is_less_exact(files, run):
+    """For who may not share even a coarse image: --no-coarse-ct."""
+    assert '"coarse_ct": ""' not in files.library.read_text()
+    files.library = files.folder / "private.json"
+    learned = ("--points", files.points, "--library", files.library, "--model", files.model)
+    assert run("learn", files.scan, *learned, "--no-coarse-ct").code == 0
+    assert '"coarse_ct": ""' in files.library.read_text()
+    assert localize(run, files).code == 0
+    assert {row["status"] for row in read_table(files.out / "results.csv")} == {"found"}

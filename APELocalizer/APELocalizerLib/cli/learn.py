@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from APELocalizerLib.core.embedding_map import EmbeddingMap
     from APELocalizerLib.core.geometry import Box
     from APELocalizerLib.core.landmark_library import LandmarkLibrary
+
+
+NO_CT_HELP = "keep no coarse copy of the CT in the library: more private, less exact"
 
 
 def add_parser(subparsers) -> None:
@@ -35,6 +38,7 @@ def add_parser(subparsers) -> None:
     marks.add_argument("--labels", type=Path, metavar="L", help='names of the labels: .json like {"1": "spleen"}')
     marks.add_argument("--boxes", type=Path, metavar="B", help=".csv: name,rmin,rmax,amin,amax,smin,smax")
     parser.add_argument("--library", type=Path, required=True, metavar="LIB", help="library to add to (.json)")
+    parser.add_argument("--no-coarse-ct", action="store_true", help=NO_CT_HELP)
     add_model_options(parser)
     parser.set_defaults(run=run, parser=parser)
 
@@ -59,6 +63,8 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     checkpoint = load_model(arguments)
     settings = inference_settings(arguments)
     support_map = embed_scan(scan, checkpoint, arguments.spacing, settings, console.progress, console.cancelled)
+    if arguments.no_coarse_ct:
+        support_map = replace(support_map, appearance=None)
     learned = marks.learned(library, support_map)
     save_library(learned, arguments.library)
     for note in support_map.notes:

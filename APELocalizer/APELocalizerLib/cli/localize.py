@@ -37,6 +37,7 @@ def add_parser(subparsers) -> None:
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for the results")
     parser.add_argument("--scene", action="store_true", help="also write scene.mrb and views.png (needs slicer-core)")
     parser.add_argument("--rule", choices=("paper", "robust"), default="paper", help="how shots are combined")
+    parser.add_argument("--no-refine", action="store_true", help="as in the paper: do not compare what places look like")
     parser.add_argument("--threshold", type=float, metavar="MM", help="largest round trip of a found landmark")
     add_model_options(parser)
     parser.set_defaults(run=run, parser=parser)
@@ -81,7 +82,7 @@ class Localizer:
         self.scene = arguments.scene
         self.console = console
         self.embedder = Embedder(checkpoint, inference_settings(arguments))
-        self.settings = LocalizationSettings(rule=arguments.rule, round_trip_threshold_mm=arguments.threshold)
+        self.settings = LocalizationSettings(arguments.rule, arguments.threshold, refine=not arguments.no_refine)
 
     def localize(self, path: Path, folder: Path, progress: Progress | None = None) -> "Localization":
         """Localize on one scan and write its folder; on an error the folder is as it was before."""

@@ -4,20 +4,25 @@ The map is a grid of cells (one per `stem_stride` voxels of the prepared scan). 
 coordinates in mm; between cells the map is trilinear (APE paper, section 2.1). Positions are RAS world mm.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 
+from APELocalizerLib.core.appearance import Appearance
 from APELocalizerLib.core.errors import MapError
 from APELocalizerLib.core.geometry import Box, apply_affine
-from APELocalizerLib.core.trilinear import PAD, extend_from_mask, sample_trilinear, sample_with_gradient
+from APELocalizerLib.core.progress import CancelCheck, check_cancelled
+from APELocalizerLib.core.refinement import Task, Terrain, refine
+from APELocalizerLib.core.search import Search, SearchSpace, search
+from APELocalizerLib.core.trilinear import PAD, extend_from_mask, sample_trilinear, touches
 
-CANDIDATES = 12
-"""Cells that are refined for each query before the best is taken: the nearest cell need not hold the nearest place."""
+QUERIES_PER_CHUNK = 4096
+"""Queries that are searched for together: few enough for the processor's cache, and to be cancelled in time."""
 
-REFINEMENT_STEPS = 12
-QUERIES_PER_CHUNK = 256
+LARGEST_MM = 1e8
+"""Anatomical coordinates beyond this are refused."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,7 +40,8 @@ class EmbeddingMap:
     `values` (a, b, c, 3) float32 in embedding mm, `body` (a, b, c) bool, `grid_to_ras` (4, 4) from cell index to RAS
     of the cell's centre, `field_of_view` the scan's outer box in RAS, `notes` what had to be done differently
     (for example a smaller tile because memory ran out). `passes` are the maps of the single spacings that this map is
-    the mean of, if there are several.
+    the mean of, if there are several. `appearance` is the coarse CT by which found places are refined; without it they
+    stay where the embeddings point.
     """
 
     values: np.ndarray
@@ -48,6 +54,7 @@ class EmbeddingMap:
     scan_fingerprint: str = ""
     notes: tuple[str, ...] = ()
     passes: tuple["EmbeddingMap", ...] = ()
+    appearance: Appearance | None = None
 
     def __post_init__(self) -> None:
         if self.values.ndim != 4 or self.values.shape[3] != 3 or self.body.shape != self.values.shape[:3]:
@@ -70,7 +77,7 @@ class EmbeddingMap:
         """Which of the RAS positions (n, 3) lie on or beside a body cell (less than one cell away); bool (n,)."""
         indices = self.to_index(points_ras)
         on_grid = np.all((indices > -1) & (indices < np.array(self.body.shape)), axis=1)
-        return on_grid & (sample_trilinear(self.body[..., None].astype(np.float32), indices)[:, 0] > 0)
+        return on_grid & touches(self.body, indices)
 
     def to_index(self, points_ras: np.ndarray) -> np.ndarray:
         """Fractional cell indices (n, 3) of RAS positions (n, 3)."""
@@ -94,19 +101,11 @@ class EmbeddingMap:
     def nearest(self, queries: np.ndarray) -> Nearest:
         """Place in the body whose embedding is nearest to each query (n, 3), refined between the cells.
 
-        Retrieval of the APE paper, section 2.3 (smallest Euclidean distance), with a sub-voxel answer: the nearest
-        cells are each refined by damped Gauss-Newton steps on the trilinear map, and the best is returned.
+        Retrieval of the APE paper, section 2.3 (smallest Euclidean distance), with a sub-voxel answer: from the
+        nearest cells, damped Gauss-Newton steps on the trilinear map lead to the place (see `search`). Raises
+        `MapError` for queries that are no sensible numbers.
         """
-        queries = np.asarray(queries, dtype=np.float64).reshape(-1, 3)
-        points, distances = np.empty((len(queries), 3)), np.empty(len(queries))
-        for start in range(0, len(queries), QUERIES_PER_CHUNK):
-            chunk = slice(start, start + QUERIES_PER_CHUNK)
-            indices, chunk_distances = self._refined_candidates(queries[chunk])
-            best = chunk_distances.argmin(axis=1)
-            rows = np.arange(len(best))
-            points[chunk] = self.to_ras(indices[rows, best])
-            distances[chunk] = chunk_distances[rows, best]
-        return Nearest(points, distances)
+        return nearest_on_each([(self, queries)])[0]
 
     def top_k(self, query: np.ndarray, k: int, min_separation_mm: float = 20.0) -> Nearest:
         """The k best places for one query (3,), at least `min_separation_mm` apart, best first; may be fewer."""
@@ -114,10 +113,10 @@ class EmbeddingMap:
         positions = self.to_ras(self._body_indices)
         remaining = np.ones(len(positions), dtype=bool)
         points, distances = np.empty((0, 3)), np.empty(0)
-        for cell in np.argsort(self._squared_distances(query)[0]):
+        for cell in np.argsort(np.linalg.norm(self._space.values - query, axis=1)):
             if not remaining[cell]:
                 continue
-            index, distance = self._refine(self._body_indices[[cell]], query)
+            index, distance = refine([Task(self._space.terrain, self._body_indices[[cell]], query)])
             point = self.to_ras(index)
             if np.any(np.linalg.norm(points - point, axis=1) < min_separation_mm):  # moved too close to a better one
                 point = positions[[cell]]
@@ -128,43 +127,6 @@ class EmbeddingMap:
                 break
         order = np.argsort(distances)
         return Nearest(points[order], distances[order])
-
-    def _squared_distances(self, queries: np.ndarray) -> np.ndarray:
-        centred = (queries - self._body_mean).astype(np.float32)
-        squared = centred @ self._body_values.T
-        squared *= -2
-        squared += self._body_norms
-        squared += (centred**2).sum(axis=1)[:, None]
-        return squared
-
-    def _refined_candidates(self, queries: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        squared = self._squared_distances(queries)
-        count = min(CANDIDATES, squared.shape[1])
-        cells = np.argpartition(squared, count - 1, axis=1)[:, :count]
-        start = self._body_indices[cells.ravel()]
-        indices, distances = self._refine(start, np.repeat(queries, count, axis=0))
-        return indices.reshape(len(queries), count, 3), distances.reshape(len(queries), count)
-
-    def _refine(self, start: np.ndarray, queries: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Move each start index (n, 3) by at most one cell to where the trilinear map meets its query (n, 3)."""
-        low = np.maximum(start - 1.0, -0.5)
-        high = np.minimum(start + 1.0, np.array(self.body.shape) - 0.5)
-        current = start.astype(np.float64)
-        value, jacobian = sample_with_gradient(self._extended, current + PAD)
-        residual = queries - value
-        error = (residual**2).sum(axis=1)
-        damping = np.full(len(start), 1e-3)
-        for _ in range(REFINEMENT_STEPS):
-            step = _damped_step(jacobian, residual, damping)
-            trial = np.clip(current + step, low, high)
-            trial_value, trial_jacobian = sample_with_gradient(self._extended, trial + PAD)
-            trial_residual = queries - trial_value
-            trial_error = (trial_residual**2).sum(axis=1)
-            better = trial_error < error
-            current[better], error[better] = trial[better], trial_error[better]
-            residual[better], jacobian[better] = trial_residual[better], trial_jacobian[better]
-            damping = np.where(better, damping * 0.3, damping * 10)
-        return current, np.sqrt(error)
 
     # Derived arrays, made once -------------------------------------------------------------------------------------
 
@@ -184,21 +146,42 @@ class EmbeddingMap:
         return np.argwhere(self.body)
 
     @cached_property
-    def _body_mean(self) -> np.ndarray:
-        return self.values[self.body].mean(axis=0, dtype=np.float64)
-
-    @cached_property
-    def _body_values(self) -> np.ndarray:
-        return (self.values[self.body] - self._body_mean).astype(np.float32)
-
-    @cached_property
-    def _body_norms(self) -> np.ndarray:
-        return (self._body_values**2).sum(axis=1)
+    def _space(self) -> SearchSpace:
+        return SearchSpace(Terrain(self._extended), self._body_indices, self.values[self.body])
 
 
-def _damped_step(jacobian: np.ndarray, residual: np.ndarray, damping: np.ndarray) -> np.ndarray:
-    """Levenberg-Marquardt steps (n, 3) for Jacobians (n, channels, 3) and residuals (n, channels)."""
-    normal = np.einsum("nij,nik->njk", jacobian, jacobian).astype(np.float64)
-    scale = np.einsum("njj->n", normal) / 3 + 1e-9
-    normal += (damping * scale)[:, None, None] * np.eye(3)
-    return np.linalg.solve(normal, np.einsum("nij,ni->nj", jacobian, residual)[..., None])[..., 0]
+def nearest_on_each(
+    searches: Sequence[tuple[EmbeddingMap, np.ndarray]], cancelled: CancelCheck | None = None
+) -> list[Nearest]:
+    """`EmbeddingMap.nearest` for pairs of a map and queries (n, 3), together: many small searches cost little more
+    than one large. Raises `MapError` for queries that are no sensible numbers, and `Cancelled`."""
+    queries = [np.asarray(each, dtype=np.float64).reshape(-1, 3) for _, each in searches]
+    if not all((np.abs(each) < LARGEST_MM).all() for each in queries):
+        raise MapError("An embedding that is looked up is not a sensible number. Learn the landmark again.")
+    answers = [Nearest(np.empty(each.shape), np.empty(len(each))) for each in queries]
+    for batch in _batches([len(each) for each in queries]):
+        check_cancelled(cancelled)
+        indices, distances = search([Search(searches[n][0]._space, queries[n][rows]) for n, rows in batch])
+        first = 0
+        for n, rows in batch:
+            last = first + rows.stop - rows.start
+            answers[n].points_ras[rows] = searches[n][0].to_ras(indices[first:last])
+            answers[n].distances[rows] = distances[first:last]
+            first = last
+    return answers
+
+
+def _batches(counts: Sequence[int]) -> list[list[tuple[int, slice]]]:
+    """Split `counts` rows of each search into batches of about `QUERIES_PER_CHUNK` rows: (search, its rows)."""
+    batches, room = [], 0
+    for number, count in enumerate(counts):
+        start = 0
+        while start < count:
+            if room == 0:
+                batches.append([])
+                room = QUERIES_PER_CHUNK
+            stop = min(count, start + room)
+            batches[-1].append((number, slice(start, stop)))
+            room -= stop - start
+            start = stop
+    return batches

@@ -11,6 +11,7 @@ from functools import cached_property
 
 import numpy as np
 
+from APELocalizerLib.core.appearance import Appearance
 from APELocalizerLib.core.embedding_map import EmbeddingMap
 from APELocalizerLib.core.errors import LibraryError
 from APELocalizerLib.core.map_files import from_compact, to_compact
@@ -100,21 +101,25 @@ class Organ:
 
 @dataclass(frozen=True)
 class Support:
-    """A scan that was clicked on, with its embedding map in compact form for the round trip."""
+    """A scan that was clicked on: its embedding map in compact form, and its coarse CT (`Appearance`; "" for none)."""
 
     id: str
     name: str
     compact_map: str = field(repr=False)
+    coarse_ct: str = field(default="", repr=False)
 
     @classmethod
     def of(cls, embedding_map: EmbeddingMap) -> "Support":
         """The support of a scan's embedding map."""
-        return cls(support_id_of(embedding_map), embedding_map.scan_name, to_compact(embedding_map))
+        appearance = embedding_map.appearance
+        coarse_ct = appearance.to_text() if appearance is not None else ""
+        return cls(support_id_of(embedding_map), embedding_map.scan_name, to_compact(embedding_map), coarse_ct)
 
     @cached_property
     def map(self) -> EmbeddingMap:
-        """The support's embedding map, decoded."""
-        return from_compact(self.compact_map)
+        """The support's embedding map, decoded, with its appearance if the library holds it."""
+        appearance = Appearance.from_text(self.coarse_ct) if self.coarse_ct else None
+        return replace(from_compact(self.compact_map), appearance=appearance)
 
 
 def support_id_of(embedding_map: EmbeddingMap) -> str:

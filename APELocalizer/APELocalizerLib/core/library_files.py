@@ -29,7 +29,9 @@ def to_json(library: LandmarkLibrary) -> str:
         "organs": [
             {**_entry(e, [_organ_shot(s, library) for s in e.shots]), "alpha": e.alpha} for e in library.organs
         ],
-        "supports": [{"id": s.id, "name": s.name, "map": s.compact_map} for s in library.supports],
+        "supports": [
+            {"id": s.id, "name": s.name, "map": s.compact_map, "coarse_ct": s.coarse_ct} for s in library.supports
+        ],
     }
     return json.dumps(content, indent=1, allow_nan=False, ensure_ascii=False)
 
@@ -61,7 +63,7 @@ def from_json(text: str) -> LandmarkLibrary:
                 Organ(**_common(e), alpha=e["alpha"], shots=tuple(_read_organ_shot(s, content) for s in e["shots"]))
                 for e in content["organs"]
             ),
-            supports=tuple(Support(s["id"], s["name"], s["map"]) for s in content["supports"]),
+            supports=tuple(Support(s["id"], s["name"], s["map"], s.get("coarse_ct", "")) for s in content["supports"]),
         )
         _check_supports(library)
     except (KeyError, TypeError, AttributeError) as error:

@@ -13,6 +13,7 @@ from APELocalizerLib.core.embedding_map import EmbeddingMap
 from APELocalizerLib.core.errors import LocalizationError
 from APELocalizerLib.core.geometry import Box, spacing_of
 from APELocalizerLib.core.landmark_library import Code, Landmark, LandmarkLibrary, Organ
+from APELocalizerLib.core.matching import can_be_compared, refine_and_check
 from APELocalizerLib.core.progress import CancelCheck, Progress, check_cancelled, report
 from APELocalizerLib.core.retrieval import Shots, Votes, collect_votes, decide, round_trip
 
@@ -32,12 +33,16 @@ FLAT = "its edge points were found, but they span no box"
 class LocalizationSettings:
     """Retrieval rule ("robust" or "paper") and the threshold in mm (None: the checkpoint's calibrated one).
 
+    `refine`: move every place to where the scan looks like the support around the click (see `matching`), if map and
+    library hold the scans' appearance. Without it places stay where the embeddings point, as in the paper.
+
     The paper's rule is the default: on held-out patients the robust one is as exact, and less steady when a scan is
     resampled (see the model card).
     """
 
     rule: str = "paper"
     round_trip_threshold_mm: float | None = None
+    refine: bool = True
 
 
 @dataclass(frozen=True)
@@ -133,7 +138,12 @@ def localize(
     positions, distances = decide(votes, shots, settings.rule)
     report(progress, 0.5, "Checking them on the supports")
     errors = round_trip(embedding_map, supports, shots, positions, cancelled)
-    answers = _Answers(embedding_map, settings.rule, float(threshold), shots, votes, positions, distances, errors)
+    moved = settings.refine and can_be_compared(embedding_map, supports)
+    if moved:
+        report(progress, 0.7, "Comparing what they look like")
+        positions, errors = refine_and_check(embedding_map, supports, shots, positions, errors, cancelled)
+    one_by_one = settings.rule == "robust" or moved
+    answers = _Answers(embedding_map, one_by_one, float(threshold), shots, votes, positions, distances, errors)
     count = len(library.landmarks)
     points = [answers.point(landmark, place) for place, landmark in enumerate(library.landmarks)]
     organs = [answers.organ(organ, count + 6 * number) for number, organ in enumerate(library.organs)]
@@ -147,8 +157,15 @@ def localize(
         embedding_map.scan_name,
         settings.rule,
         float(threshold),
-        (*embedding_map.notes, *_spacing_notes(embedding_map, library)),
+        (*embedding_map.notes, *_spacing_notes(embedding_map, library), *_refinement_notes(settings.refine, moved)),
     )
+
+
+def _refinement_notes(wanted: bool, done: bool) -> tuple[str, ...]:
+    """Says so when places could not be compared by what they look like: they are then less exact."""
+    if done or not wanted:
+        return ()
+    return ("Places were found by their coordinates alone: the map or the library holds no coarse CT to compare.",)
 
 
 def _spacing_notes(embedding_map: EmbeddingMap, library: LandmarkLibrary) -> tuple[str, ...]:
@@ -180,7 +197,7 @@ class _Answers:
     """What was found, place by place, ready to be told landmark by landmark."""
 
     map: EmbeddingMap
-    rule: str
+    one_by_one: bool
     threshold_mm: float
     shots: Shots
     votes: Votes
@@ -233,9 +250,10 @@ class _Answers:
         """Box of the six found edge points; None if they are so inconsistent that no box remains.
 
         The paper's rule takes the bounding box of the six points that each shot finds, and averages the boxes. The
-        robust rule takes each wall from its own edge point, so that one stray point moves one wall only.
+        robust rule, and every rule after refinement, takes each wall from its own edge point, so that one stray point
+        moves one wall only.
         """
-        if self.rule == "paper":
+        if not self.one_by_one:
             rows = np.flatnonzero((self.shots.place >= first) & (self.shots.place < first + 6))
             boxes = [Box.around(six) for six in self.votes.points_ras[rows, 0].reshape(shots, 6, 3)]
             walls = np.mean([(box.minimum, box.maximum) for box in boxes], axis=0)

@@ -1,24 +1,27 @@
 """Embedding maps as .nrrd files, and as the compact text that a library carries for each support.
 
-The .nrrd holds a three-component image with NaN outside the body; its header carries the checkpoint id, the spacing
-and the exact index-to-RAS matrix. The compact form holds 16-bit values of the body cells only.
+The .nrrd holds a three-component image with NaN outside the body; its header carries the checkpoint id, the spacing,
+the exact index-to-RAS matrix and, as text, the coarse CT. The compact form holds 16-bit values of the body cells only.
 """
 
 import base64
 import json
 import os
 import zlib
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import SimpleITK as sitk
 
+from APELocalizerLib.core.appearance import Appearance
 from APELocalizerLib.core.embedding_map import EmbeddingMap
 from APELocalizerLib.core.errors import MapError
 from APELocalizerLib.core.fusion import fuse
 from APELocalizerLib.core.geometry import RAS_LPS, Box, spacing_of
 
 HEADER_KEY = "APELocalizer"
+COARSE_CT_KEY = "APELocalizer_coarse_ct"
 FORMAT = "APELocalizer embedding map"
 VERSION = 1
 LEVELS = 65535
@@ -39,6 +42,8 @@ def save_map(embedding_map: EmbeddingMap, path: str | Path) -> None:
     image.SetOrigin([float(x) for x in lps[:3, 3]])
     image.SetDirection([float(x) for x in (lps[:3, :3] / spacing).ravel()])
     image.SetMetaData(HEADER_KEY, json.dumps(_header(embedding_map)))
+    if embedding_map.appearance is not None:
+        image.SetMetaData(COARSE_CT_KEY, embedding_map.appearance.to_text())
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f"{path.stem}.{os.getpid()}.part.nrrd")
     try:
@@ -65,7 +70,9 @@ def load_map(path: str | Path) -> EmbeddingMap:
         header = _checked(image.GetMetaData(HEADER_KEY), path.name)
         values = np.ascontiguousarray(sitk.GetArrayFromImage(image).transpose(2, 1, 0, 3))
         body = np.isfinite(values).all(axis=-1)
-        return _from_header(header, np.where(body[..., None], values, 0), body)
+        coarse_ct = image.GetMetaData(COARSE_CT_KEY) if image.HasMetaDataKey(COARSE_CT_KEY) else ""
+        appearance = Appearance.from_text(coarse_ct) if coarse_ct else None
+        return replace(_from_header(header, np.where(body[..., None], values, 0), body), appearance=appearance)
     except (ValueError, KeyError, TypeError) as error:
         raise MapError(f"The header of {path.name} is damaged. Compute the map again.") from error
 

@@ -1,5 +1,8 @@
 """From a scan to its embedding map: every spacing of a preset is prepared and embedded, and the maps are fused."""
 
+from dataclasses import replace
+
+from APELocalizerLib.core.appearance import Appearance
 from APELocalizerLib.core.checkpoints import Checkpoint
 from APELocalizerLib.core.device import resolve_device
 from APELocalizerLib.core.embedding_map import EmbeddingMap
@@ -41,7 +44,7 @@ class Embedder:
                 scan, self.checkpoint.preparation, voxel_size, sub_progress(share, 0.0, PREPARATION_SHARE), cancelled
             )
             maps.append(self._runner.embed(prepared, spacing, sub_progress(share, PREPARATION_SHARE, 1.0), cancelled))
-        return fuse(maps)
+        return replace(fuse(maps), appearance=Appearance.of(scan, cancelled))
 
 
 def embed_scan(

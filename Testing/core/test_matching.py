@@ -1,0 +1,186 @@
+"""Places are moved to where the scan looks like the support around the click, and checked on the way back."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from core.builders import CHECKPOINT_ID
+from phantoms import body_phantom, grid_to_ras, phantom_landmarks, reoriented
+
+from APELocalizerLib.core.appearance import Appearance
+from APELocalizerLib.core.embedding_map import EmbeddingMap
+from APELocalizerLib.core.geometry import Box, apply_affine
+from APELocalizerLib.core.landmark_library import LandmarkLibrary
+from APELocalizerLib.core.learning import learn_box, learn_points
+from APELocalizerLib.core.localization import LocalizationSettings, localize
+from APELocalizerLib.core.matching import MINIMUM_OVERLAP, Stage, mean_squared_differences, refine
+
+SHAPE, SPACING = (133, 93, 88), (3.0, 3.0, 3.0)
+SHIFT = np.array([12.0, -9.0, 14.0])
+NAMES = [name for name in phantom_landmarks() if "apex" not in name]
+OFF = np.random.default_rng(3).uniform(-25, 25, (len(NAMES), 3))
+"""How wrong the starts are: what another patient's anatomical coordinates leave."""
+
+
+def phantom(shift=(0, 0, 0), scale=1.0):
+    return body_phantom(SHAPE, SPACING, shift=shift, scale=scale)
+
+
+def places(**patient) -> np.ndarray:
+    known = phantom_landmarks(**patient)
+    return np.array([known[name] for name in NAMES])
+
+
+def embedding_map(scan, error_mm=0.0, shift=(0, 0, 0)) -> EmbeddingMap:
+    """A map whose coordinates are true but for a constant error along S, with the scan's appearance."""
+    shape, grid = (18, 18, 18), np.diag([-22.0, -22.0, -16.0, 1.0])
+    grid[:3, 3] = -grid[:3, :3] @ ((np.array(shape) - 1) / 2)
+    positions = apply_affine(grid, np.indices(shape).reshape(3, -1).T) - np.array(shift) + (0, 0, error_mm)
+    return EmbeddingMap(
+        positions.reshape(*shape, 3).astype(np.float32),
+        np.ones(shape, bool), grid, CHECKPOINT_ID, "standard", scan.bounds(), scan.name, f"{error_mm}{shift}",
+        appearance=Appearance.of(scan),
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def support():
+    return Appearance.of(phantom())
+
+
+@pytest.fixture(scope="module")
+def target():
+    return Appearance.of(phantom(SHIFT))
+
+
+def found(scan, supports, clicks, start):
+    """Every click on every support, in a row."""
+    n, m = len(start), len(supports)
+    return refine(scan, supports, np.tile(np.arange(n), m), np.repeat(np.arange(m), n), np.concatenate(clicks), start)
+
+
+def test_costs_are_the_weighted_squared_differences():
+    """Against plain loops, with neighborhoods that leave the support and displacements that leave the scan."""
+    rng, stage = np.random.default_rng(0), Stage(level=0, radius=2, reach=1, width=0.6)
+    target, patches = rng.random((2, 7, 7, 7), np.float32), rng.random((3, 2, 5, 5, 5), np.float32)
+    seen, insides = np.ones((3, 7), bool), np.ones((3, 3, 5), bool)
+    seen[0, :4], seen[2, 6:], insides[1, 1, :2], insides[2, 0, :] = False, False, False, False
+    result = mean_squared_differences(target, seen, patches, insides, stage)
+    profile = np.exp(-0.5 * ((np.arange(5) - 2) / 1.2) ** 2)
+    whole = profile[:, None, None] * profile[:, None] * profile
+    for at in np.ndindex(3, 3, 3):
+        costs = []
+        for patch, inside in zip(patches, insides, strict=True):
+            weight = whole * inside[0][:, None, None] * inside[1][:, None] * inside[2]
+            part = tuple(slice(o, o + 5) for o in at)
+            here = weight * (seen[0][part[0]][:, None, None] * seen[1][part[1]][:, None] * seen[2][part[2]])
+            if weight.sum() > 0 and here.sum() >= MINIMUM_OVERLAP * weight.sum():
+                costs.append((here * (target[(slice(None), *part)] - patch) ** 2).sum() / here.sum())
+        expected = np.mean(costs) if costs else np.nan
+        np.testing.assert_allclose(result[at], expected, rtol=1e-4)
+    assert np.isnan(result).any() and np.isfinite(result).any()
+
+
+def test_places_move_to_where_they_look_like_the_clicks(support, target):
+    """Starts are off by up to 43 mm; the same body elsewhere is found to a fraction of a cell."""
+    result = found(target, [support], [places()], places(shift=SHIFT) + OFF)
+    assert np.linalg.norm(result - places(shift=SHIFT), axis=1).max() < 2.5
+    assert np.linalg.norm(OFF, axis=1).mean() > 20
+
+
+@pytest.mark.parametrize(("order", "flips"), [((2, 1, 0), (1, 0, 1)), ((1, 2, 0), (0, 1, 1))])
+def test_it_does_not_matter_how_the_scans_are_stored(support, order, flips):
+    target = Appearance.of(reoriented(phantom(SHIFT), order, flips))
+    result = found(target, [support], [places()], places(shift=SHIFT) + OFF)
+    assert np.linalg.norm(result - places(shift=SHIFT), axis=1).max() < 2.5
+
+
+def test_an_oblique_copy_gives_the_same_places(support):
+    angle = np.radians(15)
+    turn = np.array([[np.cos(angle), -np.sin(angle), 0], [np.sin(angle), np.cos(angle), 0], [0, 0, 1]])
+    grid = grid_to_ras((150, 130, 88), SPACING, rotation=turn)
+    oblique = Appearance.of(body_phantom((150, 130, 88), ijk_to_ras=grid, shift=SHIFT))
+    result = found(oblique, [support], [places()], places(shift=SHIFT) + OFF)
+    assert np.linalg.norm(result - places(shift=SHIFT), axis=1).max() < 3.0
+
+
+def test_a_larger_patient_is_matched_better_than_the_start(support):
+    larger = Appearance.of(phantom(scale=1.08))
+    wanted = places(scale=1.08)
+    result = found(larger, [support], [places()], wanted + OFF)
+    errors = np.linalg.norm(result - wanted, axis=1)
+    assert np.median(errors) < 8 and np.median(errors) < 0.4 * np.median(np.linalg.norm(OFF, axis=1))
+
+
+def test_several_supports_agree_on_one_place_each(support, target):
+    other = Appearance.of(phantom(scale=0.95))
+    result = found(target, [support, other], [places(), places(scale=0.95)], places(shift=SHIFT) + OFF)
+    assert result.shape == OFF.shape
+    assert np.linalg.norm(result - places(shift=SHIFT), axis=1).max() < 6.0
+
+
+def test_without_an_appearance_places_stay(target):
+    start = places() + OFF
+    np.testing.assert_array_equal(found(target, [None], [places()], start), start)
+
+
+def test_a_place_far_from_everything_comparable_stays(support, target):
+    start = np.array([[0.0, 0.0, 900.0]])
+    np.testing.assert_array_equal(found(target, [support], [np.zeros((1, 3))], start), start)
+
+
+# In a localization ----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def library():
+    scan = phantom()
+    support_map = embedding_map(scan)
+    points = {name: phantom_landmarks()[name] for name in NAMES}
+    return learn_box(learn_points(LandmarkLibrary(), support_map, points), support_map, "liver box", LIVER)
+
+
+LIVER = Box((-5, -65, -93), (145, 85, 3))
+
+
+@pytest.fixture(scope="module")
+def wrong_map():
+    """The other patient, whose coordinates are 24 mm off along the body."""
+    return embedding_map(phantom(SHIFT), 24.0, SHIFT)
+
+
+def test_localize_corrects_what_the_embeddings_get_wrong(library, wrong_map):
+    plain = localize(wrong_map, library, LocalizationSettings(refine=False, round_trip_threshold_mm=40))
+    refined = localize(wrong_map, library, LocalizationSettings(round_trip_threshold_mm=40))
+    wanted = phantom_landmarks(shift=SHIFT)
+    for before, after in zip(plain.points, refined.points, strict=True):
+        assert np.linalg.norm(before.candidate_ras - wanted[before.name]) == pytest.approx(24.0, abs=1.0)
+        assert after.found and np.linalg.norm(after.position_ras - wanted[after.name]) < 6.0
+    assert np.median([np.linalg.norm(p.position_ras - wanted[p.name]) for p in refined.points]) < 2.5
+    box = Box(tuple(LIVER.minimum + SHIFT), tuple(LIVER.maximum + SHIFT))
+    assert refined.organs[0].raw_box.iou(box) > 0.9 > plain.organs[0].raw_box.iou(box)
+
+
+def test_the_confidence_is_good_where_scans_look_alike_and_bad_where_they_do_not(library, wrong_map):
+    """The way back from a right place ends at the click; from a scan where other tissue lies there it does not."""
+    right = localize(wrong_map, library, LocalizationSettings(round_trip_threshold_mm=40))
+    noise = np.random.default_rng(0).integers(0, 255, wrong_map.appearance.codes.shape, dtype=np.uint8)
+    scrambled = dataclasses.replace(wrong_map, appearance=Appearance(noise, wrong_map.appearance.grid_to_ras))
+    wrong = localize(scrambled, library, LocalizationSettings(round_trip_threshold_mm=40))
+    assert np.median([p.round_trip_mm for p in right.points]) < 0.5 * np.median([p.round_trip_mm for p in wrong.points])
+
+
+def test_nothing_is_moved_out_of_the_field_of_view(library, wrong_map):
+    view = Box((-150, -100, -40), (150, 100, 60))
+    cut = dataclasses.replace(wrong_map, field_of_view=view)
+    before = localize(cut, library, LocalizationSettings(refine=False))
+    for was, point in zip(before.points, localize(cut, library).points, strict=True):
+        assert view.contains(point.candidate_ras)[0] or point.candidate_ras == was.candidate_ras
+
+
+def test_it_is_said_when_there_is_nothing_to_compare(library, wrong_map):
+    bare = localize(dataclasses.replace(wrong_map, appearance=None), library)
+    assert any("coordinates alone" in note for note in bare.notes)
+    assert not any("coordinates alone" in note for note in localize(wrong_map, library).notes)
+    unwanted = localize(wrong_map, library, LocalizationSettings(refine=False))
+    assert not any("coordinates alone" in note for note in unwanted.notes)
