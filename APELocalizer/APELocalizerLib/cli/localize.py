@@ -37,7 +37,7 @@ def add_parser(subparsers) -> None:
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for the results")
     parser.add_argument("--scene", action="store_true", help="also write scene.mrb and views.png (needs slicer-core)")
     parser.add_argument("--rule", choices=("paper", "robust"), default="paper", help="how shots are combined")
-    parser.add_argument("--no-refine", action="store_true", help="as in the paper: do not compare what places look like")
+    parser.add_argument("--no-refine", action="store_true", help="as in the paper: do not compare what scans look like")
     parser.add_argument("--threshold", type=float, metavar="MM", help="largest round trip of a found landmark")
     add_model_options(parser)
     parser.set_defaults(run=run, parser=parser)
