@@ -1,6 +1,7 @@
 """Goal 7: opening the module, the command line's help, the first localization and one with a cached map."""
 
 import importlib.util
+import json
 import statistics
 import sys
 from collections.abc import Iterator
@@ -9,7 +10,7 @@ from APELocalizerLib.core.localization import localize
 from benchmarks import scans
 from benchmarks.bench import Bench
 from benchmarks.table import Goal, Row
-from benchmarks.timing import Times, functions_profile, run_child, run_command
+from benchmarks.timing import CHILDREN, Times, functions_profile, imports_profile, run_child, run_command
 
 HELP, FIRST, CACHED = Goal("at_most", 0.3, "s"), Goal("within", 2), Goal("at_most", 0.1, "s")
 NO_TORCH = Goal("at_most", 0)
@@ -39,11 +40,14 @@ def _module(bench: Bench) -> Iterator[Row]:
 
 
 def _help(bench: Bench) -> Row:
+    def profile() -> str:
+        return imports_profile(["-m", "APELocalizerLib", "--help"])
+
     times = bench.alternating(
         reference=lambda: run_command([sys.executable, "-c", "pass"]),
         ours=lambda: run_command([sys.executable, "-m", "APELocalizerLib", "--help"]),
     )
-    return Row.of_times("7", "`ape-localizer --help`", HELP, "Python that does nothing", times)
+    return Row.of_times("7", "`ape-localizer --help`", HELP, "Python that does nothing", times, profile=profile)
 
 
 def _first(bench: Bench, path) -> Row:
@@ -58,6 +62,7 @@ def _first(bench: Bench, path) -> Row:
         "a later localization in the same process",
         reference_value=later,
         ours=first,
+        profile=lambda: imports_profile([CHILDREN, "first_and_later", json.dumps({"path": str(path), "repeats": 0})]),
         remark=f"of it imports {parts['import']:.2f} s, model and library {parts['load']:.2f} s, "
         f"the localization {first - sum(parts.values()):.2f} s",
     )

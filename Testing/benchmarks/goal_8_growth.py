@@ -13,7 +13,7 @@ from APELocalizerLib.core.learning import learn_points
 from APELocalizerLib.core.localization import localize
 from benchmarks import scans
 from benchmarks.bench import Bench, body_queries
-from benchmarks.table import Goal, Row
+from benchmarks.table import Goal, Row, quantity
 from benchmarks.timing import alternating
 
 FLAT = Goal("within", 1.25)
@@ -125,7 +125,7 @@ def _while_affordable(make: Callable[[int], Callable[[], object]]) -> dict[int, 
 
 def _per_landmark(what: str, seconds: dict[int, float]) -> Row:
     most = max(seconds)
-    told = "; ".join(f"{count:,}: {1000 * each:.3g} ms" for count, each in seconds.items())
+    told = "; ".join(f"{count:,}: {quantity(each, 's')}" for count, each in seconds.items())
     if most < COUNTS[-1]:
         return Row("8", what, FLAT, remark=f"{COUNTS[-1]:,} would take more than {TOO_LONG_S:g} s ({told})")
     return Row(

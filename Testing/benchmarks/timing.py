@@ -15,6 +15,7 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
+CHILDREN = HERE / "children.py"
 SAMPLING_S = 0.002
 
 
@@ -79,24 +80,28 @@ def run_command(words: list[object], timeout_s: float = 300.0) -> tuple[str, flo
 
     Raises RuntimeError with the command's last line if it fails or takes longer than `timeout_s`.
     """
-    shown = " ".join(map(str, words[:4]))
     start = time.perf_counter()
+    output = _finished(words, timeout_s).stdout
+    return output, time.perf_counter() - start
+
+
+def _finished(words: list[object], timeout_s: float) -> subprocess.CompletedProcess:
+    shown = " ".join(map(str, words[:4]))
     try:
         done = subprocess.run(
             [str(word) for word in words], capture_output=True, text=True, env=environment(), timeout=timeout_s
         )
     except subprocess.TimeoutExpired as error:
         raise RuntimeError(f"{shown} … took longer than {timeout_s:g} s") from error
-    seconds = time.perf_counter() - start
     if done.returncode:
         last = done.stderr.strip().splitlines()[-1:] or ["it said nothing"]
         raise RuntimeError(f"{shown} … ended with {done.returncode}: {last[0]}")
-    return done.stdout, seconds
+    return done
 
 
 def run_child(name: str, **arguments: object) -> dict:
     """What a function of `children.py` returns in a fresh Python process."""
-    output, _ = run_command([sys.executable, HERE / "children.py", name, json.dumps(arguments)])
+    output, _ = run_command([sys.executable, CHILDREN, name, json.dumps(arguments)])
     return json.loads(output.strip().splitlines()[-1])
 
 
@@ -170,3 +175,15 @@ def operators_profile(work: Callable[[], object], top: int = 8) -> str:
         f"{100 * each.self_cpu_time_total / total:5.1f} %  {each.key} ({each.count} calls)" for each in operators[:top]
     ]
     return "\n".join([f"{seconds:.3g} s in all; of the time in PyTorch's operators:", *lines])
+
+
+def imports_profile(words: list[object], top: int = 8) -> str:
+    """Time that Python takes to import each package when it runs with these words; as lines."""
+    lines = _finished([sys.executable, "-X", "importtime", *words], 120).stderr.splitlines()
+    parsed = [line.removeprefix("import time:").split("|") for line in lines if line.startswith("import time:")]
+    seconds: Counter[str] = Counter()
+    for own, _, name in parsed[1:]:  # the first line is the heading
+        seconds[name.strip().partition(".")[0]] += int(own) / 1e6
+    most = seconds.most_common(top)
+    shown = [f"{value:6.3f} s  {name}" for name, value in most]
+    return "\n".join([f"{sum(seconds.values()):.3g} s of importing in all; by package:", *shown])
