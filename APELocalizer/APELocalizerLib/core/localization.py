@@ -131,22 +131,23 @@ def localize(
     if threshold is None:
         threshold = checkpoint.round_trip_threshold_mm if checkpoint else DEFAULT_THRESHOLD_MM
     supports = [support.map for support in library.supports]
-    shots = _all_shots(library)
+    moved = settings.refine and can_be_compared(embedding_map, supports)
+    shots = _all_shots(library, with_centers=moved)
     report(progress, 0.1, "Finding landmarks")
     votes = collect_votes(embedding_map, supports, shots, settings.rule, cancelled)
     check_cancelled(cancelled)
     positions, distances = decide(votes, shots, settings.rule)
     report(progress, 0.5, "Checking them on the supports")
     errors = round_trip(embedding_map, supports, shots, positions, cancelled)
-    moved = settings.refine and can_be_compared(embedding_map, supports)
     if moved:
         report(progress, 0.7, "Comparing what they look like")
         positions, errors = refine_and_check(embedding_map, supports, shots, positions, errors, cancelled)
-    one_by_one = settings.rule == "robust" or moved
-    answers = _Answers(embedding_map, one_by_one, float(threshold), shots, votes, positions, distances, errors)
-    count = len(library.landmarks)
+    boxes = "refined" if moved else settings.rule
+    answers = _Answers(
+        embedding_map, boxes, len(library.organs), float(threshold), shots, votes, positions, distances, errors
+    )
     points = [answers.point(landmark, place) for place, landmark in enumerate(library.landmarks)]
-    organs = [answers.organ(organ, count + 6 * number) for number, organ in enumerate(library.organs)]
+    organs = [answers.organ(organ, len(library.landmarks) + 6 * n, n) for n, organ in enumerate(library.organs)]
     check_cancelled(cancelled)
     report(progress, 1.0, "Done")
     return Localization(
@@ -176,8 +177,11 @@ def _spacing_notes(embedding_map: EmbeddingMap, library: LandmarkLibrary) -> tup
     return (f"The scan was read at {embedding_map.spacing} spacing, supports of the library at {', '.join(others)}.",)
 
 
-def _all_shots(library: LandmarkLibrary) -> Shots:
-    """Every shot of the library in a row: a landmark is one place, an organ six, in the library's order."""
+def _all_shots(library: LandmarkLibrary, with_centers: bool) -> Shots:
+    """Every shot of the library in a row: a landmark is one place, an organ six, in the library's order.
+
+    With centers, one more place for every organ follows at the end: the center of its box on each support.
+    """
     numbers = {support.id: number for number, support in enumerate(library.supports)}
     rows = []
     for place, landmark in enumerate(library.landmarks):
@@ -188,16 +192,28 @@ def _all_shots(library: LandmarkLibrary) -> Shots:
         for shot in organ.shots:
             for edge, (point, embedding) in enumerate(zip(shot.edge_points_ras, shot.embeddings, strict=True)):
                 rows.append((first + edge, numbers[shot.support_id], point, embedding))
+    for number, organ in enumerate(library.organs if with_centers else ()):
+        place = len(library.landmarks) + 6 * len(library.organs) + number
+        for shot in organ.shots:
+            center = _walls(np.array(shot.edge_points_ras)).mean(axis=0)
+            embedding = library.support(shot.support_id).map.embedding_at(center[None])[0]
+            rows.append((place, numbers[shot.support_id], center, embedding))
     place, support, click, embedding = zip(*rows, strict=True)
     return Shots(np.array(place), np.array(support), np.array(click), np.array(embedding))
 
 
+def _walls(edges: np.ndarray) -> np.ndarray:
+    """Lower and upper walls (2, 3) of six edge points (6, 3): each wall from its own point."""
+    return np.array([edges[[0, 2, 4], [0, 1, 2]], edges[[1, 3, 5], [0, 1, 2]]])
+
+
 @dataclass(frozen=True)
 class _Answers:
-    """What was found, place by place, ready to be told landmark by landmark."""
+    """What was found, place by place, ready to be told landmark by landmark. `boxes`: how boxes are made."""
 
     map: EmbeddingMap
-    one_by_one: bool
+    boxes: str
+    organs: int
     threshold_mm: float
     shots: Shots
     votes: Votes
@@ -223,9 +239,11 @@ class _Answers:
             description=landmark.description,
         )
 
-    def organ(self, organ: Organ, first: int) -> LocatedOrgan:
+    def organ(self, organ: Organ, first: int, number: int) -> LocatedOrgan:
         six = slice(first, first + 6)
         edges, error = self.positions[six], float(np.median(self.errors[six]))
+        if self.boxes == "refined":
+            edges = self._with_center(organ, edges, number)
         raw_box = self._box(edges, first, len(organ.shots))
         box = raw_box.enlarged(organ.alpha).clipped(self.map.field_of_view) if raw_box is not None else None
         seen = int((self.errors[six] <= self.threshold_mm).sum())
@@ -246,6 +264,20 @@ class _Answers:
             code=organ.code,
         )
 
+    def _with_center(self, organ: Organ, edges: np.ndarray, number: int) -> np.ndarray:
+        """Edge points (6, 3) whose walls also heed where the organ's center was found, and its size on the supports.
+
+        Halfway between the box that the edge points span and the one of the supports' mean size around the center:
+        center and walls err differently, so their mean errs less.
+        """
+        center = self.positions[number - self.organs]
+        size = np.mean([np.ptp(_walls(np.array(shot.edge_points_ras)), axis=0) for shot in organ.shots], axis=0)
+        walls = (_walls(edges) + center + np.array([[-0.5], [0.5]]) * size) / 2
+        edges = edges.copy()
+        for axis in range(3):
+            edges[2 * axis : 2 * axis + 2, axis] = walls[:, axis]
+        return edges
+
     def _box(self, edges: np.ndarray, first: int, shots: int) -> Box | None:
         """Box of the six found edge points; None if they are so inconsistent that no box remains.
 
@@ -253,12 +285,12 @@ class _Answers:
         robust rule, and every rule after refinement, takes each wall from its own edge point, so that one stray point
         moves one wall only.
         """
-        if not self.one_by_one:
+        if self.boxes == "paper":
             rows = np.flatnonzero((self.shots.place >= first) & (self.shots.place < first + 6))
             boxes = [Box.around(six) for six in self.votes.points_ras[rows, 0].reshape(shots, 6, 3)]
             walls = np.mean([(box.minimum, box.maximum) for box in boxes], axis=0)
         else:
-            walls = np.array([edges[[0, 2, 4], [0, 1, 2]], edges[[1, 3, 5], [0, 1, 2]]])
+            walls = _walls(edges)
         return Box(tuple(walls[0]), tuple(walls[1])) if np.all(walls[1] > walls[0]) else None
 
     def _reason(self, position: np.ndarray, error: float) -> str:
