@@ -8,7 +8,6 @@ from core.builders import CLICKS, Patient, rotation, smooth_map
 
 from APELocalizerLib.core.errors import MapError
 from APELocalizerLib.core.geometry import Box
-from APELocalizerLib.core.trilinear import PAD, extend_from_mask, sample_trilinear
 
 
 def places_in_the_body(embedding_map, count, seed=0, margin=1.0):
@@ -170,33 +169,6 @@ def test_maps_can_be_compared_and_put_into_sets(support_map):
     assert support_map == support_map
     assert support_map != other
     assert len({support_map, other, support_map}) == 2
-
-
-def test_trilinear_reading_on_a_flat_grid_and_outside():
-    values = np.arange(6, dtype=np.float32).reshape(1, 2, 3, 1)
-    np.testing.assert_allclose(sample_trilinear(values, [[0, 0.5, 1.5]]), [[3.0]])
-    np.testing.assert_allclose(sample_trilinear(values, [[-5, 7, 9], [0, -1, -1]]), [[5.0], [0.0]])
-
-
-def test_extension_reaches_two_cells_and_no_farther():
-    mask = np.zeros((9, 9, 9), bool)
-    mask[4, 4, 4] = True
-    values = np.where(mask[..., None], 7.0, -900.0)
-    extended = extend_from_mask(values, mask)[..., 0]
-    assert extended.shape == (9 + 2 * PAD,) * 3
-    assert np.all(extended[3:8, 3:8, 3:8] == 7.0)
-    assert np.all(extended[[0, 1, 2, 8, 9, 10]] == 0.0)
-
-
-def test_a_slope_goes_on_beyond_the_edge_and_the_skin():
-    """The outer half of the last cells is scan too: its places differ from those in the middle of the cells."""
-    cells = np.stack(np.meshgrid(*[np.arange(6.0)] * 3, indexing="ij"), axis=-1)
-    mask = np.ones((6, 6, 6), bool)
-    mask[:, :2] = False
-    extended = extend_from_mask(np.where(mask[..., None], 10 * cells, -900.0), mask)
-    np.testing.assert_allclose(extended[0, 4, 4], [-10, 30, 30])
-    np.testing.assert_allclose(extended[4, 4, 7], [30, 30, 60])
-    np.testing.assert_allclose(extended[4, 2, 4], [30, 10, 30])
 
 
 def test_box_is_exported_with_the_map(support_map):

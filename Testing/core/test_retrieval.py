@@ -6,10 +6,21 @@ import numpy as np
 import pytest
 from core.builders import CLICKS, Patient, smooth_map
 
+from APELocalizerLib.core import retrieval
 from APELocalizerLib.core.errors import LocalizationError
 from APELocalizerLib.core.fusion import fuse
 from APELocalizerLib.core.geometry import Box
-from APELocalizerLib.core.retrieval import RULES, Shots, collect_votes, decide, geometric_median, round_trip
+from APELocalizerLib.core.retrieval import (
+    NEIGHBOURHOOD,
+    RULES,
+    Shots,
+    Votes,
+    collect_votes,
+    decide,
+    geometric_median,
+    geometric_medians,
+    round_trip,
+)
 
 PLACES = np.array(list(CLICKS.values()))
 
@@ -138,3 +149,62 @@ def test_what_lies_outside_the_field_of_view_fails_the_round_trip(support_map):
     apex = CLICKS["apex"][None, None]
     positions, _ = find(abdomen, [support_map], apex, "robust")
     assert check(abdomen, [support_map], apex, positions)[0] > 80
+
+
+def uneven_shots() -> Shots:
+    """Places with one to four shots, in no order, on three supports."""
+    rng = np.random.default_rng(4)
+    place = rng.permutation(np.repeat(np.arange(12), rng.integers(1, 5, 12)))
+    click = PLACES[place % 3] + rng.normal(0, 8, (len(place), 3))
+    return Shots(place, rng.integers(0, 3, len(place)), click, np.zeros_like(click))
+
+
+def test_places_with_different_numbers_of_shots_are_decided_each_by_itself():
+    shots = uneven_shots()
+    rng = np.random.default_rng(5)
+    votes = Votes(rng.normal(0, 50, (len(shots.place), 3, 3)), rng.uniform(0, 9, (len(shots.place), 3)))
+    means, distances = decide(votes, shots, "paper")
+    medians, _ = decide(votes, shots, "robust")
+    for place in range(12):
+        mine = shots.place == place
+        points = votes.points_ras[mine].reshape(-1, 3)
+        np.testing.assert_allclose(means[place], points.mean(axis=0))
+        np.testing.assert_allclose(distances[place], votes.distances[mine].mean())
+
+        def total(center, points=points):
+            return np.linalg.norm(points - center, axis=1).sum()
+
+        steps = 0.5 * np.concatenate([np.eye(3), -np.eye(3)])
+        assert total(medians[place]) <= min(total(medians[place] + step) for step in steps)
+
+
+def test_geometric_medians_of_groups_are_those_of_each_alone():
+    points, starts = np.random.default_rng(6).normal(0, 10, (20, 3)), np.array([0, 1, 3, 12])
+    alone = [geometric_median(group) for group in np.split(points, starts[1:])]
+    np.testing.assert_allclose(geometric_medians(points, starts), alone, atol=1e-9)
+
+
+@pytest.mark.parametrize("block", [1, 5, 4096])
+def test_round_trips_together_are_those_of_each_shot_alone(support_map, block, monkeypatch):
+    """Written out shot by shot and pass by pass; blocks of shots change nothing."""
+    monkeypatch.setattr(retrieval, "SHOTS_PER_BLOCK", block)
+    patient = Patient((1.06, 0.95, 1.02), (5, -3, 8))
+    scan = fuse([smooth_map(patient, noise_mm=1.0), smooth_map(patient, shape=(24, 26, 28))])
+    supports = [fuse([support_map, smooth_map(noise_mm=2.0)]), smooth_map(shape=(15, 18, 20)), support_map]
+    shots = uneven_shots()
+    positions = patient.place(PLACES)[np.arange(12) % 3]
+    positions[0] += [0, 0, 400]  # not on the map: only the place itself counts, not its neighbors
+    alone = []
+    for place, number, click in zip(shots.place, shots.support, shots.click, strict=True):
+        support = supports[number]
+        pairs = list(zip(scan.passes, support.passes, strict=True)) if support.passes else [(scan, support)]
+        squared = []
+        for neighbour in NEIGHBOURHOOD:
+            there, here = positions[place] + neighbour, click + neighbour
+            if not neighbour.any() or (scan.is_body(there[None])[0] and support.is_body(here[None])[0]):
+                for seen, clicked in pairs:
+                    back = clicked.nearest(seen.embedding_at(there[None])).points_ras[0]
+                    squared.append(((back - here) ** 2).sum())
+        alone.append(np.sqrt(np.mean(squared)))
+    expected = [np.median(np.array(alone)[shots.place == place]) for place in range(12)]
+    np.testing.assert_allclose(round_trip(scan, supports, shots, positions), expected, atol=0.05)

@@ -5,6 +5,7 @@ coordinates in mm; between cells the map is trilinear (APE paper, section 2.1). 
 """
 
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -95,6 +96,12 @@ class EmbeddingMap:
     def similarity(self, query: np.ndarray, width_mm: float = 25.0) -> np.ndarray:
         """Similarity 0..1 of every cell to one query (3,): Gaussian of the embedding distance; 0 outside the body."""
         return np.exp(-0.5 * (self.distance_volume(query) / width_mm) ** 2)
+
+    def with_appearance(self, appearance: Appearance | None) -> "EmbeddingMap":
+        """The same map, with all that was made from it already, and another appearance."""
+        result = copy(self)
+        object.__setattr__(result, "appearance", appearance)
+        return result
 
     # Searching ---------------------------------------------------------------------------------------------------
 

@@ -8,7 +8,6 @@ import base64
 import json
 import os
 import zlib
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -72,7 +71,7 @@ def load_map(path: str | Path) -> EmbeddingMap:
         body = np.isfinite(values).all(axis=-1)
         coarse_ct = image.GetMetaData(COARSE_CT_KEY) if image.HasMetaDataKey(COARSE_CT_KEY) else ""
         appearance = Appearance.from_text(coarse_ct) if coarse_ct else None
-        return replace(_from_header(header, np.where(body[..., None], values, 0), body), appearance=appearance)
+        return _from_header(header, np.where(body[..., None], values, 0), body).with_appearance(appearance)
     except (ValueError, KeyError, TypeError) as error:
         raise MapError(f"The header of {path.name} is damaged. Compute the map again.") from error
 

@@ -7,12 +7,13 @@ against a wrong click; among careful clicks it is as exact as the paper's rule, 
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
-from APELocalizerLib.core.embedding_map import EmbeddingMap
+from APELocalizerLib.core.embedding_map import EmbeddingMap, Nearest, nearest_on_each
 from APELocalizerLib.core.errors import LocalizationError
-from APELocalizerLib.core.progress import CancelCheck, check_cancelled
+from APELocalizerLib.core.progress import CancelCheck
 
 RULES = ("robust", "paper")
 
@@ -21,6 +22,9 @@ NEIGHBOURHOOD = NEIGHBOUR_MM * np.array(
     [[0, 0, 0], [1, 0, 0], [-1, 0, 0], [0, 1, 0], [0, -1, 0], [0, 0, 1], [0, 0, -1]], dtype=np.float64
 )
 """Places (7, 3) around a found one that take part in its round trip, mm."""
+
+SHOTS_PER_BLOCK = 4096
+"""Shots whose round trips are made together, so that memory does not grow with the library."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +43,17 @@ class Shots:
     @property
     def places(self) -> int:
         """Number of places."""
-        return int(self.place.max()) + 1
+        return len(self.starts)
+
+    @cached_property
+    def order(self) -> np.ndarray:
+        """Numbers (m,) of the shots, place by place."""
+        return np.argsort(self.place, kind="stable")
+
+    @cached_property
+    def starts(self) -> np.ndarray:
+        """Where in `order` each place's shots start, (places,)."""
+        return np.searchsorted(self.place[self.order], np.arange(int(self.place.max()) + 1))
 
 
 @dataclass(frozen=True)
@@ -61,30 +75,27 @@ def collect_votes(
     if rule not in RULES:
         raise LocalizationError(f'There is no retrieval rule "{rule}". Choose one of: {", ".join(RULES)}.')
     if rule == "paper":
-        answer = scan_map.nearest(shots.embedding)
+        answer = nearest_on_each([(scan_map, shots.embedding)], cancelled)[0]
         return Votes(answer.points_ras[:, None], answer.distances[:, None])
     count = max(len(_pairs(scan_map, support)) for support in supports)
-    points, distances = np.empty((len(shots.click), count, 3)), np.empty((len(shots.click), count))
+    rows_of, searches = [], []
     for number, support in enumerate(supports):
         rows = np.flatnonzero(shots.support == number)
-        pairs = _pairs(scan_map, support)
-        check_cancelled(cancelled)
-        for vote in range(count):
-            found_on, clicked_on = pairs[vote % len(pairs)]
-            answer = found_on.nearest(clicked_on.embedding_at(shots.click[rows]))
-            points[rows, vote], distances[rows, vote] = answer.points_ras, answer.distances
+        for vote, (found_on, clicked_on) in enumerate(_pairs(scan_map, support)):
+            rows_of.append((rows, slice(vote, None, len(_pairs(scan_map, support)))))
+            searches.append((found_on, clicked_on.embedding_at(shots.click[rows])))
+    points, distances = np.empty((len(shots.click), count, 3)), np.empty((len(shots.click), count))
+    for (rows, votes), answer in zip(rows_of, nearest_on_each(searches, cancelled), strict=True):
+        points[rows, votes], distances[rows, votes] = answer.points_ras[:, None], answer.distances[:, None]
     return Votes(points, distances)
 
 
 def decide(votes: Votes, shots: Shots, rule: str) -> tuple[np.ndarray, np.ndarray]:
     """Positions (n, 3) RAS mm and embedding distances (n,) of the n places, from the votes of their shots."""
-    combine = geometric_median if rule == "robust" else (lambda points: points.mean(axis=0))
-    positions, distances = np.empty((shots.places, 3)), np.empty(shots.places)
-    for place in range(shots.places):
-        mine = shots.place == place
-        positions[place] = combine(votes.points_ras[mine].reshape(-1, 3))
-        distances[place] = votes.distances[mine].mean()
-    return positions, distances
+    count = votes.distances.shape[1]
+    points, distances = votes.points_ras[shots.order].reshape(-1, 3), votes.distances[shots.order].reshape(-1)
+    combine = geometric_medians if rule == "robust" else _means
+    return combine(points, shots.starts * count), _means(distances, shots.starts * count)
 
 
 def round_trip(
@@ -102,25 +113,35 @@ def round_trip(
     where the map is folded or distorted. Neighbours outside the body do not count.
     """
     errors = np.empty(len(shots.click))
-    for number, support in enumerate(supports):
-        check_cancelled(cancelled)
-        rows = np.flatnonzero(shots.support == number)
-        if len(rows):
-            errors[rows] = _round_trip_to(scan_map, support, positions[shots.place[rows]], shots.click[rows])
-    return np.array([np.median(errors[shots.place == place]) for place in range(shots.places)])
+    for start in range(0, len(errors), SHOTS_PER_BLOCK):
+        block = np.arange(start, min(start + SHOTS_PER_BLOCK, len(errors)))
+        checks = []
+        for number in np.unique(shots.support[block]):
+            rows = block[shots.support[block] == number]
+            checks.append(_Check(scan_map, supports[number], rows, positions[shots.place[rows]], shots.click[rows]))
+        answers = iter(nearest_on_each([each for check in checks for each in check.searches], cancelled))
+        for check in checks:
+            errors[check.rows] = check.errors([next(answers) for _ in check.searches])
+    return _medians(errors[shots.order], shots.starts)
 
 
-def _round_trip_to(scan_map: EmbeddingMap, support: EmbeddingMap, found: np.ndarray, clicks: np.ndarray) -> np.ndarray:
-    around = (found[:, None] + NEIGHBOURHOOD).reshape(-1, 3)
-    wanted = (clicks[:, None] + NEIGHBOURHOOD).reshape(-1, 3)
-    counts = (scan_map.is_body(around) & support.is_body(wanted)).reshape(-1, len(NEIGHBOURHOOD))
-    counts[:, 0] = True
-    squared = np.zeros(counts.shape)
-    pairs = _pairs(scan_map, support)
-    for found_on, clicked_on in pairs:
-        back = clicked_on.nearest(found_on.embedding_at(around)).points_ras
-        squared += ((back - wanted) ** 2).sum(axis=1).reshape(counts.shape)
-    return np.sqrt((squared * counts).sum(axis=1) / (counts.sum(axis=1) * len(pairs)))
+class _Check:
+    """Round trips of the shots `rows` (n,) on one support, from the places `found` (n, 3) back to the `clicks`."""
+
+    def __init__(self, scan_map, support: EmbeddingMap, rows: np.ndarray, found: np.ndarray, clicks: np.ndarray):
+        around = (found[:, None] + NEIGHBOURHOOD).reshape(-1, 3)
+        self.rows = rows
+        self.wanted = (clicks[:, None] + NEIGHBOURHOOD).reshape(-1, 3)
+        self.counts = (scan_map.is_body(around) & support.is_body(self.wanted)).reshape(-1, len(NEIGHBOURHOOD))
+        self.counts[:, 0] = True
+        pairs = _pairs(scan_map, support)
+        self.searches = [(clicked_on, found_on.embedding_at(around)) for found_on, clicked_on in pairs]
+
+    def errors(self, answers: list[Nearest]) -> np.ndarray:
+        """Root mean square distance (n,) mm over passes and neighbours."""
+        squared = sum(((back.points_ras - self.wanted) ** 2).sum(axis=1) for back in answers)
+        squared = squared.reshape(self.counts.shape) * self.counts
+        return np.sqrt(squared.sum(axis=1) / (self.counts.sum(axis=1) * len(answers)))
 
 
 def _pairs(scan_map: EmbeddingMap, support: EmbeddingMap) -> list[tuple[EmbeddingMap, EmbeddingMap]]:
@@ -132,8 +153,27 @@ def _pairs(scan_map: EmbeddingMap, support: EmbeddingMap) -> list[tuple[Embeddin
 
 def geometric_median(points: np.ndarray, steps: int = 60) -> np.ndarray:
     """Point (3,) with the least sum of distances to the points (n, 3), by Weiszfeld's iteration."""
-    center = points.mean(axis=0)
+    return geometric_medians(points, np.array([0]), steps)[0]
+
+
+def geometric_medians(points: np.ndarray, starts: np.ndarray, steps: int = 60) -> np.ndarray:
+    """Geometric median (k, 3) of each group of points (n, 3); group i goes from `starts[i]` to the next group."""
+    group = np.repeat(np.arange(len(starts)), np.diff(starts, append=len(points)))
+    centers = _means(points, starts)
     for _ in range(steps):
-        weight = 1.0 / np.maximum(np.linalg.norm(points - center, axis=1), 1e-6)
-        center = (points * weight[:, None]).sum(axis=0) / weight.sum()
-    return center
+        weight = 1.0 / np.maximum(np.linalg.norm(points - centers[group], axis=1), 1e-6)
+        centers = np.add.reduceat(points * weight[:, None], starts) / np.add.reduceat(weight, starts)[:, None]
+    return centers
+
+
+def _means(values: np.ndarray, starts: np.ndarray) -> np.ndarray:
+    """Mean of each group of values (n, ...)."""
+    counts = np.diff(starts, append=len(values))
+    return (np.add.reduceat(values, starts).T / counts).T
+
+
+def _medians(values: np.ndarray, starts: np.ndarray) -> np.ndarray:
+    """Median (k,) of each group of values (n,)."""
+    counts = np.diff(starts, append=len(values))
+    rising = values[np.lexsort((values, np.repeat(np.arange(len(starts)), counts)))]
+    return (rising[starts + (counts - 1) // 2] + rising[starts + counts // 2]) / 2

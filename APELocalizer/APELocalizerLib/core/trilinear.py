@@ -1,6 +1,16 @@
-"""Trilinear reading of a channel-last grid at fractional indices (numpy only)."""
+"""Trilinear reading of a channel-last grid at fractional indices, and the continuation of a map beyond its body.
+
+Numbers are kept channel by channel, so that numpy works on long rows; a block of places fits the processor's cache.
+"""
+
+import itertools
 
 import numpy as np
+
+PLACES_PER_BLOCK = 4096
+
+ROUNDING = 1e-4
+"""Share of a cell that two positions may differ by and still be the same."""
 
 
 def sample_trilinear(values: np.ndarray, indices: np.ndarray) -> np.ndarray:
@@ -8,47 +18,65 @@ def sample_trilinear(values: np.ndarray, indices: np.ndarray) -> np.ndarray:
 
     Positions outside the grid take the value of the nearest position on it, as torch's interpolation does.
     """
-    shape = np.array(values.shape[:3])
-    indices = np.clip(np.asarray(indices, dtype=np.float64).reshape(-1, 3), 0, shape - 1)
-    base = np.minimum(indices.astype(np.int64), np.maximum(shape - 2, 0))
-    fraction = indices - base
-    step = np.minimum(shape - 1, 1)
-    strides = np.array([shape[1] * shape[2], shape[2], 1])
-    flat = values.reshape(-1, values.shape[3])
-    origin = base @ strides
-    result = np.zeros((len(indices), values.shape[3]))
-    for corner in np.ndindex(2, 2, 2):
-        weight = np.prod(np.where(corner, fraction, 1 - fraction), axis=1)
-        result += weight[:, None] * flat[origin + (np.array(corner) * step) @ strides]
+    indices = np.asarray(indices, dtype=np.float64).reshape(-1, 3)
+    shape, channels = np.array(values.shape[:3]), values.shape[3]
+    strides = np.array([shape[1] * shape[2], shape[2], 1]) * channels
+    flat = np.ascontiguousarray(values).reshape(-1)
+    steps = corner_offsets(strides * np.minimum(shape - 1, 1), channels)
+    result = np.empty((len(indices), channels))
+    for start in range(0, len(indices), PLACES_PER_BLOCK):
+        block = np.clip(indices[start : start + PLACES_PER_BLOCK].T, 0, (shape - 1)[:, None])
+        base = np.minimum(block.astype(np.int64), np.maximum(shape - 2, 0)[:, None])
+        x, y, z = block - base
+        corners = flat.take(strides @ base + steps).astype(np.float64, copy=False)
+        along_z = corners[:, :, 0] + z * (corners[:, :, 1] - corners[:, :, 0])
+        along_y = along_z[:, 0] + y * (along_z[:, 1] - along_z[:, 0])
+        result[start : start + PLACES_PER_BLOCK] = (along_y[0] + x * (along_y[1] - along_y[0])).T
     return result
 
 
-def sample_with_gradient(values: np.ndarray, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Read `values` (a, b, c, channels) and their derivatives at fractional `indices` (n, 3) inside the grid.
+def corner_offsets(strides: np.ndarray, channels: int) -> np.ndarray:
+    """Offsets (2, 2, 2, channels, 1) from a cell's first number to those of its eight corners in a flat grid."""
+    i, j, k = (np.array([0, int(stride)]) for stride in strides)
+    corners = i[:, None, None] + j[:, None] + k
+    return corners[..., None, None] + np.arange(channels)[:, None]
 
-    Returns values (n, channels) and derivatives (n, channels, 3) per cell along each axis, of the trilinear piece in
-    which the index lies.
+
+def value_and_gradient(corners: np.ndarray, fraction: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Value (channels, n) and derivatives (3, channels, n) per cell along each axis, inside one cell.
+
+    `corners` (2, 2, 2, channels, n) are the values at the cell's corners, `fraction` (3, n) the position in it, 0..1.
     """
-    shape = np.array(values.shape[:3])
-    indices = np.clip(indices, 0, shape - 1)
-    base = np.minimum(indices.astype(np.int64), np.maximum(shape - 2, 0))
-    x, y, z = (indices - base).astype(values.dtype).T[:, :, None]
-    step = np.minimum(shape - 1, 1) * np.array([shape[1] * shape[2], shape[2], 1])
-    flat = values.reshape(-1, values.shape[3])
-    origin = base @ np.array([shape[1] * shape[2], shape[2], 1])
-    ends = (0, 1)
-    corner = [[[flat[origin + step @ (i, j, k)] for k in ends] for j in ends] for i in ends]
-    along_z = [[corner[i][j][0] + z * (corner[i][j][1] - corner[i][j][0]) for j in (0, 1)] for i in (0, 1)]
-    along_y = [along_z[i][0] + y * (along_z[i][1] - along_z[i][0]) for i in (0, 1)]
-    dz = [[corner[i][j][1] - corner[i][j][0] for j in (0, 1)] for i in (0, 1)]
-    dz = [dz[i][0] + y * (dz[i][1] - dz[i][0]) for i in (0, 1)]
-    dy = [along_z[i][1] - along_z[i][0] for i in (0, 1)]
-    derivatives = (along_y[1] - along_y[0], dy[0] + x * (dy[1] - dy[0]), dz[0] + x * (dz[1] - dz[0]))
-    return along_y[0] + x * (along_y[1] - along_y[0]), np.stack(derivatives, axis=2)
+    x, y, z = fraction
+    dz = corners[:, :, 1] - corners[:, :, 0]
+    along_z = corners[:, :, 0] + z * dz
+    dy = along_z[:, 1] - along_z[:, 0]
+    along_y = along_z[:, 0] + y * dy
+    dz = dz[:, 0] + y * (dz[:, 1] - dz[:, 0])
+    derivatives = np.empty((3, *along_y.shape[1:]), dtype=along_y.dtype)
+    np.subtract(along_y[1], along_y[0], out=derivatives[0])
+    for number, slope in ((1, dy), (2, dz)):
+        np.add(slope[0], x * (slope[1] - slope[0]), out=derivatives[number])
+    return along_y[0] + x * derivatives[0], derivatives
+
+
+def touches(mask: np.ndarray, indices: np.ndarray) -> np.ndarray:
+    """Which fractional indices (n, 3) have a cell of `mask` (a, b, c) bool less than one cell away; bool (n,).
+
+    Positions outside the grid are taken to the nearest position on it. One cell less `ROUNDING` counts as one cell,
+    so that rounding does not decide about places that a search has stopped at, which is exactly there.
+    """
+    inside = np.clip(np.asarray(indices, dtype=np.float64).reshape(-1, 3), 0, np.array(mask.shape) - 1).T
+    ends = np.stack([np.floor(inside + ROUNDING), np.ceil(inside - ROUNDING)]).astype(np.int64)
+    corners = itertools.product(*(ends[:, axis] for axis in range(3)))
+    return np.any([mask[i, j, k] for i, j, k in corners], axis=0)
 
 
 PAD = 1
 """Cells that `extend_from_mask` adds on every side of the grid."""
+
+_REACH = 2
+"""Cells beyond the padded grid that a continued slope may ask for."""
 
 
 def extend_from_mask(values: np.ndarray, mask: np.ndarray) -> np.ndarray:
@@ -60,44 +88,54 @@ def extend_from_mask(values: np.ndarray, mask: np.ndarray) -> np.ndarray:
     edge of the field of view does not mix in what the network says about air, and does not stand still half a cell
     before the edge.
     """
-    around = [(PAD, PAD)] * 3
-    filled = np.pad(mask, around)
-    result = np.pad(np.where(mask[..., None], values, 0).astype(np.float32), [*around, (0, 0)])
-    for layer in range(2):
-        total, count = _sum_of_neighbours(result), _sum_of_neighbours(filled[..., None].astype(np.float32))[..., 0]
-        if layer == 0:
-            slopes, known = _continued(result, filled)
-            total, count = np.where(known[..., None] > 0, slopes, total), np.where(known > 0, known, count)
-        rim = ~filled & (count > 0)
-        result[rim] = total[rim] / count[rim][:, None]
-        filled |= rim
-    return result
+    around = PAD + _REACH
+    shape = tuple(n + 2 * around for n in mask.shape)
+    inside, on_grid = (slice(around, -around),) * 3, (slice(_REACH, -_REACH),) * 3
+    filled, result = np.zeros(shape, dtype=bool), np.zeros((*shape, values.shape[3]), dtype=np.float32)
+    filled[inside] = mask
+    result[inside][mask] = values[mask]
+    strides = np.array([shape[1] * shape[2], shape[2], 1])
+    for continued in (True, False):
+        rim = np.zeros(shape, dtype=bool)
+        rim[on_grid] = (_grown(filled) & ~filled)[on_grid]
+        cells = np.flatnonzero(rim)
+        known, numbers = filled.reshape(-1), result.reshape(-1, values.shape[3])
+        total, count = _sum_of_neighbours(numbers, known, cells, strides)
+        if continued:
+            slopes, pairs = _continued(numbers, known, cells, strides)
+            total, count = np.where(pairs[:, None] > 0, slopes, total), np.where(pairs > 0, pairs, count)
+        numbers[cells] = total / count[:, None]
+        known[cells] = True
+    return np.ascontiguousarray(result[on_grid])
 
 
-def _continued(values: np.ndarray, filled: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Sum and number, per cell, of the values 2 v1 - v2 continued from the two cells beside it in each direction."""
-    total, count = np.zeros_like(values), np.zeros(filled.shape, dtype=np.float32)
+def _grown(mask: np.ndarray) -> np.ndarray:
+    """The mask and the 26 neighbours of its cells."""
     for axis in range(3):
-        for step in (1, -1):
-            first, second = _shifted(filled, axis, step), _shifted(filled, axis, 2 * step)
-            known = first & second
-            slope = 2 * _shifted(values, axis, step) - _shifted(values, axis, 2 * step)
-            total += np.where(known[..., None], slope, 0)
-            count += known
+        grown, along = mask.copy(), np.moveaxis(mask, axis, 0)
+        view = np.moveaxis(grown, axis, 0)
+        view[1:] |= along[:-1]
+        view[:-1] |= along[1:]
+        mask = grown
+    return mask
+
+
+def _sum_of_neighbours(numbers, known, cells, strides) -> tuple[np.ndarray, np.ndarray]:
+    """Sum (n, channels) and number (n,) of the known values around each cell; unknown ones hold 0."""
+    total, count = np.zeros((len(cells), numbers.shape[1]), np.float32), np.zeros(len(cells), np.float32)
+    for step in itertools.product((-1, 0, 1), repeat=3):
+        neighbours = cells + strides @ step
+        total += numbers.take(neighbours, axis=0)
+        count += known.take(neighbours)
     return total, count
 
 
-def _shifted(array: np.ndarray, axis: int, step: int) -> np.ndarray:
-    """The array moved by `step` cells along an axis; what comes in from outside is 0."""
-    result = np.zeros_like(array)
-    to, since = [slice(None)] * array.ndim, [slice(None)] * array.ndim
-    to[axis] = slice(step, None) if step > 0 else slice(None, step)
-    since[axis] = slice(None, -step) if step > 0 else slice(-step, None)
-    result[tuple(to)] = array[tuple(since)]
-    return result
-
-
-def _sum_of_neighbours(array: np.ndarray) -> np.ndarray:
-    for axis in range(3):
-        array = array + _shifted(array, axis, 1) + _shifted(array, axis, -1)
-    return array
+def _continued(numbers, known, cells, strides) -> tuple[np.ndarray, np.ndarray]:
+    """Sum (n, channels) and number (n,) of the values 2 v1 - v2 continued from the two cells on each side."""
+    total, count = np.zeros((len(cells), numbers.shape[1]), np.float32), np.zeros(len(cells), np.float32)
+    for step in (*strides, *-strides):
+        pair = known.take(cells + step) & known.take(cells + 2 * step)
+        slope = 2 * numbers.take(cells + step, axis=0) - numbers.take(cells + 2 * step, axis=0)
+        total += slope * pair[:, None]
+        count += pair
+    return total, count
