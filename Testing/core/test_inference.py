@@ -340,6 +340,31 @@ def test_cancel_during_the_only_pass_gives_no_map(using, checkpoint):
         )
 
 
+def test_a_tensor_and_an_array_give_the_same_map(checkpoint):
+    prepared = prepared_scan(random_image((50, 41, 37)), mask=random_image((50, 41, 37), 1) > 0.7)
+    on_device = dataclasses.replace(
+        prepared,
+        image=torch.from_numpy(prepared.image).permute(2, 0, 1).contiguous().permute(1, 2, 0),
+        body_mask=torch.from_numpy(prepared.body_mask),
+    )
+    for settings in (SMALL_TILES, ONE_PASS):
+        expected, made = (Runner(checkpoint, settings).embed(each) for each in (prepared, on_device))
+        np.testing.assert_array_equal(made.body, expected.body)
+        np.testing.assert_allclose(made.values, expected.values, atol=2e-6)
+
+
+@pytest.mark.parametrize("one_pass", [False, True])
+def test_half_precision_on_the_cpu_is_a_choice_and_close(checkpoint, one_pass):
+    image = prepared_scan(random_image((40, 36, 44)))
+    settings = dataclasses.replace(SMALL_TILES, one_pass=one_pass)
+    full, unset, half = (
+        Runner(checkpoint, dataclasses.replace(settings, mixed_precision=choice)).embed(image).values
+        for choice in (False, None, True)
+    )
+    np.testing.assert_array_equal(unset, full)
+    assert 0 < np.abs(half - full).max() < 0.01
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
 def test_mixed_precision_on_a_gpu_is_close_to_the_cpu(checkpoint):
     image = prepared_scan(random_image((96, 96, 64)))

@@ -1,5 +1,6 @@
 """From a scan to its map, end to end: every place in the map is the place in the patient."""
 
+import functools
 import itertools
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 import torch
 from core.builders import pli_grid, ramp_scan, rotation, tiny_checkpoint, torso_scan
 
+from APELocalizerLib.core import pipeline
 from APELocalizerLib.core.checkpoints import Checkpoint
 from APELocalizerLib.core.errors import Cancelled, CheckpointError, DeviceError
 from APELocalizerLib.core.geometry import apply_affine
@@ -16,7 +18,7 @@ from APELocalizerLib.core.learning import learn_points
 from APELocalizerLib.core.localization import LocalizationSettings, localize
 from APELocalizerLib.core.map_files import load_map, save_map
 from APELocalizerLib.core.pipeline import Embedder, embed_scan, fuse
-from APELocalizerLib.core.preparation import PreparationConfig
+from APELocalizerLib.core.preparation import PreparationConfig, prepare_all
 from APELocalizerLib.core.retrieval import RULES
 from APELocalizerLib.core.scan import Scan
 from APELocalizerLib.core.trilinear import sample_trilinear
@@ -253,11 +255,49 @@ def test_what_cannot_work_is_said_before_any_work(torso, tiny, monkeypatch):
     def prepare_must_not_run(*_, **__):
         raise AssertionError("the scan was prepared for nothing")
 
-    monkeypatch.setattr("APELocalizerLib.core.pipeline.prepare", prepare_must_not_run)
+    monkeypatch.setattr("APELocalizerLib.core.pipeline.prepare_all", prepare_must_not_run)
     with pytest.raises(CheckpointError, match='no spacing "finest"'):
         embed_scan(torso, tiny, "finest", CPU)
     with pytest.raises(DeviceError, match="not a device"):
         embed_scan(torso, tiny, "fast", InferenceSettings(device="gpu"))
+
+
+def test_a_gpu_prepares_the_scan_itself_and_leaves_it_to_the_cpu_where_its_memory_is_too_small(torso, monkeypatch):
+    """A stand-in for preparation says where it was asked to work; the GPU itself is not needed."""
+    card, asked = torch.device("cuda", 0), []
+
+    def on(device_wanted, scan, views, progress=None, cancelled=None, device=None):
+        asked.append(device)
+        if device != device_wanted:
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory.")
+        return ["prepared"]
+
+    for works in (card, None):
+        asked.clear()
+        monkeypatch.setattr(pipeline, "prepare_all", functools.partial(on, works))
+        assert pipeline._prepared(torso, [], card, None, None) == ["prepared"]
+        assert asked == ([card] if works else [card, None])
+    asked.clear()
+    pipeline._prepared(torso, [], torch.device("cpu"), None, None)
+    assert asked == [None]
+
+
+def test_a_scan_prepared_on_a_device_gives_the_same_map(torso, monkeypatch, tiny):
+    expected = embed_scan(torso, tiny, "both", CPU)
+    monkeypatch.setattr(pipeline, "_prepared", lambda scan, views, device, *_: prepare_all(scan, views, device="cpu"))
+    made = embed_scan(torso, tiny, "both", CPU)
+    np.testing.assert_array_equal(made.body, expected.body)
+    np.testing.assert_allclose(made.values, expected.values, atol=1e-3)
+    np.testing.assert_array_equal(made.appearance.codes, expected.appearance.codes)
+
+
+def test_warming_up_builds_the_network_before_the_first_scan(torso, tiny, monkeypatch):
+    embedder = Embedder(tiny, CPU)
+    expected = embedder.embed(torso, "fast").values
+    embedder = Embedder(tiny, CPU)
+    embedder.warm_up()
+    monkeypatch.setattr(Checkpoint, "build_network", None)
+    np.testing.assert_array_equal(embedder.embed(torso, "fast").values, expected)
 
 
 def test_the_grid_runs_posterior_left_inferior(torso_map):

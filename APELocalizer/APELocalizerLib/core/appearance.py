@@ -12,10 +12,11 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
+import torch
 
 from APELocalizerLib.core.errors import MapError
 from APELocalizerLib.core.geometry import apply_affine, subgrid_affine
-from APELocalizerLib.core.preparation import PreparationConfig, prepare
+from APELocalizerLib.core.preparation import PreparationConfig, PreparedScan, prepare
 from APELocalizerLib.core.progress import CancelCheck
 from APELocalizerLib.core.scan import Scan
 
@@ -23,6 +24,9 @@ SPACING_MM = 5.0
 WINDOW_HU = (-1000.0, 1000.0)
 FEATURES = ((-1000.0, -200.0, 1.0), (-150.0, 200.0, 1.5), (150.0, 700.0, 1.0))
 """HU from which and to which each feature rises, and to how much: lung and fat, soft tissue, bone and contrast."""
+
+VIEW = (replace(PreparationConfig.plain(), window=WINDOW_HU), (SPACING_MM,) * 3)
+"""How a scan is prepared for its appearance."""
 
 LEVELS = 2
 """Features are kept at 5 mm and, averaged over 2 x 2 x 2 cells, at 10 mm."""
@@ -41,9 +45,13 @@ class Appearance:
     @classmethod
     def of(cls, scan: Scan, cancelled: CancelCheck | None = None) -> "Appearance":
         """The appearance of a scan. Raises PreparationError when it shows no body."""
-        config = replace(PreparationConfig.plain(), window=WINDOW_HU)
-        prepared = prepare(scan, config, (SPACING_MM,) * 3, cancelled=cancelled)
-        codes = np.where(prepared.body_mask, prepared.image * 255.0 + 0.5, 0.0).astype(np.uint8)
+        return cls.of_prepared(prepare(scan, *VIEW, cancelled=cancelled))
+
+    @classmethod
+    def of_prepared(cls, prepared: PreparedScan) -> "Appearance":
+        """The appearance of a scan that was prepared as VIEW says, on any device."""
+        image, mask = (torch.as_tensor(each).cpu().numpy() for each in (prepared.image, prepared.body_mask))
+        codes = np.where(mask, image * 255.0 + 0.5, 0.0).astype(np.uint8)
         return cls(np.ascontiguousarray(codes), prepared.grid_to_ras)
 
     def level(self, number: int) -> tuple[np.ndarray, np.ndarray]:

@@ -54,14 +54,21 @@ def body_box(
         dense[n] = lowest >= threshold
 
     parallel_for(work, int(counts[0]))
+    return box_around(dense, block.tolist(), stack.shape, margins)
+
+
+def box_around(
+    dense: np.ndarray, block: list[int], shape: tuple[int, int, int], margins: tuple[int, int, int]
+) -> tuple[slice, ...] | None:
+    """Box in voxels around the dense blocks (bool, one per block of a stack of this shape); see `body_box`."""
     if not dense.any():
         return None
     box = []
     for axis in range(3):
         hit = np.flatnonzero(dense.any(axis=tuple(a for a in range(3) if a != axis)))
         first, last = hit[0] - margins[axis], hit[-1] + 1 + margins[axis]
-        stop = stack.shape[axis] if last > counts[axis] else last * block[axis]
-        box.append(slice(int(max(0, first) * block[axis]), int(min(stop, stack.shape[axis]))))
+        stop = shape[axis] if last > dense.shape[axis] else last * block[axis]
+        box.append(slice(int(max(0, first) * block[axis]), int(min(stop, shape[axis]))))
     return tuple(box)
 
 

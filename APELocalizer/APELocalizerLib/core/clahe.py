@@ -88,21 +88,31 @@ def equalize_levels(
     levels: np.ndarray, clip_limit: float, progress: Progress | None = None, cancelled: CancelCheck | None = None
 ) -> np.ndarray:
     """Equalize a volume of histogram bins (uint8, 3 axes); returns float32 from 0 to 1."""
-    tile = [max(n // 8, 1) for n in levels.shape]
-    counts = [-(-n // t) for n, t in zip(levels.shape, tile, strict=True)]
+    tile, counts = tiles_of(levels.shape)
     beyond = [(0, c * t - n) for n, t, c in zip(levels.shape, tile, counts, strict=True)]
     padded = np.pad(levels, beyond, mode="reflect")
     histograms = _histograms(padded, tile, counts, sub_progress(progress, 0.0, 0.3), cancelled)
-    voxels = int(np.prod(tile))
-    limit = max(1, int(clip_limit * voxels)) if clip_limit > 0 else voxels
-    maps = np.cumsum(clip_histograms(histograms, limit), axis=-1) * ((GRAYS - 1) / voxels)
-    maps = np.floor(np.minimum(maps, GRAYS - 1)).astype(np.float32).reshape(*counts, BINS)
+    maps = maps_of_histograms(histograms, tile, counts, clip_limit)
     check_cancelled(cancelled)
     mapped = _blend(levels, maps, tile, sub_progress(progress, 0.3, 0.9), cancelled)
     low, high = mapped.min(), mapped.max()
     mapped -= low
     mapped *= np.float32(1.0 / (high - low) if high > low else 1.0)
     return mapped
+
+
+def tiles_of(shape: tuple[int, int, int]) -> tuple[list[int], list[int]]:
+    """(voxels of a tile, number of tiles) along each axis of a volume."""
+    tile = [max(n // 8, 1) for n in shape]
+    return tile, [-(-n // t) for n, t in zip(shape, tile, strict=True)]
+
+
+def maps_of_histograms(histograms: np.ndarray, tile: list[int], counts: list[int], clip_limit: float) -> np.ndarray:
+    """Gray value of every level in every tile, float32 (*counts, BINS), from histograms (tiles, BINS)."""
+    voxels = int(np.prod(tile))
+    limit = max(1, int(clip_limit * voxels)) if clip_limit > 0 else voxels
+    maps = np.cumsum(clip_histograms(histograms, limit), axis=-1) * ((GRAYS - 1) / voxels)
+    return np.floor(np.minimum(maps, GRAYS - 1)).astype(np.float32).reshape(*counts, BINS)
 
 
 def clip_histograms(histograms: np.ndarray, limit: int) -> np.ndarray:
@@ -172,7 +182,7 @@ def _blend(
 
     For each slice the maps of the two nearest tile layers are blended first, so that four look-ups per voxel remain.
     """
-    (before, weight), rows, columns = (_neighbors(n, t) for n, t in zip(levels.shape, tile, strict=True))
+    (before, weight), rows, columns = (neighbors(n, t) for n, t in zip(levels.shape, tile, strict=True))
     maps = np.pad(maps, [(1, 1)] * 3 + [(0, 0)], mode="edge")
     width = maps.shape[2]
     base = (rows[0][:, None] * width + columns[0]) * BINS
@@ -198,7 +208,7 @@ def _blend(
     return out
 
 
-def _neighbors(length: int, tile: int) -> tuple[np.ndarray, np.ndarray]:
+def neighbors(length: int, tile: int) -> tuple[np.ndarray, np.ndarray]:
     """For each voxel of an axis: the tile center before it (index into edge-padded maps), and the next one's weight."""
     position = np.arange(length) + tile // 2
     return position // tile, (position % tile / tile).astype(np.float32)

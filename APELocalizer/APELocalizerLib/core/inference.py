@@ -1,4 +1,8 @@
-"""From a prepared scan to its embedding map: tiles or one pass, on any device, with a way out when memory runs out."""
+"""From a prepared scan to its embedding map: tiles or one pass, on any device, with a way out when memory runs out.
+
+On a GPU the image is uploaded as a whole (or is there already), tiles are cut, embedded and blended there, and the map
+comes back in one piece.
+"""
 
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -6,11 +10,13 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from APELocalizerLib.core.checkpoints import Checkpoint
 from APELocalizerLib.core.device import resolve_device
 from APELocalizerLib.core.embedding_map import EmbeddingMap
 from APELocalizerLib.core.errors import DeviceError
+from APELocalizerLib.core.folded_network import FoldedNetwork
 from APELocalizerLib.core.geometry import subgrid_affine
 from APELocalizerLib.core.network import APENetwork
 from APELocalizerLib.core.preparation import PreparedScan
@@ -26,7 +32,8 @@ class InferenceSettings:
     """How the network is run.
 
     `tile` voxels of the prepared grid; `overlap` is a fraction of a tile; `one_pass` None means as the checkpoint was
-    trained; `mixed_precision` is used on CUDA only; `cpu_fallback` allows the last step when a GPU's memory is full.
+    trained; `mixed_precision` None means half precision on CUDA and float32 on CPU, True also bfloat16 on CPU, which is
+    faster only on processors made for it; `cpu_fallback` allows the last step when a GPU's memory is full.
     """
 
     device: str = "auto"
@@ -34,7 +41,7 @@ class InferenceSettings:
     overlap: float = 0.5
     one_pass: bool | None = None
     batch_size: int = 4
-    mixed_precision: bool = True
+    mixed_precision: bool | None = None
     cpu_fallback: bool = True
 
     def __post_init__(self) -> None:
@@ -48,7 +55,7 @@ class Runner:
     def __init__(self, checkpoint: Checkpoint, settings: InferenceSettings = InferenceSettings()) -> None:
         self.checkpoint = checkpoint
         self.settings = settings
-        self._network: APENetwork | None = None
+        self._network: Callable[[Tensor, Tensor | None], Tensor] | None = None
         self._network_device: torch.device | None = None
 
     def embed(
@@ -104,34 +111,45 @@ class Runner:
             "There is not enough memory to embed this scan. Close other programs, choose a coarser spacing, or crop it."
         )
 
-    def _network_on(self, device: torch.device) -> APENetwork:
+    def warm_up(self) -> None:
+        """Build the network and run it once on next to nothing, so that the first scan does not wait for it.
+
+        Meant for a background thread while the user is still choosing a scan. Raises `DeviceError`.
+        """
+        plan = self._first_plan()
+        smallest = (self.checkpoint.network.total_stride,) * 3
+        self._run(torch.zeros(smallest), replace(plan, tile=None), None, None)
+
+    def _network_on(self, device: torch.device) -> Callable[[Tensor, Tensor | None], Tensor]:
         if self._network is None or self._network_device != device:
             self._network = None
-            network = self.checkpoint.build_network().to(device)
-            self._network = network.to(memory_format=torch.channels_last_3d) if device.type == "cpu" else network
+            network = self.checkpoint.build_network()
+            if device.type == "cpu" and isinstance(network, APENetwork):
+                self._network = FoldedNetwork(network, half=bool(self.settings.mixed_precision))
+            else:
+                self._network = network.to(device)
             self._network_device = device
         return self._network
 
     def _run(
-        self, image: np.ndarray, plan: "_Plan", progress: Progress | None, cancelled: CancelCheck | None
-    ) -> np.ndarray:
-        """Network output (3, a, b, c) in 0..1 for an image (p, l, i)."""
+        self, image: np.ndarray | Tensor, plan: "_Plan", progress: Progress | None, cancelled: CancelCheck | None
+    ) -> Tensor:
+        """Network output (3, a, b, c) in 0..1 for an image (p, l, i), on the plan's device."""
         check_cancelled(cancelled)
         stride, smallest = self.checkpoint.network.stem_stride, self.checkpoint.network.total_stride
         wanted = (smallest,) * 3 if plan.tile is None else plan.tile
         padded = tuple(padded_length(n, w, stride) for n, w in zip(image.shape, wanted, strict=True))
         tile = padded if plan.tile is None else plan.tile
+        image = torch.as_tensor(image).to(plan.device, torch.float32)
         volume, visible = _pad(image, padded, self.checkpoint.padding)
         network = self._network_on(plan.device)
+        half = plan.device.type == "cuda" and self.settings.mixed_precision is not False
 
-        def forward(tiles: list[tuple[slice, slice, slice]]) -> np.ndarray:
-            batch = torch.stack([volume[where] for where in tiles])[:, None].to(plan.device)
-            seen = torch.stack([visible[where] for where in tiles]).to(plan.device) if visible is not None else None
-            if plan.device.type == "cpu":
-                batch = batch.contiguous(memory_format=torch.channels_last_3d)
-            half = plan.device.type == "cuda" and self.settings.mixed_precision
+        def forward(tiles: list[tuple[slice, slice, slice]]) -> Tensor:
+            batch = torch.stack([volume[where] for where in tiles])[:, None]
+            seen = torch.stack([visible[where] for where in tiles]) if visible is not None else None
             with torch.inference_mode(), torch.autocast("cuda", torch.float16) if half else nullcontext():
-                return network(batch, seen).float().cpu().numpy()
+                return network(batch, seen).float()
 
         places = _places(padded, tile, self.settings.overlap, stride)
         output = _blend(forward, places, tile, padded, stride, plan.batch_size, progress, cancelled)
@@ -139,13 +157,13 @@ class Runner:
         return output[:, : cells[0], : cells[1], : cells[2]]
 
     def _as_map(
-        self, prepared: PreparedScan, output: np.ndarray, spacing_name: str, notes: tuple[str, ...]
+        self, prepared: PreparedScan, output: Tensor, spacing_name: str, notes: tuple[str, ...]
     ) -> EmbeddingMap:
         stride = self.checkpoint.network.stem_stride
         scale = np.array(self.checkpoint.scale, dtype=np.float32)
         offset = np.array(self.checkpoint.offset, dtype=np.float32)
         return EmbeddingMap(
-            values=np.ascontiguousarray(output.transpose(1, 2, 3, 0)) * scale + offset,
+            values=output.permute(1, 2, 3, 0).contiguous().cpu().numpy() * scale + offset,
             body=body_cells(prepared.body_mask, stride),
             grid_to_ras=subgrid_affine(prepared.grid_to_ras, np.full(3, (stride - 1) / 2), np.full(3, stride)),
             checkpoint_id=self.checkpoint.id,
@@ -164,25 +182,23 @@ class _Plan:
     batch_size: int
 
 
-def body_cells(mask: np.ndarray, stride: int) -> np.ndarray:
+def body_cells(mask: np.ndarray | Tensor, stride: int) -> np.ndarray:
     """Cells of `stride` voxels per axis of which at least a quarter is body; the remainder at the end is a cell too."""
-    padded = np.pad(mask, [(0, -n % stride) for n in mask.shape], mode="edge")
-    a, b, c = (n // stride for n in padded.shape)
-    fraction = padded.reshape(a, stride, b, stride, c, stride).mean(axis=(1, 3, 5), dtype=np.float32)
-    return fraction >= BODY_FRACTION
+    voxels, _ = _pad(torch.as_tensor(mask).float(), tuple(-(-n // stride) * stride for n in mask.shape), "edge")
+    fraction = torch.nn.functional.avg_pool3d(voxels[None, None], stride)[0, 0]
+    return (fraction >= BODY_FRACTION).cpu().numpy()
 
 
-def _pad(image: np.ndarray, size: tuple[int, int, int], mode: str) -> tuple[torch.Tensor, torch.Tensor | None]:
+def _pad(image: Tensor, size: tuple[int, int, int], mode: str) -> tuple[Tensor, Tensor | None]:
     """Image padded at the end of each axis, and the mask of real voxels (None where there is nothing to hide)."""
-    volume = torch.from_numpy(np.ascontiguousarray(image, dtype=np.float32))
     missing = [size[axis] - image.shape[axis] for axis in range(3)]
     if not any(missing):
-        return volume, None
+        return image, None
     pads = (0, missing[2], 0, missing[1], 0, missing[0])
     if mode == "edge":
-        return torch.nn.functional.pad(volume[None, None], pads, mode="replicate")[0, 0], None
-    visible = torch.nn.functional.pad(torch.ones_like(volume), pads)
-    return torch.nn.functional.pad(volume, pads), visible
+        return torch.nn.functional.pad(image[None, None], pads, mode="replicate")[0, 0], None
+    visible = torch.nn.functional.pad(torch.ones_like(image), pads)
+    return torch.nn.functional.pad(image, pads), visible
 
 
 def _places(
@@ -198,7 +214,7 @@ def _places(
 
 
 def _blend(
-    forward: Callable[[list], np.ndarray],
+    forward: Callable[[list], Tensor],
     places: list[tuple[slice, slice, slice]],
     tile: tuple[int, int, int],
     size: tuple[int, int, int],
@@ -206,19 +222,25 @@ def _blend(
     batch_size: int,
     progress: Progress | None,
     cancelled: CancelCheck | None,
-) -> np.ndarray:
-    """Run every tile and average the overlaps with Gaussian weights; (3, a, b, c)."""
+) -> Tensor:
+    """Run every tile and average the overlaps with Gaussian weights; (3, a, b, c), where the tiles' outputs are."""
     cells = tuple(n // stride for n in size)
-    weights = gaussian_weights(tuple(n // stride for n in tile))
-    total, weight = np.zeros((3, *cells), dtype=np.float32), np.zeros(cells, dtype=np.float32)
+    total = weight = weights = None
     for start in range(0, len(places), batch_size):
         check_cancelled(cancelled)
         batch = places[start : start + batch_size]
-        for where, values in zip(batch, forward(batch), strict=True):
+        outputs = forward(batch)
+        report(progress, min(1.0, (start + len(batch)) / len(places)), "Reading the anatomy")
+        if len(places) == 1:
+            total, weight = outputs[0], 1.0
+            break
+        if total is None:
+            weights = torch.from_numpy(gaussian_weights(tuple(n // stride for n in tile))).to(outputs.device)
+            total, weight = outputs.new_zeros((3, *cells)), outputs.new_zeros(cells)
+        for where, values in zip(batch, outputs, strict=True):
             region = tuple(slice(s.start // stride, s.stop // stride) for s in where)
             total[(slice(None), *region)] += values * weights
             weight[region] += weights
-        report(progress, min(1.0, (start + len(batch)) / len(places)), "Reading the anatomy")
     check_cancelled(cancelled)
     return total / weight
 

@@ -15,7 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-_NORM_EPS = 1e-6
+NORM_EPS = 1e-6
+"""Of every layer norm."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,7 @@ class LayerNorm3d(nn.LayerNorm):
     """LayerNorm over the channel axis of (N, C, H, W, D)."""
 
     def __init__(self, channels: int) -> None:
-        super().__init__(channels, eps=_NORM_EPS)
+        super().__init__(channels, eps=NORM_EPS)
 
     def forward(self, x: Tensor) -> Tensor:
         return super().forward(x.movedim(1, -1)).movedim(-1, 1)
@@ -156,7 +157,7 @@ class ConvNeXtBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         y = F.layer_norm(
-            self.conv_1(x).movedim(1, -1), self.norm.normalized_shape, self.norm.weight, self.norm.bias, _NORM_EPS
+            self.conv_1(x).movedim(1, -1), self.norm.normalized_shape, self.norm.weight, self.norm.bias, NORM_EPS
         )
         y = _pointwise(F.gelu(_pointwise(y, self.conv_2)), self.conv_3)
         return x + self.layerscale(y.movedim(-1, 1))
@@ -267,12 +268,17 @@ class APENetwork(nn.Module):
         voxel 4i + 1.5, and the remainder voxels at the end of an axis are ignored.
         Raises ValueError for an input that is too small or has the wrong number of axes.
         """
+        self.check_size(self.config, image)
+        return torch.sigmoid(self.head(self.fpn(image, visible)))
+
+    @staticmethod
+    def check_size(config: NetworkConfig, image: Tensor) -> None:
+        """Raise ValueError for an input that is too small or has the wrong number of axes."""
         if image.ndim != 5:
             raise ValueError(f"The network expects images of shape (N, C, H, W, D), not {tuple(image.shape)}.")
-        smallest = self.config.total_stride
+        smallest = config.total_stride
         if min(image.shape[2:]) < smallest:
             raise ValueError(
                 f"The image is too small for this network: {tuple(image.shape[2:])} voxels, "
                 f"at least {smallest} per axis are needed."
             )
-        return torch.sigmoid(self.head(self.fpn(image, visible)))

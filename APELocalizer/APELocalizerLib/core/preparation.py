@@ -5,19 +5,31 @@ published APE network (body box, 1 x 1 x 1.5 mm, HU window, adaptive histogram e
 the inference spacing); `PreparationConfig.plain()` goes from the body box directly to the inference spacing and the
 window.
 
-Internally stacks have axes (I, P, L), slice by slice as CT is stored; results are (P, L, I).
+Internally stacks have axes (I, P, L), slice by slice as CT is stored; results are (P, L, I). What is done to their
+voxels is in `host_preparation` (arrays, on the processor's cores) and `device_preparation` (tensors, on a GPU).
 """
 
 from dataclasses import asdict, dataclass, fields
 
 import numpy as np
+import torch
 
-from APELocalizerLib.core.body import body_box, body_mask
-from APELocalizerLib.core.canonical import canonical_view
-from APELocalizerLib.core.clahe import Quantization, equalize_levels
+from APELocalizerLib.core.device_preparation import DeviceEngine
 from APELocalizerLib.core.errors import PreparationError
-from APELocalizerLib.core.geometry import Box, spacing_of, subgrid_affine
-from APELocalizerLib.core.interpolation import AxisSampling, antialiased, parallel_for, resample, sample_exactly, zoomed
+from APELocalizerLib.core.geometry import Box, spacing_of
+from APELocalizerLib.core.host_preparation import HostEngine
+from APELocalizerLib.core.preparation_grid import (
+    Samplings,
+    common_box,
+    moved,
+    nearest,
+    on_lattice,
+    sampled,
+    samplings_to,
+    seen_from,
+    trimmed,
+    within,
+)
 from APELocalizerLib.core.progress import CancelCheck, Progress, check_cancelled, report, sub_progress
 from APELocalizerLib.core.scan import Scan
 
@@ -29,8 +41,6 @@ PLAIN_MARGINS = (0, 1, 1)
 
 The network reads where the image ends; a scan stored obliquely would otherwise seem to end in air.
 """
-
-Samplings = tuple[AxisSampling, AxisSampling, AxisSampling]
 
 
 @dataclass(frozen=True)
@@ -100,19 +110,24 @@ class PreparedScan:
     """What the network sees.
 
     Attributes:
-        image: float32 in 0..1, axes (P, L, I); not necessarily contiguous in memory.
-        body_mask: bool, same shape; False in the air around the patient, True in lungs and bowel gas.
+        image: float32 in 0..1, axes (P, L, I); not necessarily contiguous in memory. A tensor if it was prepared on a
+        device, else an array. body_mask: bool, same shape and kind; False in the air around the patient, True in lungs
+        and bowel gas.
         grid_to_ras: 4x4 float64 from index in `image` to RAS mm, exact (voxel centers at integer indices).
         field_of_view: RAS box around the whole scan.
         scan_name, scan_fingerprint: of the scan this was made from.
     """
 
-    image: np.ndarray
-    body_mask: np.ndarray
+    image: np.ndarray | torch.Tensor
+    body_mask: np.ndarray | torch.Tensor
     grid_to_ras: np.ndarray
     field_of_view: Box
     scan_name: str
     scan_fingerprint: str
+
+
+View = tuple[PreparationConfig, tuple[float, float, float]]
+"""How a scan is to be prepared: configuration, and inference spacing (P, L, I) in mm."""
 
 
 def prepare(
@@ -121,194 +136,121 @@ def prepare(
     spacing: tuple[float, float, float],
     progress: Progress | None = None,
     cancelled: CancelCheck | None = None,
+    device: torch.device | str | None = None,
 ) -> PreparedScan:
-    """Prepare a scan at an inference spacing.
+    """Prepare a scan in one way, at one inference spacing (P, L, I) in mm; see `prepare_all`."""
+    return prepare_all(scan, [(config, spacing)], progress, cancelled, device)[0]
+
+
+def prepare_all(
+    scan: Scan,
+    views: list[View],
+    progress: Progress | None = None,
+    cancelled: CancelCheck | None = None,
+    device: torch.device | str | None = None,
+) -> list[PreparedScan]:
+    """Prepare a scan in several ways, reading it once for all that are antialiased.
 
     Args:
-        spacing: (P, L, I) in mm.
+        device: where the scan is uploaded to, prepared, and left, for example "cuda"; None for arrays on the CPU.
 
     Raises:
         PreparationError: no body in the scan, or an impossible spacing.
         Cancelled: if `cancelled` returned True; checked between slices.
     """
-    spacing = _valid_spacing(spacing)
+    views = [(config, _valid_spacing(spacing)) for config, spacing in views]
+    engine = HostEngine() if device is None else DeviceEngine(torch.device(device))
     report(progress, 0.0, "Orienting the scan")
-    voxels, grid_to_ras = canonical_view(scan)
-    stack = _slice_by_slice(voxels)
+    stack, grid_to_ras = engine.stack(scan)
     check_cancelled(cancelled)
-    margins = PLAIN_MARGINS if config.antialias else (0, 0, 0)
-    box = body_box(stack, spacing_of(grid_to_ras)[[2, 0, 1]], config.body_threshold, margins)
-    if box is None:
-        raise PreparationError(
-            f"No body was found in “{scan.name}”: nothing in it is denser than {config.body_threshold:g} HU over 5 mm. "
-            "Check that it is a CT in Hounsfield units and not cropped to air."
-        )
-    box = _trimmed(box, config.end_trim_mm, spacing_of(grid_to_ras)[2])
-    base = config.base_spacing or spacing
-    starts = None
-    if all(config.lattice) and config.antialias:
-        starts = _lattice_start(box, grid_to_ras, base, config.lattice)
-        box = (box[0], *(slice(max(0, int(at)), part.stop) for at, part in zip(starts[1:], box[1:], strict=True)))
-        starts = starts - [part.start for part in box]
-    stack, grid_to_ras = stack[box], _moved(grid_to_ras, [part.start for part in box])
-    drop_beyond = config.base_spacing is not None
-    samplings = _samplings(stack.shape, grid_to_ras, base, config.antialias, drop_beyond, starts)
-    limits = HU_LIMITS if config.antialias else None
-    hu = resample(stack, samplings, limits, sub_progress(progress, 0.05, 0.5), cancelled)
-    grid_to_ras = _sampled(grid_to_ras, samplings)
-    if config.clahe_clip_limit > 0:
-        image, mask, grid_to_ras = _equalized(stack, samplings, hu, grid_to_ras, config, progress, cancelled)
-    else:
-        mask = body_mask(hu < config.body_threshold) & _within(samplings, stack.shape)
-        image = _windowed(hu, config.window)
-    check_cancelled(cancelled)
-    if not mask.any():
-        raise PreparationError(f"No body was found in “{scan.name}” apart from air. Check that it shows a patient.")
-    if spacing != base:
-        image, mask, grid_to_ras = _at_spacing(image, mask, grid_to_ras, base, spacing, config.antialias)
+    plans = _plans(engine, stack, grid_to_ras, views, scan.name)
+    results: dict[View, tuple] = {}
+    done = 0
+    for antialias in (True, False):
+        mine = {key: plan for key, plan in plans.items() if key[0].antialias == antialias}
+        if not mine:
+            continue
+        share = sub_progress(progress, 0.05 + 0.95 * done / len(plans), 0.05 + 0.95 * (done + len(mine)) / len(plans))
+        results |= _on_base_grids(engine, stack, grid_to_ras, mine, scan.name, share, cancelled)
+        done += len(mine)
+    prepared = []
+    for config, spacing in views:
+        base = config.base_spacing or spacing
+        parts = results[config, base]
+        if spacing != base:
+            parts = _at_spacing(engine, *parts, base, spacing, config)
+        image, mask = (engine.posterior_left_inferior(each) for each in parts[:2])
+        prepared.append(PreparedScan(image, mask, parts[2], scan.bounds(), scan.name, scan.fingerprint))
     report(progress, 1.0, "Scan prepared")
-    return PreparedScan(
-        image.transpose(1, 2, 0), mask.transpose(1, 2, 0), grid_to_ras, scan.bounds(), scan.name, scan.fingerprint
-    )
+    return prepared
 
 
-def _equalized(
-    stack: np.ndarray,
-    samplings: Samplings,
-    hu: np.ndarray,
+def _plans(engine, stack, grid_to_ras: np.ndarray, views: list[View], name: str) -> dict[View, tuple]:
+    """For each configuration and base grid: the box of the stack that it needs, and the samplings in it."""
+    own = spacing_of(grid_to_ras)
+    found: dict[tuple, tuple[slice, ...]] = {}
+    plans: dict[View, tuple] = {}
+    for config, spacing in views:
+        question = (config.body_threshold, PLAIN_MARGINS if config.antialias else (0, 0, 0))
+        if question not in found:
+            found[question] = engine.body_box(stack, own[[2, 0, 1]], *question)
+        if found[question] is None:
+            raise PreparationError(
+                f"No body was found in “{name}”: nothing in it is denser than {config.body_threshold:g} HU over 5 mm. "
+                "Check that it is a CT in Hounsfield units and not cropped to air."
+            )
+        box, starts = trimmed(found[question], config.end_trim_mm, own[2]), None
+        base = config.base_spacing or spacing
+        if all(config.lattice) and config.antialias:
+            box, starts = on_lattice(box, grid_to_ras, base, config.lattice)
+        shape = tuple(part.stop - part.start for part in box)
+        drop_beyond = config.base_spacing is not None
+        plans[config, base] = box, samplings_to(base, shape, grid_to_ras, config.antialias, drop_beyond, starts)
+    return plans
+
+
+def _on_base_grids(
+    engine,
+    stack,
     grid_to_ras: np.ndarray,
-    config: PreparationConfig,
+    plans: dict[View, tuple],
+    name: str,
     progress: Progress | None,
     cancelled: CancelCheck | None,
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Crop, body mask and equalization on the base grid: (image, mask, grid_to_ras).
-
-    Equalization maps 253 gray levels to unrelated values, so a rounding error that moves a voxel across the border of a
-    level would show: voxels near a border are computed again in float64, which makes levels equal to a float64
-    pipeline's.
-    """
-    kept = _above_minimum(hu)
-    levels_of = Quantization(float(hu[kept].min()), float(hu[kept].max()), config.window, config.body_threshold)
-    cropped = hu[kept]
-    origin = [part.start for part in kept]
-    levels = np.empty(cropped.shape, np.uint8)
-    air = np.empty(cropped.shape, bool)
-
-    def work(i: int) -> None:
-        levels[i], unsure = levels_of(cropped[i])
-        np.less(cropped[i], config.body_threshold, out=air[i])
-        if unsure.size:
-            row, column = np.divmod(unsure, cropped.shape[2])
-            outputs = (np.full(len(unsure), i + origin[0]), row + origin[1], column + origin[2])
-            exact = sample_exactly(stack, samplings, outputs)
-            levels[i].ravel()[unsure] = levels_of.exactly(exact)
-            air[i].ravel()[unsure] = exact < config.body_threshold
-
-    parallel_for(work, len(cropped), sub_progress(progress, 0.5, 0.6), cancelled)
-    mask = body_mask(air)
-    report(progress, 0.65, "Equalizing contrast")
-    image = equalize_levels(levels, config.clahe_clip_limit, sub_progress(progress, 0.65, 0.95), cancelled)
-    return image, mask, _moved(grid_to_ras, origin)
+) -> dict[View, tuple]:
+    """(image, body mask, grid_to_ras) on the base grid of every plan; all are antialiased, or none is."""
+    outer = common_box([inner for inner, _ in plans.values()])
+    stack = stack[outer]
+    grids = [seen_from(samplings, inner, outer) for inner, samplings in plans.values()]
+    antialias = next(iter(plans))[0].antialias
+    limits = HU_LIMITS if antialias else None
+    resampled = engine.resample(stack, grids, limits, antialias, sub_progress(progress, 0.0, 0.5), cancelled)
+    results = {}
+    for number, (key, hu) in enumerate(zip(plans, resampled, strict=True)):
+        config, (inner, samplings) = key[0], plans[key]
+        share = sub_progress(progress, 0.5 + 0.5 * number / len(plans), 0.5 + 0.5 * (number + 1) / len(plans))
+        grid = sampled(moved(grid_to_ras, [part.start for part in inner]), samplings)
+        if config.clahe_clip_limit > 0:
+            image, mask, origin = engine.equalized(stack, grids[number], hu, config, share, cancelled)
+            grid = moved(grid, origin)
+        else:
+            shape = tuple(part.stop - part.start for part in inner)
+            mask = engine.body_mask(hu < config.body_threshold, within(samplings, shape))
+            image = engine.windowed(hu, config.window)
+        check_cancelled(cancelled)
+        if not mask.any():
+            raise PreparationError(f"No body was found in “{name}” apart from air. Check that it shows a patient.")
+        results[key] = image, mask, grid
+        report(share, 1.0, "Scan prepared")
+    return results
 
 
-def _at_spacing(
-    image: np.ndarray, mask: np.ndarray, grid_to_ras: np.ndarray, base: tuple, spacing: tuple, antialias: bool
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _at_spacing(engine, image, mask, grid_to_ras: np.ndarray, base: tuple, spacing: tuple, config) -> tuple:
     """Second zoom, from the base grid to the inference spacing; the mask by nearest neighbor."""
-    nominal = np.diag([*base, 1.0])
-    samplings = _samplings(image.shape, nominal, spacing, antialias)
-    nearest = [
-        np.clip(np.floor(s.start + s.step * np.arange(len(s)) + 0.5).astype(int), 0, n - 1)
-        for s, n in zip(samplings, image.shape, strict=True)
-    ]
-    return resample(image, samplings), mask[np.ix_(*nearest)], _sampled(grid_to_ras, samplings)
-
-
-def _samplings(
-    shape: tuple[int, int, int],
-    grid_to_ras: np.ndarray,
-    spacing: tuple,
-    antialias: bool,
-    drop_beyond: bool = False,
-    starts: np.ndarray | None = None,
-) -> Samplings:
-    """One sampling per stack axis (I, P, L) to go from a canonical grid to `spacing` (P, L, I).
-
-    `starts` (3,): stack indices of the first outputs, below 1; None to center them (antialiased only).
-    """
-    ratios = (np.array(spacing) / spacing_of(grid_to_ras))[[2, 0, 1]]
-    if not antialias:
-        return tuple(zoomed(n, float(1.0 / ratio), drop_beyond) for n, ratio in zip(shape, ratios, strict=True))
-    begin = (None,) * 3 if starts is None else (float(start) for start in starts)
-    return tuple(antialiased(n, float(ratio), start) for n, ratio, start in zip(shape, ratios, begin, strict=True))
-
-
-def _lattice_start(
-    box: tuple[slice, ...], grid_to_ras: np.ndarray, spacing: tuple, lattice: tuple[int, int, int]
-) -> np.ndarray:
-    """Stack indices (I, P, L) of the last lattice points at or before the start of the box; fractional."""
-    to_canonical = np.array([[0.0, 0.0, -1.0], [0.0, -1.0, 0.0], [-1.0, 0.0, 0.0]])  # rows I, P, L from R, A, S
-    origin = to_canonical @ grid_to_ras[:3, 3]
-    own = spacing_of(grid_to_ras)[[2, 0, 1]]
-    period = (np.array(spacing) * lattice)[[2, 0, 1]]
-    start = origin + own * [part.start for part in box]
-    return (np.floor(start / period + 1e-6) * period - origin) / own
-
-
-def _within(samplings: Samplings, shape: tuple[int, int, int]) -> np.ndarray:
-    """Outputs (I, P, L) that lie inside the source voxels, not beyond their outer borders."""
-    inside = []
-    for sampling, n in zip(samplings, shape, strict=True):
-        at = sampling.start + sampling.step * np.arange(len(sampling))
-        inside.append((at >= -0.5) & (at <= n - 0.5))
-    return inside[0][:, None, None] & inside[1][:, None] & inside[2]
-
-
-def _trimmed(box: tuple[slice, ...], trim_mm: float, slice_mm: float) -> tuple[slice, ...]:
-    """The box without the whole slices that `trim_mm` covers at either end; at least half of it is kept."""
-    slices, rows, columns = box
-    count = min(int(trim_mm / slice_mm + 1e-6), (slices.stop - slices.start) // 4)
-    return slice(slices.start + count, slices.stop - count), rows, columns
-
-
-def _slice_by_slice(voxels: np.ndarray) -> np.ndarray:
-    """(P, L, I) voxels as a stack (I, P, L) whose rows are contiguous (forward or backward)."""
-    stack = voxels.transpose(2, 0, 1)
-    slices, rows, columns = (abs(stride) for stride in stack.strides)
-    return stack if slices >= rows >= columns else np.ascontiguousarray(stack)
-
-
-def _above_minimum(hu: np.ndarray) -> tuple[slice, slice, slice]:
-    """Bounding box of the voxels above the minimum: drops faces of constant padding."""
-    lowest = hu.min()
-    box = []
-    for axis in range(3):
-        faces = np.moveaxis(hu, axis, 0)
-        start, stop = 0, len(faces)
-        while start < stop - 1 and not (faces[start] > lowest).any():
-            start += 1
-        while stop > start + 1 and not (faces[stop - 1] > lowest).any():
-            stop -= 1
-        box.append(slice(start, stop))
-    return tuple(box)
-
-
-def _windowed(hu: np.ndarray, window: tuple[float, float]) -> np.ndarray:
-    """HU to 0..1, in place."""
-    hu -= window[0]
-    hu *= 1.0 / (window[1] - window[0])
-    return np.clip(hu, 0.0, 1.0, out=hu)
-
-
-def _moved(grid_to_ras: np.ndarray, origin) -> np.ndarray:
-    """Canonical grid whose index 0 is stack index `origin` (I, P, L) of the given one."""
-    return subgrid_affine(grid_to_ras, np.array(origin, float)[[1, 2, 0]], np.ones(3))
-
-
-def _sampled(grid_to_ras: np.ndarray, samplings: Samplings) -> np.ndarray:
-    """Canonical grid of the sampled positions."""
-    start = np.array([s.start for s in samplings])[[1, 2, 0]]
-    return subgrid_affine(grid_to_ras, start, np.array([s.step for s in samplings])[[1, 2, 0]])
+    samplings: Samplings = samplings_to(spacing, tuple(image.shape), np.diag([*base, 1.0]), config.antialias)
+    image = engine.resample(image, [samplings], None, config.antialias)[0]
+    mask = engine.at(mask, nearest(samplings, tuple(mask.shape)))
+    return image, mask, sampled(grid_to_ras, samplings)
 
 
 def _valid_spacing(spacing) -> tuple[float, float, float]:
