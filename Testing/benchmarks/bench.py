@@ -1,7 +1,8 @@
 """What the measurements share: sizes, models, scans and maps, each made once."""
 
+import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
@@ -20,37 +21,44 @@ from benchmarks import published, scans
 from benchmarks.timing import Times, alternating
 
 CPU = InferenceSettings(device="cpu")
+LATE_S = 360.0
 
 
 @dataclass
 class Bench:
     """One run of the benchmark.
 
-    `quick` measures once, on scans a third as long: to try the benchmark itself. `out` is the report's folder, `work`
-    one for temporary files.
+    `quick` measures once and cold, on scans a third as long: to try the benchmark itself. `out` is the report's
+    folder, `work` one for temporary files.
     """
 
     out: Path
     work: Path
     quick: bool = False
+    started: float = field(default_factory=time.perf_counter)
 
     @property
     def repeats(self) -> int:
         """Repeats of what takes seconds."""
-        return 1 if self.quick else 5
+        return 1 if self.late else 5
+
+    @property
+    def late(self) -> bool:
+        """Whether so much time has passed that everything is now measured once, to come to an end."""
+        return self.quick or time.perf_counter() - self.started > LATE_S
 
     def length(self, millimeters: float) -> float:
         """Length of a scan in mm, shorter in a quick run."""
         return millimeters / 3 if self.quick else millimeters
 
     def alternating(
-        self, limit_s: float = 20.0, warm_up: Callable[[], object] | None = None, **works: Callable[[], object]
+        self, limit_s: float = 15.0, warm_up: Callable[[], object] | None = None, **works: Callable[[], object]
     ) -> dict[str, Times]:
-        """Time things in turn, each after running once or, if given, after `warm_up`; in a quick run once and cold."""
+        """Time things in turn, each after running once or, if given, after `warm_up`; when late only once."""
         if warm_up and not self.quick:
             warm_up()
         warm = not self.quick and warm_up is None
-        return alternating(works, self.repeats, warm_up=warm, limit_s=0 if self.quick else limit_s)
+        return alternating(works, self.repeats, warm_up=warm, limit_s=0 if self.late else limit_s)
 
     @cached_property
     def default(self) -> Checkpoint:

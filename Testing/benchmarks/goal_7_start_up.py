@@ -51,7 +51,7 @@ def _help(bench: Bench) -> Row:
 
 
 def _first(bench: Bench, path) -> Row:
-    done = [run_child("first_and_later", path=str(path)) for _ in range(1 if bench.quick else 3)]
+    done = [run_child("first_and_later", path=str(path)) for _ in range(1 if bench.late else 3)]
     first = statistics.median(each["import"] + each["load"] + each["localize"][0] for each in done)
     later = statistics.median(seconds for each in done for seconds in each["localize"][1:])
     parts = {key: statistics.median(each[key] for each in done) for key in ("import", "load")}
