@@ -78,7 +78,7 @@ def test_antialiased_preparation_equals_resampling_tap_by_tap(monkeypatch):
     def plainly(stack, grids, limits, progress, cancelled):
         return [torch.from_numpy(interpolation.resample(stack, grid, limits, progress, cancelled)) for grid in grids]
 
-    monkeypatch.setattr("APELocalizerLib.core.host_preparation.resample_all", plainly)
+    monkeypatch.setattr("APELocalizerLib.core.torch_resampling.resample_all", plainly)
     for mine, expected in zip(made, prepare_all(scan, views), strict=True):
         np.testing.assert_allclose(mine.image, expected.image, atol=1e-6)
         assert (mine.body_mask != expected.body_mask).mean() < 1e-4

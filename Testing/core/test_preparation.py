@@ -2,6 +2,9 @@
 
 import dataclasses
 import itertools
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -305,3 +308,10 @@ def test_thick_slices_are_not_trimmed_away():
 def test_a_lattice_that_is_no_three_numbers_is_refused():
     with pytest.raises(PreparationError, match="three whole numbers"):
         PreparationConfig.from_dict({**PreparationConfig.locked().to_dict(), "lattice": 8})
+
+
+def test_reading_how_scans_are_prepared_needs_no_torch():
+    """Libraries hold preparation settings, and are opened also where PyTorch is not installed."""
+    code = "import sys; import APELocalizerLib.core.preparation; sys.exit('torch' in sys.modules)"
+    paths = os.pathsep.join(path for path in sys.path if path)
+    assert subprocess.run([sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": paths}).returncode == 0

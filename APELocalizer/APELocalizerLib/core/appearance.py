@@ -12,7 +12,6 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
-import torch
 
 from APELocalizerLib.core.errors import MapError
 from APELocalizerLib.core.geometry import apply_affine, subgrid_affine
@@ -50,7 +49,10 @@ class Appearance:
     @classmethod
     def of_prepared(cls, prepared: PreparedScan) -> "Appearance":
         """The appearance of a scan that was prepared as VIEW says, on any device."""
-        image, mask = (torch.as_tensor(each).cpu().numpy() for each in (prepared.image, prepared.body_mask))
+        image, mask = (
+            each if isinstance(each, np.ndarray) else each.cpu().numpy()
+            for each in (prepared.image, prepared.body_mask)
+        )
         codes = np.where(mask, image * 255.0 + 0.5, 0.0).astype(np.uint8)
         return cls(np.ascontiguousarray(codes), prepared.grid_to_ras)
 

@@ -11,7 +11,6 @@ from APELocalizerLib.core.interpolation import parallel_for, resample, sample_ex
 from APELocalizerLib.core.preparation_grid import Samplings
 from APELocalizerLib.core.progress import CancelCheck, Progress, sub_progress
 from APELocalizerLib.core.scan import Scan
-from APELocalizerLib.core.torch_resampling import resample_all
 
 if TYPE_CHECKING:
     from APELocalizerLib.core.preparation import PreparationConfig
@@ -38,6 +37,8 @@ class HostEngine:
     ) -> list[np.ndarray]:
         """Float32 stacks on all grids. Without antialiasing two voxels are blended so that equal ones stay equal."""
         if antialias:
+            from APELocalizerLib.core.torch_resampling import resample_all
+
             return [each.numpy() for each in resample_all(stack, grids, limits, progress, cancelled)]
         return [resample(stack, samplings, limits, progress, cancelled) for samplings in grids]
 

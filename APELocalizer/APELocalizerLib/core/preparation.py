@@ -9,12 +9,13 @@ Internally stacks have axes (I, P, L), slice by slice as CT is stored; results a
 voxels is in `host_preparation` (arrays, on the processor's cores) and `device_preparation` (tensors, on a GPU).
 """
 
+from __future__ import annotations
+
 from dataclasses import asdict, dataclass, fields
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 
-from APELocalizerLib.core.device_preparation import DeviceEngine
 from APELocalizerLib.core.errors import PreparationError
 from APELocalizerLib.core.geometry import Box, spacing_of
 from APELocalizerLib.core.host_preparation import HostEngine
@@ -32,6 +33,9 @@ from APELocalizerLib.core.preparation_grid import (
 )
 from APELocalizerLib.core.progress import CancelCheck, Progress, check_cancelled, report, sub_progress
 from APELocalizerLib.core.scan import Scan
+
+if TYPE_CHECKING:  # a library can be read where PyTorch is not installed
+    import torch
 
 HU_LIMITS = (-1024.0, 3071.0)
 """Padding below and metal above are clipped to this before averaging (plain preparation only)."""
@@ -76,17 +80,17 @@ class PreparationConfig:
             raise PreparationError(f"A lattice is three whole numbers, not {self.lattice}. Correct the model.")
 
     @classmethod
-    def published(cls) -> "PreparationConfig":
+    def published(cls) -> PreparationConfig:
         """Exactly what the published APE network was trained on."""
         return cls()
 
     @classmethod
-    def plain(cls) -> "PreparationConfig":
+    def plain(cls) -> PreparationConfig:
         """Fast: antialiased sampling at the inference spacing and a fixed window."""
         return cls(base_spacing=None, clahe_clip_limit=0.0, antialias=True)
 
     @classmethod
-    def locked(cls) -> "PreparationConfig":
+    def locked(cls) -> PreparationConfig:
         """As plain, on a lattice fixed in the world and without the blurred end slices: steady under resampling."""
         return cls(base_spacing=None, clahe_clip_limit=0.0, antialias=True, lattice=(8, 8, 1), end_trim_mm=4.0)
 
@@ -95,7 +99,7 @@ class PreparationConfig:
         return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
 
     @classmethod
-    def from_dict(cls, values: dict) -> "PreparationConfig":
+    def from_dict(cls, values: dict) -> PreparationConfig:
         """Inverse of `to_dict`. Raises PreparationError for settings this version does not know."""
         unknown = sorted(set(values) - {field.name for field in fields(cls)})
         if unknown:
@@ -159,7 +163,7 @@ def prepare_all(
         Cancelled: if `cancelled` returned True; checked between slices.
     """
     views = [(config, _valid_spacing(spacing)) for config, spacing in views]
-    engine = HostEngine() if device is None else DeviceEngine(torch.device(device))
+    engine = HostEngine() if device is None else _device_engine(device)
     report(progress, 0.0, "Orienting the scan")
     stack, grid_to_ras = engine.stack(scan)
     check_cancelled(cancelled)
@@ -183,6 +187,14 @@ def prepare_all(
         prepared.append(PreparedScan(image, mask, parts[2], scan.bounds(), scan.name, scan.fingerprint))
     report(progress, 1.0, "Scan prepared")
     return prepared
+
+
+def _device_engine(device: torch.device | str):
+    import torch
+
+    from APELocalizerLib.core.device_preparation import DeviceEngine
+
+    return DeviceEngine(torch.device(device))
 
 
 def _plans(engine, stack, grid_to_ras: np.ndarray, views: list[View], name: str) -> dict[View, tuple]:
