@@ -3,7 +3,7 @@
 For every place, the neighborhoods of its clicks on the supports (cubes of features) are compared with the scan at all
 displacements up to a few centimeters, by their mean squared difference under a Gaussian weight; the costs of all
 supports are averaged, a quadratic prior keeps the answer near the embedding's, and the best displacement is taken,
-with a parabola between cells. First coarse (cells of 10 mm, neighborhoods of 14 cm), then fine (5 mm, 5 cm).
+with a parabola between cells. First coarse (cells of 10 mm, neighborhoods of 12 cm), then fine (5 mm, 5 cm).
 Block matching of this kind is how registration finds correspondences (deeds: Heinrich et al., IEEE TMI 2013); here the
 embedding replaces its global search.
 """
@@ -14,11 +14,16 @@ import numpy as np
 
 from APELocalizerLib.core.appearance import SPACING_MM, Appearance, to_level_index
 from APELocalizerLib.core.embedding_map import EmbeddingMap
+from APELocalizerLib.core.interpolation import parallel_for
 from APELocalizerLib.core.progress import CancelCheck, check_cancelled
 from APELocalizerLib.core.retrieval import Shots
 
 MINIMUM_OVERLAP = 0.4
 """A displacement counts only if this share of the neighborhood's weight lies inside the scan."""
+
+
+WAYS_BACK = 3
+"""Shots of a place on whose supports the way back is gone: the median of three is steady enough, and ten cost time."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +39,10 @@ class Stage:
     prior: float = 0.01
 
 
-STAGES = (Stage(level=1, radius=7, reach=6, prior=0.008), Stage(level=0, radius=5, reach=4, prior=0.02))
+STAGES = (
+    Stage(level=1, radius=6, reach=5, width=0.7, prior=0.008),
+    Stage(level=0, radius=5, reach=4, width=0.6, prior=0.02),
+)
 
 
 def can_be_compared(scan: EmbeddingMap, supports: list[EmbeddingMap]) -> bool:
@@ -55,16 +63,26 @@ def refine_and_check(
     `positions` and `errors` are what the embeddings say (`retrieval.decide`, `retrieval.round_trip`). A place is not
     moved out of the field of view. From the refined place the way back is gone to every support, in the same manner
     (embedding, then appearance); the error is the root mean square of the embeddings' round trip, which tells whether
-    the place is in view at all, and of the distance between click and return (median over shots), which tells how exact
-    it is.
+    the place is in view at all, and of the distance between click and return (median over a few shots), which tells how
+    exact it is.
     """
     looks = [support.appearance for support in supports]
     refined = refine(scan.appearance, looks, shots.place, shots.support, shots.click, positions, cancelled=cancelled)
     inside = scan.field_of_view.contains(refined)
     refined[~inside] = positions[~inside]
-    away = np.linalg.norm(_way_back(scan, supports, shots, refined, cancelled) - shots.click, axis=1)
-    away = np.array([np.median(away[shots.place == place]) for place in range(shots.places)])
+    checked = _some_shots(shots, WAYS_BACK)
+    away = np.linalg.norm(_way_back(scan, supports, checked, refined, cancelled) - checked.click, axis=1)
+    away = np.array([np.median(away[checked.place == place]) for place in range(shots.places)])
     return refined, np.sqrt((errors**2 + away**2) / 2)
+
+
+def _some_shots(shots: Shots, most: int) -> Shots:
+    """At most `most` shots of every place, spread evenly over the library's supports."""
+    kept = []
+    for place in range(shots.places):
+        rows = np.flatnonzero(shots.place == place)
+        kept += list(rows[np.unique(np.linspace(0, len(rows) - 1, most).round().astype(int))])
+    return Shots(shots.place[kept], shots.support[kept], shots.click[kept], shots.embedding[kept])
 
 
 def _way_back(
@@ -105,16 +123,34 @@ def refine(
     """
     positions = np.array(start, dtype=np.float64)
     usable = np.array([supports[number] is not None for number in support], dtype=bool)
+    rows = [np.flatnonzero((place == number) & usable) for number in range(len(positions))]
     for stage in stages:
         check_cancelled(cancelled)
-        costs = np.full((len(positions), *(2 * stage.reach + 1,) * 3), np.nan, dtype=np.float32)
-        for number in range(len(positions)):
-            rows = np.flatnonzero((place == number) & usable)
-            if len(rows):
-                looks = [supports[index] for index in support[rows]]
-                costs[number] = _mean_cost(scan, looks, clicks[rows], positions[number], stage)
-        positions = positions + _best_displacements(costs, scan, stage)
+        positions = positions + _displacements(scan, supports, rows, support, clicks, positions, stage, cancelled)
     return positions
+
+
+def _displacements(
+    scan: Appearance,
+    supports: list[Appearance | None],
+    rows: list[np.ndarray],
+    support: np.ndarray,
+    clicks: np.ndarray,
+    positions: np.ndarray,
+    stage: Stage,
+    cancelled: CancelCheck | None,
+) -> np.ndarray:
+    """Displacements (n, 3) RAS mm of n places in one stage; `rows` are the clicks of each."""
+    costs = np.full((len(positions), *(2 * stage.reach + 1,) * 3), np.nan, dtype=np.float32)
+    scan.level(stage.level)  # made once, before the threads ask for it
+
+    def work(number: int) -> None:
+        if len(rows[number]):
+            looks = [supports[index] for index in support[rows[number]]]
+            costs[number] = _mean_cost(scan, looks, clicks[rows[number]], positions[number], stage)
+
+    parallel_for(work, len(positions), cancelled=cancelled)
+    return _best_displacements(costs, scan, stage)
 
 
 def _mean_cost(
@@ -182,14 +218,38 @@ def mean_squared_differences(
         sliding[:, :, shift, shift : shift + size] = own.swapaxes(0, 1)
     for axis in range(3):
         squared, energy = _along_first(sliding[axis], squared), _along_first(visible[axis], energy)
-    spectrum = np.fft.rfftn(target, axes=(1, 2, 3))
-    pattern = np.fft.rfftn(weighted, (total,) * 3, axes=(2, 3, 4))
-    cross = np.fft.irfftn((spectrum * pattern.conj()).sum(axis=1), (total,) * 3, axes=(1, 2, 3))[:, :span, :span, :span]
+    cross = _correlations(target, weighted, span)
     comparable = norm >= MINIMUM_OVERLAP * own.sum(axis=2).prod(axis=1)[:, None, None, None]
     comparable &= norm > 1e-3
     cost = np.where(comparable, (squared - 2 * cross + energy) / np.maximum(norm, 1e-3), 0)
     count = comparable.sum(axis=0)
     return np.where(count > 0, cost.sum(axis=0) / np.maximum(count, 1), np.nan)
+
+
+def _correlations(target: np.ndarray, patches: np.ndarray, span: int) -> np.ndarray:
+    """Sums over channels and cells of target times patch at every shift (m, span, span, span), by Fourier transforms.
+
+    Transforms wrap around, but the first `span` shifts are free of it as long as they are no shorter than the target.
+    """
+    length = _fast_length(target.shape[-1])
+    spectrum = np.fft.rfftn(target, (length,) * 3, axes=(1, 2, 3))
+    product = (spectrum * np.fft.rfftn(patches, (length,) * 3, axes=(2, 3, 4)).conj()).sum(axis=1)
+    product = np.fft.ifft(product, axis=1)[:, :span]  # only the shifts that are wanted go on to the next axis
+    product = np.fft.ifft(product, axis=2)[:, :, :span]
+    return np.fft.irfft(product, length, axis=3)[..., :span]
+
+
+def _fast_length(cells: int) -> int:
+    """The next number without prime factors above 7, which Fourier transforms handle fast."""
+    length = cells
+    while True:
+        rest = length
+        for factor in (2, 3, 5, 7):
+            while rest % factor == 0:
+                rest //= factor
+        if rest == 1:
+            return length
+        length += 1
 
 
 def _along_first(matrix: np.ndarray, volumes: np.ndarray) -> np.ndarray:
