@@ -88,7 +88,8 @@ class _Searches:
         """Try a step with every search; returns whether any still moves."""
         if not len(self.rows):
             return False
-        trial = np.clip(self.at + _damped(self.slope, self.residual, self.damping), self.low, self.high)
+        trial = self.at + _damped(self.slope, self.residual, self.damping)
+        np.minimum(np.maximum(trial, self.low, out=trial), self.high, out=trial)
         residual, slope = self._look(trial)
         error = (residual**2).sum(axis=0)
         better = error < self.error
