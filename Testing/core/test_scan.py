@@ -196,3 +196,22 @@ def test_the_fingerprint_changes_with_voxels_and_grid_but_not_with_memory_order_
     assert Scan(changed, AFFINE).fingerprint != scan.fingerprint
     assert Scan(voxels, AFFINE * 1.5).fingerprint != scan.fingerprint
     assert reoriented(scan, (0, 1, 2), (True, False, False)).fingerprint != scan.fingerprint
+
+
+def test_a_scan_that_shares_an_images_memory_outlives_the_image():
+    voxels = ct_like()
+    image = sitk.GetImageFromArray(np.ascontiguousarray(voxels.T))
+    image.SetSpacing((4.0, 4.0, 4.0))
+    kept = Scan.from_sitk(image, copy=False).voxels[2:, 3]
+    del image
+    others = [sitk.GetImageFromArray(np.zeros(voxels.shape[::-1], voxels.dtype)) for _ in range(8)]
+    assert np.array_equal(kept, voxels[2:, 3]) and len(others) == 8
+    assert not kept.flags.writeable
+
+
+def test_a_copied_image_may_be_changed_afterwards():
+    image = sitk.GetImageFromArray(np.ascontiguousarray(ct_like().T))
+    image.SetSpacing((4.0, 4.0, 4.0))
+    scan = Scan.from_sitk(image)
+    image[0, 0, 0] = 1234
+    assert scan.voxels[0, 0, 0] == ct_like()[0, 0, 0]

@@ -27,7 +27,7 @@ def grids_for(shape):
 
 
 @pytest.mark.parametrize("shape", [(40, 33, 51), (9, 20, 64), (100, 17, 8), (1, 30, 30), (3, 1, 2)])
-@pytest.mark.parametrize("sizes", [None, BlockSizes(5, 1, 3, 4), BlockSizes(128, 32, 64, 64)], ids=str)
+@pytest.mark.parametrize("sizes", [None, BlockSizes(5, 1, 2, 3, 4), BlockSizes(128, 32, 32, 64, 64)], ids=str)
 def test_all_grids_equal_plain_resampling(monkeypatch, shape, sizes):
     if sizes is not None:
         monkeypatch.setattr(BlockSizes, "of", classmethod(lambda cls, device: sizes))

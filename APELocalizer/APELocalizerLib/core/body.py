@@ -13,8 +13,11 @@ from APELocalizerLib.core.interpolation import parallel_for
 SLICES = 16
 """Slices handled together by one thread."""
 
-NEIGHBOR_ROWS = [(s, r) for s in (-1, 0, 1) for r in (-1, 0, 1) if (s, r) != (0, 0)]
-"""(slice, row) steps to the eight rows around a row."""
+SLICE_STEPS, ROW_STEPS = np.array([(s, r) for s in (-1, 0, 1) for r in (-1, 0, 1) if (s, r) != (0, 0)]).T
+"""Steps to the eight rows around a row."""
+
+RUNS = 4096
+"""Runs of air whose neighbors are looked for together by one thread."""
 
 BLOCK_MM = 5.0
 """Blocks of about this size count as body only if every voxel in them is denser than the threshold."""
@@ -152,29 +155,29 @@ class Runs:
         reached[seeds] = True
         frontier = seeds
         while frontier.size:
-            found = [frontier] * len(NEIGHBOR_ROWS)
+            parts = np.array_split(frontier, -(-frontier.size // RUNS))
+            found = [frontier] * len(parts)
 
-            def look(n: int, frontier=frontier, found=found) -> None:
-                found[n] = self._touching(frontier, *NEIGHBOR_ROWS[n])
+            def look(n: int, parts=parts, found=found) -> None:
+                found[n] = self._touching(parts[n])
 
-            if frontier.size > 10_000:
-                parallel_for(look, len(found))
+            if len(parts) > 1:
+                parallel_for(look, len(parts))
             else:
-                for n in range(len(found)):
-                    look(n)
+                look(0)
             neighbors = np.concatenate(found)
             neighbors = neighbors[~reached[neighbors]]
             reached[neighbors] = True
             frontier = np.unique(neighbors)
         return reached
 
-    def _touching(self, runs: np.ndarray, slice_step: int, row_step: int) -> np.ndarray:
-        """Indices of the runs in one neighboring row that touch the given runs, corners included."""
-        target = self.row_in_slice[runs] + row_step
-        here = runs[(target >= 0) & (target < self.rows)]
-        shift = (slice_step * self.rows + row_step) * (self.columns + 1)
-        first = np.searchsorted(self.ends, self.starts[here] + shift, "left")
-        last = np.searchsorted(self.starts, self.ends[here] + shift, "right")
+    def _touching(self, runs: np.ndarray) -> np.ndarray:
+        """Indices of the runs in the eight neighboring rows that touch the given runs, corners included."""
+        target = self.row_in_slice[runs] + ROW_STEPS[:, None]
+        inside = (target >= 0) & (target < self.rows)
+        shift = (SLICE_STEPS * self.rows + ROW_STEPS)[:, None] * (self.columns + 1)
+        first = np.searchsorted(self.ends, (self.starts[runs] + shift)[inside], "left")
+        last = np.searchsorted(self.starts, (self.ends[runs] + shift)[inside], "right")
         return _ranges(first, last)
 
 

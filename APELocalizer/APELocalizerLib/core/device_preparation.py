@@ -4,6 +4,7 @@ The same answers as `host_preparation`, with the same arithmetic where rounding 
 plain PyTorch, so that it runs, and is tested, on the CPU too.
 """
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -56,6 +57,19 @@ class DeviceEngine:
         if antialias:
             return resample_all(stack, grids, limits, progress, cancelled)
         return [zoom(stack, samplings, progress, cancelled) for samplings in grids]
+
+    def for_each(
+        self,
+        work: Callable[[int, Progress | None], None],
+        count: int,
+        progress: Progress | None,
+        cancelled: CancelCheck | None,
+    ) -> None:
+        for n in range(count):
+            check_cancelled(cancelled)
+            work(n, sub_progress(progress, n / count, (n + 1) / count))
+        check_cancelled(cancelled)
+        report(progress, 1.0, "Preparing the scan")
 
     def body_mask(self, air: Tensor, within: np.ndarray) -> Tensor:
         return torch_body.body_mask(air) & torch.from_numpy(within).to(self.device)

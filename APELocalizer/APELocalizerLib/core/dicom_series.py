@@ -12,7 +12,7 @@ import SimpleITK as sitk
 
 from APELocalizerLib.core.errors import ScanError
 from APELocalizerLib.core.geometry import RAS_LPS
-from APELocalizerLib.core.scan import Scan
+from APELocalizerLib.core.scan import Scan, shared_array
 
 MAXIMUM_FILES = 20_000
 
@@ -106,10 +106,10 @@ def _read_longest_ct(slices: list[Slice], name: str) -> Scan:
         stacks.setdefault(header.stack_key, []).append(header)
     longest = max(stacks.values(), key=len)
     if len(longest) == 1 and len(longest[0].size) == 3 and longest[0].size[2] > 1:
-        return Scan.from_sitk(_read_pixels([longest[0].path], name), name)
+        return Scan.from_sitk(_read_pixels([longest[0].path], name), name, copy=False)
     ordered, affine = _grid(longest, name)
     image = _read_pixels([header.path for header in ordered], name)
-    return Scan(sitk.GetArrayFromImage(image).T, RAS_LPS @ affine, name)
+    return Scan(shared_array(image).T, RAS_LPS @ affine, name)
 
 
 def _read_pixels(paths: list[Path], name: str) -> sitk.Image:

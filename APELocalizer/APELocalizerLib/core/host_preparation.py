@@ -1,5 +1,6 @@
 """The steps of preparation on the CPU, with arrays: stacks (I, P, L) in, stacks out."""
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -9,7 +10,7 @@ from APELocalizerLib.core.canonical import canonical_view
 from APELocalizerLib.core.clahe import Quantization, equalize_levels
 from APELocalizerLib.core.interpolation import parallel_for, resample, sample_exactly
 from APELocalizerLib.core.preparation_grid import Samplings
-from APELocalizerLib.core.progress import CancelCheck, Progress, sub_progress
+from APELocalizerLib.core.progress import CancelCheck, Progress, check_cancelled, sub_progress
 from APELocalizerLib.core.scan import Scan
 
 if TYPE_CHECKING:
@@ -41,6 +42,20 @@ class HostEngine:
 
             return [each.numpy() for each in resample_all(stack, grids, limits, progress, cancelled)]
         return [resample(stack, samplings, limits, progress, cancelled) for samplings in grids]
+
+    def for_each(
+        self,
+        work: Callable[[int, Progress | None], None],
+        count: int,
+        progress: Progress | None,
+        cancelled: CancelCheck | None,
+    ) -> None:
+        """Call work(n, share of progress) for n = 0 … count - 1, several at a time."""
+        if count == 1:
+            work(0, progress)
+            check_cancelled(cancelled)
+        else:
+            parallel_for(lambda n: work(n, None), count, progress, cancelled)
 
     def body_mask(self, air: np.ndarray, within: np.ndarray) -> np.ndarray:
         """Body mask, and False where `within` is."""

@@ -146,7 +146,9 @@ class Runner:
         half = plan.device.type == "cuda" and self.settings.mixed_precision is not False
 
         def forward(tiles: list[tuple[slice, slice, slice]]) -> Tensor:
-            batch = torch.stack([volume[where] for where in tiles])[:, None]
+            batch = (
+                volume[tiles[0]][None, None] if len(tiles) == 1 else torch.stack([volume[t] for t in tiles])[:, None]
+            )
             seen = torch.stack([visible[where] for where in tiles]) if visible is not None else None
             with torch.inference_mode(), torch.autocast("cuda", torch.float16) if half else nullcontext():
                 return network(batch, seen).float()
@@ -196,7 +198,11 @@ def _pad(image: Tensor, size: tuple[int, int, int], mode: str) -> tuple[Tensor, 
         return image, None
     pads = (0, missing[2], 0, missing[1], 0, missing[0])
     if mode == "edge":
-        return torch.nn.functional.pad(image[None, None], pads, mode="replicate")[0, 0], None
+        padded = image.new_empty(size)
+        padded[tuple(slice(n) for n in image.shape)] = image
+        for axis, (length, more) in enumerate(zip(image.shape, missing, strict=True)):
+            padded.narrow(axis, length, more).copy_(padded.narrow(axis, length - 1, 1))
+        return padded, None
     visible = torch.nn.functional.pad(torch.ones_like(image), pads)
     return torch.nn.functional.pad(image, pads), visible
 

@@ -237,10 +237,11 @@ def _on_base_grids(
     antialias = next(iter(plans))[0].antialias
     limits = HU_LIMITS if antialias else None
     resampled = engine.resample(stack, grids, limits, antialias, sub_progress(progress, 0.0, 0.5), cancelled)
-    results = {}
-    for number, (key, hu) in enumerate(zip(plans, resampled, strict=True)):
+    keys, results = list(plans), {}
+
+    def finish(number: int, share: Progress | None) -> None:
+        key, hu = keys[number], resampled[number]
         config, (inner, samplings) = key[0], plans[key]
-        share = sub_progress(progress, 0.5 + 0.5 * number / len(plans), 0.5 + 0.5 * (number + 1) / len(plans))
         grid = sampled(moved(grid_to_ras, [part.start for part in inner]), samplings)
         if config.clahe_clip_limit > 0:
             image, mask, origin = engine.equalized(stack, grids[number], hu, config, share, cancelled)
@@ -249,11 +250,11 @@ def _on_base_grids(
             shape = tuple(part.stop - part.start for part in inner)
             mask = engine.body_mask(hu < config.body_threshold, within(samplings, shape))
             image = engine.windowed(hu, config.window)
-        check_cancelled(cancelled)
-        if not mask.any():
-            raise PreparationError(f"No body was found in “{name}” apart from air. Check that it shows a patient.")
         results[key] = image, mask, grid
-        report(share, 1.0, "Scan prepared")
+
+    engine.for_each(finish, len(keys), sub_progress(progress, 0.5, 1.0), cancelled)
+    if not all(mask.any() for _, mask, _ in results.values()):
+        raise PreparationError(f"No body was found in “{name}” apart from air. Check that it shows a patient.")
     return results
 
 

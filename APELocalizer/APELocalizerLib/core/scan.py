@@ -13,6 +13,7 @@ import SimpleITK as sitk
 
 from APELocalizerLib.core.errors import ScanError
 from APELocalizerLib.core.geometry import RAS_LPS, Box, grid_corners, spacing_of
+from APELocalizerLib.core.interpolation import parallel_for
 
 MINIMUM_VOXELS = 8
 """Fewest voxels along any axis."""
@@ -65,15 +66,18 @@ class Scan:
         object.__setattr__(self, "name", name)
 
     @classmethod
-    def from_sitk(cls, image: sitk.Image, name: str = "scan") -> "Scan":
-        """Copy a SimpleITK image (LPS) into a scan (RAS). Raises ScanError as the class does."""
+    def from_sitk(cls, image: sitk.Image, name: str = "scan", copy: bool = True) -> "Scan":
+        """Scan (RAS) of a SimpleITK image (LPS). Raises ScanError as the class does.
+
+        Without `copy` the scan shares the image's memory: do not change the image afterwards.
+        """
         if image.GetNumberOfComponentsPerPixel() != 1:
             raise ScanError(
                 f"“{name}” has {image.GetNumberOfComponentsPerPixel()} values per voxel (color or vector image). "
                 "Choose the CT volume itself, which has one value per voxel."
             )
         dimension = image.GetDimension()
-        voxels = sitk.GetArrayFromImage(image).T
+        voxels = (sitk.GetArrayFromImage(image) if copy else shared_array(image)).T
         while dimension > 3 and voxels.shape[-1] == 1:
             voxels, dimension = voxels[..., 0], dimension - 1
         affine = np.eye(4)
@@ -120,12 +124,31 @@ class Scan:
 
     @cached_property
     def fingerprint(self) -> str:
-        """16 hexadecimal digits of the SHA-256 over type, shape, grid and voxels; changes with any of them."""
+        """16 hexadecimal digits of the SHA-256 over type, shape, grid and the SHA-256 of every slice of voxels; changes
+        with any of them."""
+        slices = [b""] * self.voxels.shape[2]
+
+        def work(k: int) -> None:
+            slices[k] = hashlib.sha256(np.ascontiguousarray(self.voxels[:, :, k].T)).digest()
+
+        parallel_for(work, len(slices))
         digest = hashlib.sha256(f"{self.voxels.dtype.str}{self.voxels.shape}".encode())
         digest.update(np.ascontiguousarray(self.ijk_to_ras))
-        for k in range(self.voxels.shape[2]):
-            digest.update(np.ascontiguousarray(self.voxels[:, :, k].T))
+        digest.update(b"".join(slices))
         return digest.hexdigest()[:16]
+
+
+class _Pixels:
+    """The pixels of an image for NumPy, which keeps this object, and with it the image, as long as an array needs it."""
+
+    def __init__(self, image: sitk.Image) -> None:
+        self.image = image
+        self.__array_interface__ = sitk.GetArrayViewFromImage(image).__array_interface__
+
+
+def shared_array(image: sitk.Image) -> np.ndarray:
+    """The pixels (k, j, i) of an image that is used for nothing else, without a copy, read-only."""
+    return np.asarray(_Pixels(image))
 
 
 def _check_dimensions(voxels: np.ndarray, name: str) -> None:

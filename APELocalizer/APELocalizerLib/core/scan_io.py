@@ -59,7 +59,7 @@ def _read_volume(path: Path) -> Scan:
         if re.search("spacing", str(error), re.IGNORECASE):
             raise ScanError(NO_SPACING.format(path.name)) from error
         raise ScanError(nifti.DAMAGED.format(path.name)) from error
-    scan = Scan.from_sitk(image, stem_of(path))
+    scan = Scan.from_sitk(image, stem_of(path), copy=False)
     if nifti.holds_floats(path):
         return Scan(nifti.read_voxels(path), scan.ijk_to_ras, scan.name)
     return scan

@@ -20,20 +20,22 @@ Samplings = tuple[AxisSampling, AxisSampling, AxisSampling]
 
 @dataclass(frozen=True)
 class BlockSizes:
-    """How much is computed together: source slices in a slab, and outputs of one matrix product along each axis.
+    """How much is computed together: source slices in a slab, outputs of one matrix product along each axis, and planes
+    that are complete along I before rows and columns are done.
 
     Large products waste work on zeros, small ones waste time on starting.
     """
 
     slab: int
     slices: int
+    planes: int
     rows: int
     columns: int
 
     @classmethod
     def of(cls, device: torch.device) -> "BlockSizes":
         """On a CPU a slab should fit into the cache; elsewhere the number of products counts."""
-        return cls(8, 1, 16, 16) if device.type == "cpu" else cls(128, 32, 64, 64)
+        return cls(8, 1, 4, 16, 16) if device.type == "cpu" else cls(128, 32, 32, 64, 64)
 
 
 def resample_all(
@@ -53,7 +55,7 @@ def resample_all(
     """
     device = stack.device if isinstance(stack, Tensor) else torch.device("cpu")
     sizes = BlockSizes.of(device)
-    works = [_Grid.of(grid, sizes, device) for grid in grids]
+    works = [_Grid(grid, sizes, tuple(stack.shape[1:]), device) for grid in grids]
     longest = max(band.source.stop - band.source.start for work in works for band in work.slices)
     space = torch.empty((sizes.slab + longest, *stack.shape[1:]), device=device)
     ends = [*range(sizes.slab, stack.shape[0], sizes.slab), stack.shape[0]]
@@ -64,7 +66,7 @@ def resample_all(
             start = min((each[0].source.start for each in bands if each), default=end)
             source = _loaded(stack, slice(start, end), limits, space, executor)
             for work, complete in zip(works, bands, strict=True):
-                work.resample(source, start, complete)
+                work.add(source, start, complete)
             report(progress, n / len(ends), "Preparing the scan")
     return [work.result for work in works]
 
@@ -78,43 +80,43 @@ class _Band:
     weights: Tensor
 
 
-@dataclass(eq=False)
 class _Grid:
-    """One grid to be filled slab by slab; `slices` are the bands still to be done."""
+    """One grid to be filled slab by slab."""
 
-    slices: list[_Band]
-    rows: list[_Band]
-    columns: list[_Band]
-    result: Tensor
-
-    @classmethod
-    def of(cls, samplings: Samplings, sizes: BlockSizes, device: torch.device) -> "_Grid":
+    def __init__(self, samplings: Samplings, sizes: BlockSizes, shape: tuple[int, int], device: torch.device) -> None:
         lengths = (sizes.slices, sizes.rows, sizes.columns)
         bands = [_bands(sampling, size, device) for sampling, size in zip(samplings, lengths, strict=True)]
-        return cls(*bands, torch.empty(tuple(map(len, samplings)), device=device))
+        self.slices, self._rows, self._columns = bands
+        self.result = torch.empty(tuple(map(len, samplings)), device=device)
+        self._planes = torch.empty((sizes.planes + sizes.slices - 1, *shape), device=device)
+        self._wanted, self._first, self._count = sizes.planes, 0, 0
 
     def complete(self, end: int) -> list[_Band]:
         """Take out the bands whose source slices lie before `end`."""
-        count = sum(band.source.stop <= end for band in self.slices)
+        count = next((n for n, band in enumerate(self.slices) if band.source.stop > end), len(self.slices))
         bands, self.slices = self.slices[:count], self.slices[count:]
         return bands
 
-    def resample(self, source: Tensor, start: int, bands: list[_Band]) -> None:
+    def add(self, source: Tensor, start: int, bands: list[_Band]) -> None:
         """Compute the outputs of `bands` from source slices (n, P, L) of which the first is slice `start`."""
-        if not bands:
-            return
-        outputs = slice(bands[0].outputs.start, bands[-1].outputs.stop)
-        planes = source.new_empty((outputs.stop - outputs.start, *source.shape[1:]))
         for band in bands:
             mine = source[band.source.start - start : band.source.stop - start]
-            target = planes[band.outputs.start - outputs.start : band.outputs.stop - outputs.start]
+            target = self._planes[self._count : self._count + len(band.weights)]
             torch.mm(band.weights, mine.flatten(1), out=target.flatten(1))
-        by_rows = planes.new_empty((len(planes), self.result.shape[1], planes.shape[2]))
-        for band in self.rows:
+            self._count += len(band.weights)
+            if self._count >= self._wanted or self._first + self._count == len(self.result):
+                self._resample_planes()
+
+    def _resample_planes(self) -> None:
+        """Resample the planes that have gathered along rows and columns."""
+        planes, out = self._planes[: self._count], self.result[self._first : self._first + self._count]
+        by_rows = planes.new_empty((len(planes), out.shape[1], planes.shape[2]))
+        for band in self._rows:
             by_rows[:, band.outputs] = torch.bmm(band.weights.expand(len(planes), -1, -1), planes[:, band.source])
-        flat, target = by_rows.flatten(0, 1), self.result[outputs].flatten(0, 1)
-        for band in self.columns:
+        flat, target = by_rows.flatten(0, 1), out.flatten(0, 1)
+        for band in self._columns:
             target[:, band.outputs] = torch.mm(flat[:, band.source], band.weights.t())
+        self._first, self._count = self._first + self._count, 0
 
 
 def _bands(sampling: AxisSampling, size: int, device: torch.device) -> list[_Band]:
