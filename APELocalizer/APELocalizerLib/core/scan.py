@@ -139,7 +139,7 @@ class Scan:
 
 
 class _Pixels:
-    """The pixels of an image for NumPy, which keeps this object, and with it the image, as long as an array needs it."""
+    """The pixels of an image for NumPy, which keeps this object and with it the image while an array needs it."""
 
     def __init__(self, image: sitk.Image) -> None:
         self.image = image
