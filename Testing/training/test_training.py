@@ -9,11 +9,11 @@ from APELocalizerLib.training.augmentation import augment, random_visibility
 from APELocalizerLib.training.canonical import AveragePatient
 from APELocalizerLib.training.config import TrainingConfig
 from APELocalizerLib.training.data import TrainingSet
+from APELocalizerLib.training.loop import train
 from APELocalizerLib.training.observations import LabelMap, label_landmarks
 from APELocalizerLib.training.retrieval import embed, nearest, sample
 from APELocalizerLib.training.scans import HU_LOW, HU_RANGE, add_targets, scan_from_ct, scan_from_labels
 from APELocalizerLib.training.synthetic import INSIDE, RIM
-from APELocalizerLib.training.trainer import train
 from APELocalizerLib.training.virtual_patients import CropKind, Deformation, draw_crop
 
 GRID = np.array([[0, -4.0, 0, 100], [-4.0, 0, 0, 90], [0, 0, -4.0, 80], [0, 0, 0, 1]])  # (P, L, I) -> RAS
@@ -94,7 +94,7 @@ def test_hidden_blocks_leave_most_of_the_image():
 
 def test_the_loss_falls(tmp_path):
     rows = []
-    train(made_up_config(tmp_path, max_steps=45), made_up_set(), rows.append)
+    train(made_up_config(tmp_path, max_steps=45, threads=1), made_up_set(), rows.append)
     first, last = (np.mean([row["distance_mm"] for row in part]) for part in (rows[:5], rows[-5:]))
     assert last < 0.6 * first
 
@@ -118,14 +118,14 @@ def test_a_killed_run_resumes_to_the_same_losses(tmp_path):
 
 
 def test_exported_weights_give_the_same_map_and_find_a_place_again(tmp_path):
-    trainer = train(made_up_config(tmp_path, max_steps=45), made_up_set())
+    trainer = train(made_up_config(tmp_path, max_steps=45, threads=1), made_up_set())
     exported = torch.load(tmp_path / "export.pt", weights_only=True)
     network = APENetwork(NetworkConfig.from_dict(exported["network"])).eval()
     network.load_state_dict(exported["state"])
     image = torch.rand(1, 1, 40, 40, 40)
     with torch.inference_mode():
         torch.testing.assert_close(network(image), trainer.average(image), rtol=0, atol=1e-5)
-    scan = trainer.data.train[0]
+    scan = made_up_scan()
     found = embed(network, scan, (4.0, 4.0, 4.0), torch.tensor(exported["scale"]), torch.tensor(exported["offset"]))
     points = np.array([[0.0, 0.0, 0.0], [20.0, -10.0, 30.0]])
     assert np.linalg.norm(nearest(found, sample(found, points)) - points, axis=1).max() < 12.0

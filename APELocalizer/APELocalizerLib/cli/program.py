@@ -21,7 +21,8 @@ HANDED_ON = {
     "evaluate": ("APELocalizerLib.evaluation.command", "measure accuracy on annotated scans"),
 }
 """Subcommands of other rooms, offered where they are installed and imported only when asked for: each module has
-`add_arguments(parser)` and `run(arguments, progress)`, which returns the file or folder it made."""
+`add_arguments(parser)` and `run(arguments, progress)`, which returns the file or folder it made, other text to print,
+or None; `arguments.cancelled` tells whether the user asked to stop."""
 
 EXAMPLES = """\
 examples:
@@ -69,8 +70,12 @@ def _handed_on(name: str, argv: list[str], console: Console) -> int:
     module.add_arguments(parser)
     arguments = parser.parse_args(argv)
 
+    arguments.cancelled = console.cancelled
+
     def work() -> int:
-        console.result(str(module.run(arguments, console.progress)))
+        made = module.run(arguments, console.progress)
+        if made is not None:
+            console.result(str(made))
         return 0
 
     return _guarded(console, work)

@@ -7,7 +7,7 @@ import logging
 from pathlib import Path
 
 from APELocalizerLib.training.config import TrainingConfig
-from APELocalizerLib.training.trainer import train
+from APELocalizerLib.training.loop import train
 
 
 def main() -> int:

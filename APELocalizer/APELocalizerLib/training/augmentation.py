@@ -20,7 +20,7 @@ def augment(image: Tensor, outside: Tensor | None, rng: np.random.Generator, gen
         thick = F.avg_pool3d(image, (1, 1, 3), stride=1, padding=(0, 0, 1), count_include_pad=False)
         image = torch.lerp(image, thick, float(rng.uniform(0.3, 1.0)))
     if rng.random() < 0.6:
-        noise = torch.randn(image.shape, generator=generator)
+        noise = torch.randn(image.shape, generator=generator, device=generator.device)
         if rng.random() < 0.5:
             noise = F.avg_pool3d(noise, 3, stride=1, padding=1) * 3.0
         image = image + float(rng.exponential(0.025)) * noise
@@ -42,7 +42,8 @@ def random_visibility(
     if rng.random() >= chance:
         return None
     block = int(rng.integers(8, 25))
-    blocks = torch.rand([1, 1, *(-(-n // block) for n in shape)], generator=generator)
+    counts = [1, 1, *(-(-n // block) for n in shape)]
+    blocks = torch.rand(counts, generator=generator, device=generator.device)
     visible = (blocks > float(rng.uniform(0.1, 0.5))).float()
     visible = F.interpolate(visible, scale_factor=float(block), mode="nearest")[0]
     return visible[:, : shape[0], : shape[1], : shape[2]].contiguous()

@@ -3,27 +3,39 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 from APELocalizerLib.core.network import NetworkConfig
 from APELocalizerLib.training.canonical import FrameModel
+from APELocalizerLib.training.pair_settings import PairSettings
 from APELocalizerLib.training.virtual_patients import CropKind, Deformation
+
+SCHEDULES = ("cosine", "constant", "one_cycle")
+PRECISIONS = ("fp32", "bf16", "auto")
 
 
 @dataclass(frozen=True)
 class TrainingConfig:
-    """Anchored training: regress the coordinates of an average patient at every body cell.
+    """Settings of a run; the defaults are anchored training, see `presets` for the others.
 
-    The run ends at `max_steps`, or when `max_minutes` of training time are spent; the schedule follows whichever is
-    further. `initial_weights` and `teacher` are exported weights of earlier runs: the one to start from, the other to
-    complete the canonical frames of scans with few or no annotations. `scale` and `offset` (mm) turn the network's
-    (0, 1) into coordinates: offset + scale * output.
+    Scans are `data`, a folder laid out as train/, labels/ and annotations/, or `scans`, any files and folders, with
+    `landmarks` and `boxes` (CSV) of some of them; these are prepared once into `cache`. Without `pairs` training is
+    anchored: regress the coordinates of an average patient at every body cell. With `pairs` it is self-supervised,
+    and also anchored if `anchored` is true.
+
+    A step takes `crops_per_step` crops (anchored) and `pairs.patients` virtual patients (self-supervised) in every
+    process, `accumulate` times as many with gradient accumulation. The run ends at `max_steps`, or when `max_minutes`
+    of training time are spent; the schedule follows whichever is further. `initial_weights` and `teacher` are exported
+    weights of earlier runs: the one to start from, the other to complete the canonical frames of scans with few or no
+    annotations. `scale` and `offset` (mm) turn the network's (0, 1) into coordinates, offset + scale * output; None to
+    span those of the scans. `precision` is "fp32", "bf16", or "auto" for bf16 where the device computes it fast.
     """
 
     output: str
-    data: str
+    data: str = ""
     held_out: tuple[str, ...] = ()
     network: NetworkConfig = field(default_factory=NetworkConfig.small)
     frame: FrameModel = field(default_factory=FrameModel)
@@ -33,8 +45,8 @@ class TrainingConfig:
         CropKind((4.0, 4.0, 6.0), 0.38, 700_000),
         CropKind((3.0, 3.0, 4.5), 0.22, 900_000),
     )
-    scale: tuple[float, float, float] = (520.0, 420.0, 1100.0)
-    offset: tuple[float, float, float] = (-260.0, -210.0, -640.0)
+    scale: tuple[float, float, float] | None = (520.0, 420.0, 1100.0)
+    offset: tuple[float, float, float] | None = (-260.0, -210.0, -640.0)
     synthetic_share: float = 0.22
     hidden_chance: float = 0.35
     crops_per_step: int = 6
@@ -55,10 +67,34 @@ class TrainingConfig:
     initial_weights: str | None = None
     teacher: str | None = None
     more_landmarks: str | None = None
+    preset: str = "anchored"
+    scans: tuple[str, ...] = ()
+    landmarks: str | None = None
+    boxes: str | None = None
+    cache: str | None = None
+    anchored: bool = True
+    pairs: PairSettings | None = None
+    adam_eps: float = 1e-8
+    schedule: str = "cosine"
+    accumulate: int = 1
+    device: str = "cpu"
+    precision: str = "fp32"
+    log_every: int = 20
+
+    def __post_init__(self) -> None:
+        for name, allowed in (("schedule", SCHEDULES), ("precision", PRECISIONS)):
+            if getattr(self, name) not in allowed:
+                raise ValueError(f"“{name}” must be one of {', '.join(allowed)}, not {getattr(self, name)!r}.")
+        if not (self.anchored or self.pairs):
+            raise ValueError("A training needs “pairs”, or “anchored”, or both.")
+        for name in ("max_steps", "accumulate", "crops_per_step", "threads", "checkpoint_every", "log_every"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"“{name}” must be at least 1, not {getattr(self, name)}.")
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values."""
-        return asdict(self) | {"network": self.network.to_dict()}
+        pairs = self.pairs and self.pairs.to_dict()
+        return asdict(self) | {"network": self.network.to_dict(), "pairs": pairs}
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> TrainingConfig:
@@ -71,6 +107,7 @@ class TrainingConfig:
             "network": NetworkConfig.from_dict,
             "frame": lambda v: FrameModel(**v),
             "deformation": lambda v: Deformation(**v),
+            "pairs": PairSettings.from_dict,
         }
         for name, build in nested.items():
             if isinstance(values.get(name), dict):
@@ -85,10 +122,12 @@ class TrainingConfig:
         return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
 
     def save(self, path: Path) -> None:
-        """Write as JSON."""
-        path.write_text(json.dumps(self.to_dict(), indent=1))
+        """Write as JSON, atomically."""
+        temporary = path.with_name(path.name + ".part")
+        temporary.write_text(json.dumps(self.to_dict(), indent=1), encoding="utf-8")
+        os.replace(temporary, path)
 
     @classmethod
     def load(cls, path: Path) -> TrainingConfig:
         """Read what `save` wrote."""
-        return cls.from_dict(json.loads(Path(path).read_text()))
+        return cls.from_dict(json.loads(Path(path).read_text(encoding="utf-8")))

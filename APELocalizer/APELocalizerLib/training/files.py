@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import importlib.util
 import os
 from pathlib import Path
 
@@ -16,11 +17,54 @@ def save_atomically(values: dict, path: Path) -> None:
     os.replace(temporary, path)
 
 
+def trim_rows(path: Path, last_step: int) -> None:
+    """Drop the rows of a CSV file after a step, which a run that was killed did and will do again."""
+    if not path.exists():
+        return
+    with open(path, newline="") as file:
+        rows = list(csv.DictReader(file))
+    kept = [row for row in rows if row.get("step") and float(row["step"]) <= last_step]
+    if len(kept) == len(rows) or not rows:
+        return
+    temporary = path.with_name(path.name + ".part")
+    with open(temporary, "w", newline="") as file:
+        writer = csv.DictWriter(file, [name for name in rows[0] if name is not None], extrasaction="ignore")
+        writer.writeheader()
+        writer.writerows(kept)
+    os.replace(temporary, path)
+
+
 def append_row(path: Path, row: dict[str, float]) -> None:
-    """Append to a CSV file, writing its header first."""
+    """Append to a CSV file, writing its header first; columns that the file does not have are left out."""
     new = not path.exists()
+    columns = list(row)
+    if not new:
+        with open(path, newline="") as file:
+            columns = next(csv.reader(file), columns)
     with open(path, "a", newline="") as file:
-        writer = csv.DictWriter(file, list(row))
+        writer = csv.DictWriter(file, columns, restval="", extrasaction="ignore")
         if new:
             writer.writeheader()
         writer.writerow({key: f"{value:.6g}" for key, value in row.items()})
+
+
+class Board:
+    """TensorBoard's log of a run, if TensorBoard is installed; otherwise nothing."""
+
+    def __init__(self, folder: Path, wanted: bool = True) -> None:
+        self.writer = None
+        if wanted and importlib.util.find_spec("tensorboard") is not None:
+            from torch.utils.tensorboard import SummaryWriter
+
+            self.writer = SummaryWriter(str(folder / "tensorboard"))
+
+    def add(self, group: str, row: dict[str, float], step: int) -> None:
+        """Log all numbers of a row."""
+        for name, value in row.items() if self.writer is not None else ():
+            if name != "step":
+                self.writer.add_scalar(f"{group}/{name}", value, step)
+
+    def close(self) -> None:
+        """Write what is left."""
+        if self.writer is not None:
+            self.writer.close()

@@ -23,16 +23,18 @@ _LUNGS = {
     "lung_right": ("lung_upper_lobe_right", "lung_middle_lobe_right", "lung_lower_lobe_right"),
     "lung_left": ("lung_upper_lobe_left", "lung_lower_lobe_left"),
 }
+#: Of an annotation that does not say how certain it is.
+UNCERTAINTY_MM = 5.0
 _SIDES = ("rmin", "rmax", "amin", "amax", "smin", "smax")
 
 
 def read_landmarks(path: Path) -> dict[str, dict[str, tuple[np.ndarray, float]]]:
-    """landmarks.csv -> {case: {name: (RAS mm (3,), uncertainty mm)}}."""
+    """landmarks.csv -> {case: {name: (RAS mm (3,), uncertainty mm)}}; the column uncertainty_mm may be missing."""
     cases: dict[str, dict[str, tuple[np.ndarray, float]]] = defaultdict(dict)
-    with open(path, newline="") as file:
+    with open(path, newline="", encoding="utf-8-sig") as file:
         for row in csv.DictReader(file):
             point = np.array([float(row["r_mm"]), float(row["a_mm"]), float(row["s_mm"])])
-            cases[row["case"]][row["name"]] = (point, float(row["uncertainty_mm"]))
+            cases[row["case"]][row["name"]] = (point, float(row.get("uncertainty_mm") or UNCERTAINTY_MM))
     return dict(cases)
 
 
@@ -42,11 +44,19 @@ def annotation_observations(folder: Path) -> dict[str, list[Observation]]:
     for case, points in read_landmarks(folder / "landmarks.csv").items():
         for name, (point, sigma) in points.items():
             cases[case] += point_observations(name, point, sigma)
-    with open(folder / "boxes.csv", newline="") as file:
+    for case, found in read_box_observations(folder / "boxes.csv").items():
+        cases[case] += found
+    return dict(cases)
+
+
+def read_box_observations(path: Path) -> dict[str, list[Observation]]:
+    """Observations of the boxes of boxes.csv, by case; the columns uncertainty_mm and cut_sides may be missing."""
+    cases: dict[str, list[Observation]] = defaultdict(list)
+    with open(path, newline="", encoding="utf-8-sig") as file:
         for row in csv.DictReader(file):
             low, high = ([float(row[a + side]) for a in "ras"] for side in ("min", "max"))
-            sigma = float(np.hypot(float(row["uncertainty_mm"]), 6.0))
-            cut = [side for side in row["cut_sides"].split(";") if side]
+            sigma = float(np.hypot(float(row.get("uncertainty_mm") or UNCERTAINTY_MM), 6.0))
+            cut = [side for side in (row.get("cut_sides") or "").split(";") if side]
             cases[row["case"]] += box_observations(row["name"], low, high, sigma, cut)
     return dict(cases)
 

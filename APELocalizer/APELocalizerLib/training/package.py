@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -28,6 +30,17 @@ PRESETS = {
 def package(export: Path, name: str, threshold_mm: float, licence: str, training_data: str) -> Checkpoint:
     """Checkpoint from a trainer's export file (network configuration, averaged weights, scale and offset in mm)."""
     content = torch.load(export, map_location="cpu", weights_only=True)
+    return checkpoint_of(content, name, threshold_mm, licence, training_data)
+
+
+def checkpoint_of(
+    content: Mapping[str, Any],
+    name: str,
+    threshold_mm: float = DEFAULT_THRESHOLD_MM,
+    licence: str = "",
+    training_data: str = "",
+) -> Checkpoint:
+    """Checkpoint of an anchored network from what a trainer exports."""
     return Checkpoint(
         name=name,
         network=NetworkConfig.from_dict(content["network"]),

@@ -63,8 +63,9 @@ def sample(found: ValidationMap, points: np.ndarray) -> np.ndarray:
     inverse = np.linalg.inv(found.to_ras)
     index = points @ inverse[:3, :3].T + inverse[:3, 3]
     unit = 2 * index / (np.array(found.values.shape[1:]) - 1) - 1
-    grid = torch.tensor(unit[:, ::-1].copy(), dtype=torch.float32)[None, :, None, None]
-    return F.grid_sample(found.values[None], grid, padding_mode="border", align_corners=True)[0, :, :, 0, 0].T.numpy()
+    grid = torch.tensor(unit[:, ::-1].copy(), dtype=torch.float32, device=found.values.device)[None, :, None, None]
+    values = F.grid_sample(found.values[None], grid, padding_mode="border", align_corners=True)
+    return values[0, :, :, 0, 0].T.cpu().numpy()
 
 
 def fuse(*maps: ValidationMap) -> ValidationMap:
@@ -77,13 +78,13 @@ def nearest(found: ValidationMap, queries: np.ndarray) -> np.ndarray:
     index = found.body.nonzero()
     values = found.values[:, found.body].T.contiguous()
     best = []
-    for query in torch.tensor(queries, dtype=torch.float32):
+    for query in torch.tensor(np.asarray(queries), dtype=torch.float32, device=values.device):
         distance = ((values - query) ** 2).sum(1)
         top = distance.topk(min(60, len(distance)), largest=False)
         weight = torch.softmax(-(top.values - top.values[0]) / 18.0, 0)
         near = index[top.indices].float()
         close = ((near - near[0]).abs().amax(1) <= 4).float() * weight
-        best.append(((near * close[:, None]).sum(0) / close.sum()).numpy())
+        best.append(((near * close[:, None]).sum(0) / close.sum()).cpu().numpy())
     return np.array(best).reshape(-1, 3) @ found.to_ras[:3, :3].T + found.to_ras[:3, 3]
 
 
@@ -99,7 +100,8 @@ def retrieval_errors(targets: list[ValidationMap], supports: list[ValidationMap]
     for target in targets:
         others = {f.scan.name for f in supports if f.scan.patient != target.scan.patient}
         truth = target.scan.landmarks.numpy()
-        canonical += list(np.linalg.norm(nearest(target, target.scan.goals.numpy()) - truth, axis=1))
+        if target.scan.goals is not None:
+            canonical += list(np.linalg.norm(nearest(target, target.scan.goals.numpy()) - truth, axis=1))
         for position, name in enumerate(target.scan.landmark_names):
             shots = [clicks[case][name] for case in sorted(others & set(clicks)) if name in clicks[case]]
             if not shots:

@@ -69,6 +69,13 @@ class TrainingScan:
             found.append((int(used[0]), int(used[-1])))
         return tuple(found)
 
+    def move(self, device: torch.device) -> None:
+        """Bring all tensors that crops are drawn from to a device."""
+        _ = self.body_extent  # found on the CPU, once
+        self.levels = [level.to(device) for level in self.levels]
+        self.body = self.body.to(device)
+        self.target = None if self.target is None else self.target.to(device)
+
     @property
     def shape(self) -> tuple[int, int, int]:
         """Voxels along P, L, I."""
@@ -97,12 +104,17 @@ def body_mask(voxels: np.ndarray, threshold: float = -500.0) -> np.ndarray:
 def scan_from_ct(name: str, patient: str, voxels: np.ndarray, grid_to_ras: np.ndarray) -> TrainingScan:
     """A training scan from HU (P, L, I)."""
     image = np.clip((voxels.astype(np.float32) - HU_LOW) / HU_RANGE, 0.0, 1.6)
+    body = torch.from_numpy(body_mask(voxels).astype(np.float32))[None, None]
+    return TrainingScan(name, patient, low_passed(image), body, grid_to_ras)
+
+
+def low_passed(image: np.ndarray) -> list[Tensor]:
+    """An image (P, L, I) at all levels of low-pass, each (1, 1, P, L, I)."""
     levels = []
     for sigma in LOW_PASS:
         smooth = image if sigma == 0 else ndimage.gaussian_filter(image, sigma, truncate=3.0)
         levels.append(torch.from_numpy(np.ascontiguousarray(smooth))[None, None])
-    body = torch.from_numpy(body_mask(voxels).astype(np.float32))[None, None]
-    return TrainingScan(name, patient, levels, body, grid_to_ras)
+    return levels
 
 
 def scan_from_labels(

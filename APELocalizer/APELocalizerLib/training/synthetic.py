@@ -77,13 +77,14 @@ def tissue_table(names: Mapping[int, str], rng: np.random.Generator) -> np.ndarr
 
 def paint(labels: Tensor, names: Mapping[int, str], rng: np.random.Generator, generator: torch.Generator) -> Tensor:
     """A crop of labels (1, 1, P, L, I), float, to an image in the training unit (HU + 1000) / 1300."""
-    table = torch.from_numpy((tissue_table(names, rng) + 1000.0) / 1300.0).float()
+    table = torch.from_numpy((tissue_table(names, rng) + 1000.0) / 1300.0).float().to(labels.device)
     image = table[labels.long()]
-    coarse = torch.randn([max(2, n // 5) for n in labels.shape[2:]], generator=generator)[None, None]
+    size = [max(2, n // 5) for n in labels.shape[2:]]
+    coarse = torch.randn(size, generator=generator, device=labels.device)[None, None]
     texture = F.interpolate(coarse, size=labels.shape[2:], mode="trilinear", align_corners=False)
     strength = torch.zeros(256)
     for value, name in names.items():
         strength[value] = 0.30 if name.startswith(_HOLLOW) else 0.05 if name.startswith("lung_") else 0.012
     strength[RIM], strength[INSIDE], strength[SPONGY] = 0.015, float(rng.uniform(0.03, 0.08)), 0.08
-    image = image + texture * strength[labels.long()]
+    image = image + texture * strength.to(labels.device)[labels.long()]
     return F.avg_pool3d(image, 3, stride=1, padding=1, count_include_pad=False) * 0.6 + image * 0.4

@@ -57,6 +57,7 @@ class Crop:
     outside: Tensor | None
     label_names: dict[int, str] | None
     visible: Tensor | None = None
+    seconds: dict[str, float] | None = None
 
 
 def _rotation(angles: np.ndarray) -> np.ndarray:
@@ -82,10 +83,10 @@ def random_field(
 ) -> Tensor:
     """A smooth displacement (1, 3, *shape) in mm: the sum of fields of (knot distance mm, standard deviation mm)."""
     middle = [max(4, int(np.ceil(n / 4))) for n in shape]
-    total = torch.zeros(1, 3, *middle)
+    total = torch.zeros(1, 3, *middle, device=generator.device)
     for knot_mm, strength in scales:
         knots = [max(3, int(np.ceil(n * s / knot_mm)) + 2) for n, s in zip(shape, spacing, strict=True)]
-        field = torch.randn([1, 3, *knots], generator=generator) * float(strength)
+        field = torch.randn([1, 3, *knots], generator=generator, device=generator.device) * float(strength)
         field = F.interpolate(field, scale_factor=2.0, mode="trilinear", align_corners=False)
         field = F.avg_pool3d(field, 3, stride=1, padding=1, count_include_pad=False) * 1.5
         total += F.interpolate(field, size=middle, mode="trilinear", align_corners=True)
@@ -136,8 +137,10 @@ def draw_crop(
     """One random crop of a virtual patient."""
     affine = random_affine(deformation, rng)
     center, shape, spacing = choose_box(scan, kind, affine, rng)
+    device = generator.device
     offsets = [
-        (torch.arange(n, dtype=torch.float32) - (n - 1) / 2) * float(s) for n, s in zip(shape, spacing, strict=True)
+        (torch.arange(n, dtype=torch.float32, device=device) - (n - 1) / 2) * float(s)
+        for n, s in zip(shape, spacing, strict=True)
     ]
     scales = (
         (deformation.coarse_knot_mm, deformation.coarse_mm * rng.random() ** 0.5),
@@ -148,7 +151,7 @@ def draw_crop(
     for row in range(3):
         p, q, r = (offsets[axis] * float(affine[row, axis]) for axis in range(3))
         field[row] += (p[:, None] + q)[:, :, None] + (r + float(center[row]))
-    half = torch.tensor((np.array(scan.shape) - 1) * scan.spacing / 2, dtype=torch.float32)
+    half = torch.tensor((np.array(scan.shape) - 1) * scan.spacing / 2, dtype=torch.float32, device=device)
     unit = field / half[:, None, None, None] - 1.0  # (3, P, L, I), -1..1 from the first to the last voxel's center
     where = unit.flip(0).permute(1, 2, 3, 0)[None]
     labels = scan.label_names is not None
@@ -181,10 +184,11 @@ def cell_targets(scan: TrainingScan, unit: Tensor) -> tuple[Tensor, Tensor]:
 
 def _pull_to_landmarks(scan: TrainingScan, cells: Tensor, target: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
     """Make the target exact at annotated landmarks, fading over about a centimetre, and weigh these cells more."""
-    half = torch.tensor((np.array(scan.shape) - 1) * scan.spacing / 2, dtype=torch.float32)
+    device = cells.device
+    half = torch.tensor((np.array(scan.shape) - 1) * scan.spacing / 2, dtype=torch.float32, device=device)
     to_grid = np.linalg.inv(scan.grid_to_ras)
     points = scan.landmarks.numpy() @ to_grid[:3, :3].T + to_grid[:3, 3]
-    points = torch.tensor(points * scan.spacing, dtype=torch.float32)  # (n, 3) mm along P, L, I
+    points = torch.tensor(points * scan.spacing, dtype=torch.float32, device=device)  # (n, 3) mm along P, L, I
     mm = (cells + 1.0) * half[:, None, None, None]
     flat = mm.reshape(3, -1).T
     squared = torch.cdist(flat, points) ** 2
@@ -193,7 +197,7 @@ def _pull_to_landmarks(scan: TrainingScan, cells: Tensor, target: Tensor, weight
     here = F.grid_sample(scan.target[:, :3], unit, mode="bilinear", padding_mode="border", align_corners=True)[
         0, :, :, 0, 0
     ]
-    error = scan.goals.float() - here.T  # (n, 3)
+    error = scan.goals.float().to(device) - here.T  # (n, 3)
     shift = (near @ error) / near.sum(1, keepdim=True).clamp_min(1.0)
     target = target + shift.T.reshape(target.shape)
     weight = weight * (1.0 + 4.0 * near.amax(1).reshape(1, *target.shape[1:]))

@@ -1,0 +1,7 @@
+"""The trainer's own error."""
+
+from APELocalizerLib.core.errors import APELocalizerError
+
+
+class TrainingError(APELocalizerError):
+    """A training cannot be set up or cannot go on: scans, landmarks, settings or the machine do not allow it."""

@@ -1,0 +1,125 @@
+"""Anchored training on a user's own scans: prepared scans and a table of landmarks become a training set."""
+
+from __future__ import annotations
+
+import csv
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from APELocalizerLib.core.preparation import PreparationConfig
+from APELocalizerLib.training.cache import CacheSettings, PreparedFile
+from APELocalizerLib.training.canonical import FrameModel, Observation, fit_frame, point_observations, robust_frames
+from APELocalizerLib.training.data import TrainingSet, share_out
+from APELocalizerLib.training.errors import TrainingError
+from APELocalizerLib.training.observations import read_box_observations, read_landmarks
+from APELocalizerLib.training.scans import HU_LOW, HU_RANGE, TrainingScan, add_landmarks, add_targets, low_passed
+
+_LOG = logging.getLogger(__name__)
+#: Brightest stored value, in the unit of anchored training (0 at HU_LOW, 1 at HU_LOW + HU_RANGE).
+BRIGHTEST = 1.6
+#: Fewest observed coordinates (a landmark has three) for which a scan gets a canonical frame.
+_FEWEST = 9
+_LANDMARK_COLUMNS = {"case", "name", "r_mm", "a_mm", "s_mm"}
+_BOX_COLUMNS = {"case", "name", "rmin", "rmax", "amin", "amax", "smin", "smax"}
+
+
+def anchored_store() -> CacheSettings:
+    """How scans are kept for anchored training: antialiased at 2 x 2 x 3 mm, bright bone kept."""
+    window = (HU_LOW, HU_LOW + BRIGHTEST * HU_RANGE)
+    return CacheSettings(PreparationConfig(None, window, 0.0, antialias=True), (2.0, 2.0, 3.0), "float16")
+
+
+def read_table(path: str | None, columns: set[str]) -> Path | None:
+    """A CSV file that exists and has these columns. Raises `TrainingError` otherwise."""
+    if path is None:
+        return None
+    try:
+        with open(path, newline="", encoding="utf-8-sig") as file:
+            header = set(csv.DictReader(file).fieldnames or [])
+    except (OSError, UnicodeDecodeError) as error:
+        raise TrainingError(f"The table “{path}” cannot be read. Give a CSV file.") from error
+    if missing := sorted(columns - header):
+        wanted = ", ".join(sorted(columns))
+        raise TrainingError(f"The table “{path}” lacks the column “{missing[0]}”; it needs {wanted}.")
+    return Path(path)
+
+
+def landmark_table(path: str | None) -> dict[str, dict[str, tuple[np.ndarray, float]]]:
+    """Landmarks by case and name: RAS mm (3,) and uncertainty in mm; empty without a file."""
+    table = read_table(path, _LANDMARK_COLUMNS)
+    try:
+        return read_landmarks(table) if table else {}
+    except (ValueError, TypeError) as error:
+        raise TrainingError(f"“{path}” has a line whose coordinates are not numbers ({error}).") from error
+
+
+def training_set(
+    files: Sequence[PreparedFile],
+    landmarks: str | None,
+    boxes: str | None,
+    held_out: Sequence[str],
+    model: FrameModel,
+) -> TrainingSet:
+    """Scans, their canonical frames and landmarks. Scans with too few annotations stay unlabelled.
+
+    Raises `TrainingError` when no scan has enough.
+    """
+    points = landmark_table(landmarks)
+    observations = _observations(points, boxes)
+    names = {file.name for file in files}
+    if strangers := sorted(set(observations) - names):
+        _LOG.warning("No scan is called %s, which the annotations name.", ", ".join(strangers[:5]))
+    known = {n: o for n, o in observations.items() if n in names - set(held_out) and len(o) >= _FEWEST}
+    if not known:
+        raise TrainingError(
+            "No scan has annotations enough for anchored training: at least three landmarks, in a table whose column "
+            "“case” holds the scans' names. Without landmarks use --preset released."
+        )
+    patient, kept = robust_frames(known, model)
+    train, validation, unlabelled = [], [], []
+    for file in files:
+        scan = training_scan(file)
+        own = {name: point for name, (point, _) in points.get(file.name, {}).items()}
+        add_landmarks(scan, own, patient)
+        if file.name in held_out:
+            validation.append(scan)
+        elif file.name in kept:
+            add_targets(scan, fit_frame(kept[file.name], patient, model))
+            train.append(scan)
+        else:
+            unlabelled.append(scan)
+    share_out(train, [], 0.0)
+    return TrainingSet(train, validation, unlabelled, patient, kept)
+
+
+def _observations(points: Mapping, boxes: str | None) -> dict[str, list[Observation]]:
+    found: dict[str, list[Observation]] = {}
+    for case, landmarks in points.items():
+        for name, (point, sigma) in landmarks.items():
+            found.setdefault(case, []).extend(point_observations(name, point, sigma))
+    table = read_table(boxes, _BOX_COLUMNS)
+    for case, rows in (read_box_observations(table) if table else {}).items():
+        found.setdefault(case, []).extend(rows)
+    return found
+
+
+def training_scan(file: PreparedFile) -> TrainingScan:
+    """A prepared scan in memory, with its low-passed levels."""
+    image = np.asarray(file.image(), np.float32) * (BRIGHTEST / file.unit)
+    body = torch.from_numpy(np.asarray(file.body(), np.float32))[None, None]
+    return TrainingScan(file.name, file.name, low_passed(image), body, file.grid_to_ras)
+
+
+def fitted_range(scans: Sequence[TrainingScan], margin: float = 0.15) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Scale and offset (3,) in mm for which (0, 1) spans all canonical coordinates of the body, with a margin."""
+    low, high = np.full(3, np.inf), np.full(3, -np.inf)
+    for scan in scans:
+        values = scan.target[0, :3].reshape(3, -1).cpu().numpy()
+        low, high = np.minimum(low, values.min(1)), np.maximum(high, values.max(1))
+    scale = np.maximum(high - low, 100.0) * (1 + 2 * margin)
+    offset = 0.5 * (low + high) - 0.5 * scale
+    return tuple(np.round(scale, 1).tolist()), tuple(np.round(offset, 1).tolist())

@@ -1,0 +1,80 @@
+"""Trainings in processes of their own: killed at any moment, and several at once, as on a cluster."""
+
+import csv
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from training.made_up import save_settings, tiny_config, tiny_pairs, write_phantom
+
+MODULE = Path(__file__).resolve().parents[2] / "APELocalizer"
+TIMEOUT = 120
+
+
+def environment() -> dict[str, str]:
+    return {**os.environ, "PYTHONPATH": str(MODULE), "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+
+
+def start(folder: Path, settings: Path, *launcher: str) -> subprocess.Popen:
+    command = [sys.executable, *launcher, "-m", "APELocalizerLib", "train", "--config", settings, "--out", folder]
+    return subprocess.Popen(
+        [str(word) for word in command], env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+
+
+def finish(process: subprocess.Popen) -> str:
+    output, errors = process.communicate(timeout=TIMEOUT)
+    assert process.returncode == 0, errors
+    return output
+
+
+def losses(folder: Path) -> dict[int, float]:
+    with (folder / "metrics.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    found = {int(row["step"]): float(row["loss"]) for row in rows}
+    assert len(found) == len(rows), "a step is logged twice"
+    return found
+
+
+@pytest.fixture
+def scans(tmp_path):
+    first = write_phantom(tmp_path / "scans" / "one.nii.gz")
+    return first, write_phantom(tmp_path / "scans" / "two.nii.gz", scale=0.9, shift=(5, 0, 10))
+
+
+def test_a_training_killed_with_sigkill_resumes_to_the_same_losses(scans, tmp_path):
+    """The kill comes between saves, so that some steps are done twice; they must come out the same."""
+    changes = dict(max_steps=60, checkpoint_every=7, cache=str(tmp_path / "cache"))
+    settings = save_settings(tiny_config(tmp_path / "x", scans, **changes), tmp_path / "settings.json")
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    finish(start(whole, settings))
+    victim = start(killed, settings)
+    waited = time.monotonic()
+    while not (killed / "state.pt").exists() or len((killed / "metrics.csv").read_text().splitlines()) < 12:
+        assert victim.poll() is None and time.monotonic() - waited < TIMEOUT
+        time.sleep(0.005)
+    victim.kill()
+    victim.communicate(timeout=TIMEOUT)
+    done = max(losses(killed))
+    assert done < 60, "the training ended before it was killed"
+    finish(start(killed, settings))
+    assert losses(killed) == losses(whole) and set(losses(whole)) == set(range(1, 61))
+    assert (killed / "model.pt").read_bytes()[:2] == b"PK" and not list(killed.glob("*.part"))
+
+
+def test_two_processes_train_like_one_with_twice_the_batch(scans, tmp_path):
+    """DistributedDataParallel over gloo, started by torchrun, on different halves of every step."""
+    changes = dict(max_steps=5, cache=str(tmp_path / "cache"))
+    one, two = tmp_path / "one", tmp_path / "two"
+    double = tiny_config(one, scans, tiny_pairs(patients=2), **changes)
+    alone = start(one, save_settings(double, tmp_path / "double.json"))
+    finish(alone)
+    half = tiny_config(two, scans, tiny_pairs(patients=1), **changes)
+    launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
+    output = finish(start(two, save_settings(half, tmp_path / "half.json"), *launcher))
+    assert output.count("model.pt") == 1, "every process reports"
+    assert losses(two) == pytest.approx(losses(one), rel=2e-5)
+    assert len(set(losses(one).values())) == 5
