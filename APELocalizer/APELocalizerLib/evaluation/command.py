@@ -48,13 +48,16 @@ def _add_data_options(group: argparse._ArgumentGroup) -> None:
         "--pictures", nargs="*", metavar="CASE", help="cases whose slices are shown (default: the first)"
     )
     group.add_argument("--title", help="title of the report")
-    group.add_argument("--cache", type=Path, metavar="FOLDER", help="keep embedding maps here for the next time")
+    group.add_argument(
+        "--cache", type=Path, metavar="FOLDER", help="keep embedding maps and registrations here for the next time"
+    )
 
 
 def _add_method_options(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--model", default="default", metavar="ID|FILE", help="model that is measured")
     group.add_argument("--spacing", default="standard", help="standard (default), fast, ...")
     group.add_argument("--rule", default="paper", help="retrieval rule: paper (default) or robust")
+    group.add_argument("--no-refine", action="store_true", help="find by the embedding alone, as in the paper")
     group.add_argument("--device", default="auto", help="auto (default), cpu, cuda, cuda:1, mps")
     group.add_argument(
         "--shots", type=int, nargs="+", default=[1, 0], metavar="N", help="supports per search; 0: all (default: 1 0)"
@@ -62,10 +65,11 @@ def _add_method_options(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--draws", type=int, default=10, metavar="N", help="random groups where N of many are taken")
     group.add_argument("--pairs", type=int, metavar="N", help="at most N pairs of target and support (default: all)")
     group.add_argument("--baselines", nargs="+", default=[], choices=BASELINES, help="also measure these")
-    group.add_argument("--baseline-pairs", type=int, default=40, metavar="N", help="pairs to register (default: 40)")
+    group.add_argument("--baseline-pairs", type=int, default=20, metavar="N", help="pairs to register (default: 20)")
     group.add_argument("--against-model", metavar="ID|FILE", help="also measure this model")
     group.add_argument("--against-spacing", metavar="SPACING", help="also measure this spacing")
     group.add_argument("--against-rule", metavar="RULE", help="also measure this rule")
+    group.add_argument("--against-no-refine", action="store_true", help="also measure the embedding alone")
     group.add_argument("--no-absent", action="store_true", help="do not search for what was cropped away")
     group.add_argument("--no-plots", action="store_true", help="tables only; matplotlib is not needed")
 
@@ -123,7 +127,7 @@ def _check(arguments: argparse.Namespace) -> None:
         raise EvaluationError("--shots must be 0 (all supports at once) or more.")
     if not arguments.no_plots:
         _need("matplotlib", "The plots need matplotlib", "give --no-plots")
-    if arguments.baselines or arguments.against_model or arguments.against_spacing or arguments.against_rule:
+    if arguments.baselines or _has_second(arguments):
         _need("scipy", "The comparison of methods needs SciPy", "leave out the second method")
 
 
@@ -155,17 +159,24 @@ def _methods(arguments: argparse.Namespace, checkpoint: "Checkpoint") -> list["M
     from APELocalizerLib.evaluation.registration import Affine, BodyBox, BSpline
 
     methods: list[Method] = [_ape(arguments, checkpoint)]
-    if arguments.against_model or arguments.against_spacing or arguments.against_rule:
+    if _has_second(arguments):
         other = load_checkpoint(arguments.against_model) if arguments.against_model else checkpoint
         changed = argparse.Namespace(**vars(arguments))
         changed.spacing = arguments.against_spacing or arguments.spacing
         changed.rule = arguments.against_rule or arguments.rule
+        changed.no_refine = arguments.against_no_refine or arguments.no_refine
         methods.append(_ape(changed, other))
         if methods[1].name == methods[0].name:
             raise EvaluationError("The second method is the first one. Name another model, spacing or rule.")
-    affine = Affine()
-    baselines = {"body-box": BodyBox(), "affine": affine, "bspline": BSpline(affine)}
+    affine = Affine(arguments.cache)
+    baselines = {"body-box": BodyBox(), "affine": affine, "bspline": BSpline(affine, arguments.cache)}
     return methods + [baselines[name] for name in BASELINES if name in arguments.baselines]
+
+
+def _has_second(arguments: argparse.Namespace) -> bool:
+    """Whether a second model, spacing, rule or refinement is to be measured."""
+    second = (arguments.against_model, arguments.against_spacing, arguments.against_rule, arguments.against_no_refine)
+    return any(second)
 
 
 def _ape(arguments: argparse.Namespace, checkpoint: "Checkpoint") -> "ApeMethod":
@@ -178,9 +189,9 @@ def _ape(arguments: argparse.Namespace, checkpoint: "Checkpoint") -> "ApeMethod"
     embedder = Embedder(checkpoint, InferenceSettings(device=arguments.device))
     store, spacing = MapStore(arguments.cache), arguments.spacing
     return ApeMethod(
-        f"{checkpoint.id}, {spacing}, {arguments.rule}",
+        f"{checkpoint.id}, {spacing}, {arguments.rule}{', not refined' if arguments.no_refine else ''}",
         lambda scan: store.get(scan, checkpoint.id, spacing, lambda each: embedder.embed(each, spacing)),
-        LocalizationSettings(arguments.rule, checkpoint.round_trip_threshold_mm),
+        LocalizationSettings(arguments.rule, checkpoint.round_trip_threshold_mm, not arguments.no_refine),
     )
 
 
@@ -208,7 +219,8 @@ def _draw(
 
 def _made_by(arguments: argparse.Namespace, checkpoint: "Checkpoint") -> list[str]:
     return [
-        f"Model {checkpoint.id}, spacing {arguments.spacing}, rule {arguments.rule}, threshold of “not found” "
+        f"Model {checkpoint.id}, spacing {arguments.spacing}, rule {arguments.rule}, "
+        f"{'not refined' if arguments.no_refine else 'refined'} by appearance, threshold of “not found” "
         f"{checkpoint.round_trip_threshold_mm:g} mm. Made by `ape-localizer evaluate`; every retrieval is a row of "
         "`retrievals.csv` beside this file. Positions and errors are in millimeters.",
     ]

@@ -90,9 +90,7 @@ def build_library(
     return BuiltLibrary(_described(library, terms, enlargements), tuple(enlargements), tuple(notes))
 
 
-def _remarks(
-    library: LandmarkLibrary, terms: Mapping[str, Term], enlargements: Sequence[Enlargement]
-) -> list[str]:
+def _remarks(library: LandmarkLibrary, terms: Mapping[str, Term], enlargements: Sequence[Enlargement]) -> list[str]:
     remarks = []
     for each in enlargements:
         if not each.found:

@@ -10,6 +10,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from APELocalizerLib import core
@@ -62,12 +63,15 @@ def _digest(*texts: str) -> str:
 def _read(place: Path) -> tuple[EmbeddingMap, float]:
     noted = json.loads((place / SECONDS).read_text())
     passes = [load_map(place / f"pass{number}.nrrd") for number in range(noted["passes"])]
-    return fuse(passes), float(noted["seconds"])
+    appearance = passes[0].appearance
+    whole = fuse([each.with_appearance(None) for each in passes])
+    return replace(whole, appearance=appearance), float(noted["seconds"])
 
 
 def _write(place: Path, embedding_map: EmbeddingMap, seconds: float) -> None:
-    """Write beside, then rename: a folder of this name is always complete."""
-    passes = embedding_map.passes or (embedding_map,)
+    """Write beside, then rename: a folder of this name is always complete. The appearance goes with the first pass."""
+    first, *others = embedding_map.passes or (embedding_map,)
+    passes = [first.with_appearance(embedding_map.appearance), *others]
     beside = place.with_name(f"{place.name}.{os.getpid()}.part")
     beside.mkdir(parents=True, exist_ok=True)
     try:

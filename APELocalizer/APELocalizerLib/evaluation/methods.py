@@ -72,7 +72,7 @@ class Method(Interface):
         """Find the places, each learned on at least one of the supports, on a scan that was prepared."""
 
 
-SCAN, SEARCH, ANSWER, PAIR = "read a scan", "find the place", "find it, with its confidence", "compare two scans"
+SCAN, SEARCH, ANSWER, PAIR = "read a scan", "look up a place", "localize a place", "compare two scans"
 """What is timed: once per scan; per place; per place; once per pair of scans."""
 
 
@@ -103,15 +103,19 @@ class ApeMethod:
 
     def learn(self, subject: Subject) -> list[Place]:
         """Learn every place of a support that lies in its body."""
-        embedding_map, library, learned = self.maps[subject.id], LandmarkLibrary(), []
+        embedding_map, library = self.maps[subject.id], LandmarkLibrary()
+        single = {place: points[0] for place, points in subject.places.items() if place.kind != "organ"}
+        learned = [place for place, point in single.items() if _is_inside(embedding_map, point)]
+        if learned:
+            library = learn_points(library, embedding_map, {place.label: single[place] for place in learned})
         for place, positions in subject.places.items():
+            if place.kind != "organ":
+                continue
             try:
-                if place.definition == "box" and place.kind == "organ":
+                if place.definition == "box":
                     library = learn_box(library, embedding_map, place.label, subject.organs[place.name].box)
-                elif place.kind == "organ":
-                    library = learn_six_points(library, embedding_map, place.label, positions)
                 else:
-                    library = learn_points(library, embedding_map, {place.label: positions[0]})
+                    library = learn_six_points(library, embedding_map, place.label, positions)
             except LearningError:
                 continue
             learned.append(place)
@@ -151,6 +155,11 @@ class ApeMethod:
         start = time.perf_counter()
         embedding_map.nearest(queries)
         self.clock.add(SEARCH, time.perf_counter() - start, len(queries))
+
+
+def _is_inside(embedding_map: EmbeddingMap, point: np.ndarray) -> bool:
+    """Whether a point (3,) lies in the body and in the field of view, so that it can be learned."""
+    return bool(embedding_map.is_body(point[None])[0] and embedding_map.field_of_view.contains(point[None])[0])
 
 
 def _first_shots(library: LandmarkLibrary) -> list[tuple]:

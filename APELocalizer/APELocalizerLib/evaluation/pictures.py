@@ -58,19 +58,20 @@ def embeddings(study: Study, method: ApeMethod, axes: Sequence[str]) -> Figure |
         return None
     figure = Figure(figsize=(11, 5.2))
     colors = matplotlib.colormaps["tab10" if len(names) <= 10 else "tab20"].colors
+    extent = np.ptp(np.concatenate([each for name in names for each in clouds[name]]), axis=0)
     for number, (elevation, azimuth) in enumerate(VIEWS):
-        axis = figure.add_axes((0.01 + 0.41 * number, 0.04, 0.41, 0.88), projection="3d")
+        axis = figure.add_axes((0.02 + 0.41 * number, 0.06, 0.38, 0.86), projection="3d")
         for name, color in zip(sorted(names), colors, strict=False):
             centers = np.array([each[0] for each in clouds[name]])
             around = np.concatenate([each[1:] for each in clouds[name]])
             axis.scatter(*around.T, s=9, color=color, alpha=0.6, linewidths=0)
             axis.scatter(*centers.T, s=34, color=color, edgecolors="black", linewidths=0.4, label=name)
         axis.view_init(elevation, azimuth)
-        axis.set(xlabel=axes[0], ylabel=axes[1], zlabel=axes[2])
-        for each in (axis.xaxis, axis.yaxis, axis.zaxis):
-            each.set_major_locator(MaxNLocator(5))
+        for each, text in zip((axis.xaxis, axis.yaxis, axis.zaxis), axes, strict=True):
+            each.set_label_text(text, fontsize=8)
+            each.set_major_locator(MaxNLocator(4))
         axis.tick_params(labelsize=7)
-        axis.set_aspect("equal")
+        axis.set_box_aspect(extent, zoom=0.95)
     what = "organs: centers (large) and places in or around them" if kind == "organ" else "landmarks"
     figure.suptitle(f"Embeddings of {len(study.subjects)} scans, {what}", fontsize=10)
     figure.legend(*axis.get_legend_handles_labels(), loc="center right", fontsize=8)

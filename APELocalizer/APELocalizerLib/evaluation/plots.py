@@ -127,12 +127,12 @@ def reliability(study: Study) -> Figure | None:
             axis.hlines(inside.mean(), *span, color="black", linewidth=1.5)
             ends = np.quantile(inside, [0.25, 0.75])
             axis.vlines(middle, *ends, color="black", linewidth=1)
-            axis.annotate(str(len(inside)), (middle, 0.985 * largest), fontsize=7, ha="center", va="top")
+            axis.annotate(str(len(inside)), (middle, 0.985 * largest), fontsize=6, rotation=90, ha="center", va="top")
         axis.plot([0, largest], [0, largest], color="gray", linewidth=0.8, linestyle=":", label="error = round trip")
         axis.plot([], [], color="black", linewidth=1.5, label="mean of the bin, line: middle half")
         axis.set(xlim=(0, largest), ylim=(0, largest), xlabel="round-trip error, mm", ylabel="real error, mm")
         axis.set_title(f"landmarks, {shots_text(shots)}", fontsize=10)
-        axis.legend(fontsize=7, loc="upper right", bbox_to_anchor=(1.0, 0.95))
+        axis.legend(fontsize=7, loc="upper right", bbox_to_anchor=(1.0, 0.93))
     return figure
 
 
@@ -193,5 +193,5 @@ def _bars(
     axis.set(xlabel=label, ylim=(len(bars) - 0.5, -0.5))
     axis.set_xlim(left=0)
     axis.grid(axis="x", alpha=0.3)
-    axis.legend(fontsize=8, loc="lower right" if not low_quantile else "lower left", framealpha=0.9)
+    figure.legend(*axis.get_legend_handles_labels(), fontsize=8, loc="outside upper right", ncols=len(texts))
     return figure

@@ -51,7 +51,7 @@ class Protocol:
     box_from: str = _choice(
         "rule",
         "found box of one support: bounding box of all six points (all), each wall from its own point (pairs), or as "
-        "the retrieval rule does it (rule: all for paper and the baselines, pairs for robust)",
+        "the method does it (rule: all for the baselines and for the rule paper without refinement, else pairs)",
         *("rule", "all", "pairs"),
     )
     answers: str = _choice(

@@ -6,6 +6,7 @@ information. `bspline`: the same, then a B-spline deformation. Both scans are re
 
 import time
 from collections.abc import Collection, Sequence
+from pathlib import Path
 
 import numpy as np
 import SimpleITK as sitk
@@ -15,11 +16,12 @@ from APELocalizerLib.core.geometry import RAS_LPS, Box, spacing_of
 from APELocalizerLib.core.scan import Scan
 from APELocalizerLib.evaluation.methods import PAIR, SCAN, Transfer
 from APELocalizerLib.evaluation.subjects import body_of
+from APELocalizerLib.evaluation.transform_store import TransformStore
 
 LPS = np.array([-1.0, -1.0, 1.0])
 WINDOW = (-1000.0, 500.0)
 SPACING_MM = 5.0
-KNOT_MM = 70.0
+KNOT_MM = 80.0
 """Distance of the B-spline's control points."""
 
 SHIFTS_MM = np.arange(-300.0, 301.0, 20.0)
@@ -29,8 +31,8 @@ SMALLEST_OVERLAP = 0.5
 """Part of the shorter scan that must remain in view for a shift to be tried."""
 
 HISTOGRAM_BINS = 32
-SAMPLES = {4: 1.0, 2: 0.2, 1: 0.04}
-"""Part of the voxels that the metric uses, by how much the images are shrunk: about as many on every level."""
+SAMPLES = 15_000
+"""Voxels that the metric uses, on every level."""
 
 SEED = 1
 
@@ -61,17 +63,19 @@ class Affine(Transfer):
 
     name = "affine"
 
-    def __init__(self) -> None:
+    def __init__(self, cache: str | Path | None = None, spacing_mm: float = SPACING_MM) -> None:
+        """Scans are registered at `spacing_mm`; transforms are kept in the folder `cache`."""
         super().__init__()
         self.pairs: Collection[tuple[str, str]] | None = None
-        self._images: dict[str, sitk.Image] = {}
-        self._transforms: dict[tuple[str, str], sitk.Transform] = {}
-        self._seconds: dict[tuple[str, str], float] = {}
+        self.spacing_mm = spacing_mm
+        self._store = TransformStore(cache, f"{self.name}-{spacing_mm:g}", __file__)
+        self._scans: dict[str, tuple[sitk.Image, str]] = {}
+        self._done: dict[tuple[str, str], tuple[sitk.Transform, float]] = {}
 
     def prepare(self, scan_id: str, scan: Scan) -> None:
         """Resample the scan to a coarse grid."""
         start = time.perf_counter()
-        self._images[scan_id] = coarse_image(scan)
+        self._scans[scan_id] = (coarse_image(scan, self.spacing_mm), scan.fingerprint)
         self.clock.add(SCAN, time.perf_counter() - start)
 
     def can_find(self, target_id: str, support_ids: Sequence[str]) -> bool:
@@ -84,47 +88,47 @@ class Affine(Transfer):
 
     def carry(self, support_id: str, target_id: str, points: np.ndarray) -> np.ndarray:
         """Positions mapped by the transform from support to target."""
-        transform = self.transform(support_id, target_id)
+        transform, _ = self.transform(support_id, target_id)
         return np.array([transform.TransformPoint((point * LPS).tolist()) for point in points]) * LPS
 
-    def transform(self, support_id: str, target_id: str) -> sitk.Transform:
-        """The transform from support to target (LPS mm), computed once."""
+    def transform(self, support_id: str, target_id: str) -> tuple[sitk.Transform, float]:
+        """The transform from support to target (LPS mm), computed once, and the seconds that it took."""
         pair = (support_id, target_id)
-        if pair not in self._transforms:
-            start = time.perf_counter()
-            self._transforms[pair] = register_affine(self._images[support_id], self._images[target_id])
-            self._seconds[pair] = time.perf_counter() - start
-            self.clock.add(PAIR, self._seconds[pair])
-        return self._transforms[pair]
+        if pair not in self._done:
+            fingerprints = [self._scans[each][1] for each in pair]
+            self._done[pair] = self._store.get(*fingerprints, lambda: self._register(*pair))
+            self.clock.add(PAIR, self._done[pair][1])
+        return self._done[pair]
+
+    def _register(self, support_id: str, target_id: str) -> tuple[sitk.Transform, float]:
+        start = time.perf_counter()
+        transform = register_affine(self._scans[support_id][0], self._scans[target_id][0])
+        return transform, time.perf_counter() - start
 
 
 class BSpline(Affine):
-    """Affine, then B-spline registration; the affine part is shared with `affine` if that is given."""
+    """Affine, then B-spline registration; the seconds are those of both."""
 
     name = "bspline"
 
-    def __init__(self, affine: Affine | None = None) -> None:
-        super().__init__()
-        self.affine = affine or Affine()
+    def __init__(self, affine: Affine, cache: str | Path | None = None) -> None:
+        """`affine` does the first part."""
+        super().__init__(cache, affine.spacing_mm)
+        self.affine = affine
 
     def prepare(self, scan_id: str, scan: Scan) -> None:
         """Resample the scan to a coarse grid."""
         super().prepare(scan_id, scan)
-        self.affine._images[scan_id] = self._images[scan_id]
+        self.affine._scans.setdefault(scan_id, self._scans[scan_id])
 
-    def transform(self, support_id: str, target_id: str) -> sitk.Transform:
-        """The transform from support to target (LPS mm), computed once; its time includes the affine part's."""
-        pair = (support_id, target_id)
-        if pair not in self._transforms:
-            affine = self.affine.transform(*pair)
-            start = time.perf_counter()
-            self._transforms[pair] = register_bspline(self._images[support_id], self._images[target_id], affine)
-            self._seconds[pair] = time.perf_counter() - start + self.affine._seconds[pair]
-            self.clock.add(PAIR, self._seconds[pair])
-        return self._transforms[pair]
+    def _register(self, support_id: str, target_id: str) -> tuple[sitk.Transform, float]:
+        affine, seconds = self.affine.transform(support_id, target_id)
+        start = time.perf_counter()
+        transform = register_bspline(self._scans[support_id][0], self._scans[target_id][0], affine)
+        return transform, seconds + time.perf_counter() - start
 
 
-def coarse_image(scan: Scan, spacing_mm: float = SPACING_MM) -> sitk.Image:
+def coarse_image(scan: Scan, spacing_mm: float) -> sitk.Image:
     """The scan smoothed and resampled to a coarse grid along the patient's axes, LPS, values in a window of HU."""
     voxels, grid = canonical_view(scan)
     image = sitk.GetImageFromArray(np.clip(voxels, *WINDOW).astype(np.float32).T)
@@ -149,7 +153,7 @@ def coarse_image(scan: Scan, spacing_mm: float = SPACING_MM) -> sitk.Image:
 def register_affine(support: sitk.Image, target: sitk.Image) -> sitk.Transform:
     """Affine transform from support to target (LPS mm), by mutual information, from the best start of many."""
     transform = best_start(support, target)
-    method = _mutual_information((4, 2, 1), (8.0, 4.0, 0.0))
+    method = _mutual_information(support, (4, 2, 1), (8.0, 4.0, 0.0))
     method.SetOptimizerAsRegularStepGradientDescent(
         learningRate=2.0, minStep=1e-3, numberOfIterations=150, relaxationFactor=0.6, gradientMagnitudeTolerance=1e-8
     )
@@ -163,8 +167,10 @@ def register_bspline(support: sitk.Image, target: sitk.Image, affine: sitk.Trans
     extent = np.array(support.GetSize()) * np.array(support.GetSpacing())
     mesh = np.maximum(np.rint(extent / KNOT_MM), 1).astype(int).tolist()
     deformation = sitk.BSplineTransformInitializer(support, mesh, order=3)
-    method = _mutual_information((2, 1), (4.0, 0.0))
-    method.SetOptimizerAsLBFGSB(numberOfIterations=40, gradientConvergenceTolerance=1e-5)
+    method = _mutual_information(support, (2, 1), (4.0, 0.0))
+    method.SetOptimizerAsLBFGSB(
+        numberOfIterations=30, maximumNumberOfFunctionEvaluations=40, gradientConvergenceTolerance=1e-5
+    )
     method.SetMovingInitialTransform(affine)
     method.SetInitialTransform(deformation, inPlace=True)
     _executed(method, support, target, deformation)
@@ -173,11 +179,10 @@ def register_bspline(support: sitk.Image, target: sitk.Image, affine: sitk.Trans
 
 def best_start(support: sitk.Image, target: sitk.Image) -> sitk.AffineTransform:
     """Shift that aligns the scans' middles across the body, and along it whichever fits best by mutual information."""
-    method = _mutual_information((4,), (0.0,))
-    method.SetInitialTransform(sitk.AffineTransform(3))
     small = [sitk.Shrink(each, [3, 3, 3]) for each in (support, target)]
     ends = [_heights(image) for image in (support, target)]
     middle = [_middle(image) for image in (support, target)]
+    method = _mutual_information(small[0], (1,), (0.0,))
     needed = SMALLEST_OVERLAP * min(high - low for low, high in ends)
     best, best_value = None, np.inf
     for shift in SHIFTS_MM:
@@ -195,11 +200,14 @@ def best_start(support: sitk.Image, target: sitk.Image) -> sitk.AffineTransform:
     return best
 
 
-def _mutual_information(shrink: tuple[int, ...], smoothing_mm: tuple[float, ...]) -> sitk.ImageRegistrationMethod:
+def _mutual_information(
+    fixed: sitk.Image, shrink: tuple[int, ...], smoothing_mm: tuple[float, ...]
+) -> sitk.ImageRegistrationMethod:
     method = sitk.ImageRegistrationMethod()
     method.SetMetricAsMattesMutualInformation(HISTOGRAM_BINS)
     method.SetMetricSamplingStrategy(method.REGULAR)
-    method.SetMetricSamplingPercentagePerLevel([SAMPLES[each] for each in shrink], SEED)
+    shares = [min(1.0, SAMPLES * each**3 / fixed.GetNumberOfPixels()) for each in shrink]
+    method.SetMetricSamplingPercentagePerLevel(shares, SEED)
     method.SetInterpolator(sitk.sitkLinear)
     method.SetShrinkFactorsPerLevel(shrink)
     method.SetSmoothingSigmasPerLevel(smoothing_mm)

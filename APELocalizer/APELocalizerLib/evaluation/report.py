@@ -18,11 +18,19 @@ PAPER = (
 )
 
 
+TIMES = (
+    "",
+    "Lookup is the bare search for the nearest embedding (or the transform of a position), which the papers time; "
+    "localize is all that a user gets: the place, refined, with its confidence.",
+)
+
+
 def markdown(study: Study, title: str, lines: Sequence[str] = (), plots: Mapping[str, str] | None = None) -> str:
     """The report; `lines` say how it was made, `plots` maps a plot's name to its file."""
     plots = plots or {}
     parts = [f"# {title}", "", *lines, "", *_data(study), "", "## Overview", "", *tables.overview(study), "", PAPER]
     parts += _plot(plots, "error_cdf", "Share of retrievals with at most a given error")
+    parts += ["", "## By target: mean ± standard deviation (median), one support", "", *tables.by_target(study)]
     parts += _points(study, plots)
     parts += _boxes(study, plots)
     parts += _confidence(study, plots)
@@ -69,6 +77,7 @@ def _points(study: Study, plots: Mapping[str, str]) -> list[str]:
             of_paper = " (APE, Table 2)" if definition == "mask" or kind == "center" else ""
             lines += ["", f"## {text[0].upper()}{text[1:]}: distance, mm{of_paper}", ""]
             lines += tables.by_name(study, kind, tables.error, definition=definition)
+            lines += tables.own_axis_text(study, definition) if kind == "edge" else []
     return lines + _plot(plots, "structures", "Error by landmark and organ")
 
 
@@ -119,7 +128,14 @@ def _methods(study: Study, plots: Mapping[str, str]) -> list[str]:
         for method in study.methods[1:]:
             lines += ["", f"### {method.name}", "", *tables.comparison_table(study, method.name)]
         lines += _plot(plots, "methods", "Share of retrievals with at most a given error, by method")
-    return [*lines, "", "## Times (wall clock, on the machine that made this report)", "", *tables.time_table(study)]
+    return [
+        *lines,
+        "",
+        "## Times (wall clock, on the machine that made this report)",
+        "",
+        *tables.time_table(study),
+        *TIMES,
+    ]
 
 
 def write_figures(study: Study, path: str | Path) -> None:

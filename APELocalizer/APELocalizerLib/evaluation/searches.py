@@ -20,7 +20,7 @@ class StudySettings:
     shots: tuple[int, ...] = (1, 0)
     draws: int = 10
     pairs: int | None = None
-    baseline_pairs: int | None = 40
+    baseline_pairs: int | None = 20
     absent: bool = True
     organs: tuple[str, ...] | None = None
     skipped: tuple[str, ...] = SKIPPED

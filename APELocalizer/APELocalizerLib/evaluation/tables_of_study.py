@@ -90,14 +90,31 @@ def overview(study: Study) -> list[str]:
     rows = []
     for text, kind, definition, value, digits in measures(study):
         groups = [main_rows(study, kind, each, definition) for each in shots]
-        rows.append([text, *[f"{figure(summarized(g, value, study), digits)}, n = {len(g)}" for g in groups]])
+        rows.append([text, *[_counted(group, value, study, digits) for group in groups]])
     few = main_rows(study, "few-shot box")
     if few:
         text = f"box IoU, mean of {study.protocol.few_shots} boxes, {study.protocol.folds} draws"
-        summary = summarized(few, iou, study)
-        rows.append([text, *[f"{figure(summary, 2)}, n = {len(few)}" if each == 1 else "" for each in shots]])
+        rows.append([text, *[_counted(few, iou, study, 2) if each == 1 else "–" for each in shots]])
     rows.append(["AUC of “not found”", *[_auc_text(study, each) for each in shots]])
     return table(["mean ± standard deviation (median)", *map(shots_text, shots)], rows)
+
+
+def _counted(rows: Sequence[Retrieval], value: Value, study: Study, digits: int) -> str:
+    return f"{figure(summarized(rows, value, study), digits)}, n = {len(rows)}" if rows else "–"
+
+
+def by_target(study: Study) -> list[str]:
+    """One line per target, one column per measure, for single supports."""
+    shown = [each for each in measures(study) if main_rows(study, each[1], 1, each[2])]
+    rows = []
+    for target in study.targets:
+        groups = [
+            [r for r in main_rows(study, kind, 1, definition) if r.target == target]
+            for _, kind, definition, *_ in shown
+        ]
+        figures = [figure(summarized(g, each[3], study), each[4]) for g, each in zip(groups, shown, strict=True)]
+        rows.append([target, *figures])
+    return table(["target", *[each[0] for each in shown]], rows)
 
 
 def by_name(study: Study, kind: str, value: Value, digits: int = 1, definition: str | None = None) -> list[str]:
@@ -135,6 +152,23 @@ def uncertainty_text(study: Study) -> list[str]:
         f"root mean square over the {len(rows)} retrievals with one support that state it). The root mean square error "
         f"is {total**0.5:.1f} mm, and {max(total - own, 0.0) ** 0.5:.1f} mm without that part; "
         f"{100 * within:.0f} % of the errors are within two sigma.",
+    ]
+
+
+def own_axis_text(study: Study, definition: str) -> list[str]:
+    """How large the errors of edge points are along the direction that they are the edge of."""
+    lines = []
+    for shots in used_shots(study):
+        rows = main_rows(study, "edge", shots, definition)
+        if rows:
+            along = summarized(rows, lambda each: abs(getattr(each, f"error_{each.part[0]}_mm")), study)
+            lines.append(f"{shots_text(shots)}: {figure(along)} mm")
+    if not lines:
+        return []
+    return [
+        "",
+        "An edge point is well defined only along the direction that it is the edge of, which is all that a box needs. "
+        f"Error in that direction alone, {'; '.join(lines)}.",
     ]
 
 
@@ -218,7 +252,7 @@ def time_table(study: Study) -> list[str]:
 
     what = (SCAN, PAIR, SEARCH, ANSWER)
     rows = [[method.name, *[text(method.clock.mean(each)) for each in what]] for method in study.methods]
-    header = ["method", "once per scan", "once per pair of scans", "per place: search", "per place: with confidence"]
+    header = ["method", "once per scan", "once per pair of scans", "per place: lookup", "per place: localize"]
     return table(header, rows)
 
 

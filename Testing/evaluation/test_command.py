@@ -1,0 +1,72 @@
+"""`ape-localizer evaluate`, run as a user runs it: on the sample data, with the shipped weights."""
+
+import csv
+import json
+
+import pytest
+
+from APELocalizerLib.cli.program import main
+
+
+@pytest.fixture
+def samples(request):
+    return str(request.config.rootpath / "Resources" / "SampleData")
+
+
+def test_the_sample_data_can_be_evaluated_and_a_second_time_from_the_cache(samples, tmp_path, capsys, monkeypatch):
+    pytest.importorskip("matplotlib")
+    study = tmp_path / "study.json"
+    study.write_text(json.dumps({"title": "Samples", "targets": ["target"], "pictures": ["target"]}))
+    options = ["--study", str(study), "--spacing", "fast", "--cache", str(tmp_path / "cache"), "--no-absent"]
+    assert main(["evaluate", samples, "--out", str(tmp_path / "out"), *options]) == 0
+    assert capsys.readouterr().out.strip() == str(tmp_path / "out" / "report.md")
+    text = (tmp_path / "out" / "report.md").read_text()
+    assert text.startswith("# Samples\n") and "target: the field of view cuts liver, spleen, left out." in text
+    with (tmp_path / "out" / "retrievals.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    landmarks = [float(row["error_mm"]) for row in rows if row["kind"] == "landmark"]
+    assert {row["target"] for row in rows} == {"target"} and len(landmarks) == 11
+    assert sum(landmarks) / len(landmarks) < 40
+    assert (tmp_path / "out" / "maps.png").is_file()
+
+    def fail(*_, **__):
+        raise AssertionError("embedded again")
+
+    monkeypatch.setattr("APELocalizerLib.core.pipeline.Embedder.embed", fail)
+    assert main(["evaluate", samples, "--out", str(tmp_path / "again"), *options, "--no-plots"]) == 0
+    again = (tmp_path / "again" / "retrievals.csv").read_text()
+    assert again == (tmp_path / "out" / "retrievals.csv").read_text()
+    assert [path.suffix for path in (tmp_path / "again").iterdir()].count(".png") == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--shots", "-1"], "--shots must be 0"),
+        (["--folds", "0"], "--folds must be at least 1"),
+        (["--targets", "nobody"], "no annotated scan for: nobody"),
+        (["--pictures", "nobody"], "no annotated scan for: nobody"),
+        (["--against-rule", "paper"], "second method is the first one"),
+        (["--study", "{missing}"], "cannot be read as JSON"),
+        (["--study", "{unknown}"], "it has target"),
+    ],
+)
+def test_wrong_requests_are_refused_in_one_sentence_before_anything_is_embedded(
+    samples, tmp_path, capsys, monkeypatch, options, words
+):
+    monkeypatch.setattr("APELocalizerLib.core.pipeline.Embedder.embed", None)
+    (tmp_path / "unknown.json").write_text('{"target": ["target"]}')
+    files = {"{missing}": str(tmp_path / "missing.json"), "{unknown}": str(tmp_path / "unknown.json")}
+    options = [files.get(each, each) for each in options]
+    assert main(["evaluate", samples, "--out", str(tmp_path / "out"), *options]) == 1
+    errors = capsys.readouterr().err
+    assert words in errors and len(errors.strip().splitlines()) == 1
+
+
+def test_missing_packages_are_named_with_the_way_out(samples, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    from APELocalizerLib.evaluation.command import _need
+    from APELocalizerLib.evaluation.tables import EvaluationError
+
+    with pytest.raises(EvaluationError, match="apelocalizer.evaluate.*give --no-plots"):
+        _need("matplotlib", "The plots need matplotlib", "give --no-plots")
