@@ -24,7 +24,7 @@ WINDOW_HU = (-1000.0, 1000.0)
 FEATURES = ((-1000.0, -200.0, 1.0), (-150.0, 200.0, 1.5), (150.0, 700.0, 1.0))
 """HU from which and to which each feature rises, and to how much: lung and fat, soft tissue, bone and contrast."""
 
-VIEW = (replace(PreparationConfig.plain(), window=WINDOW_HU), (SPACING_MM,) * 3)
+VIEW = (replace(PreparationConfig.locked(), window=WINDOW_HU, lattice=(2, 2, 2)), (SPACING_MM,) * 3)
 """How a scan is prepared for its appearance."""
 
 LEVELS = 2
@@ -54,7 +54,9 @@ class Appearance:
             for each in (prepared.image, prepared.body_mask)
         )
         codes = np.where(mask, image * 255.0 + 0.5, 0.0).astype(np.uint8)
-        return cls(np.ascontiguousarray(codes), prepared.grid_to_ras)
+        seen = np.flatnonzero(mask.any(axis=(0, 1)))  # empty slices beyond the scan's ends would count as air
+        grid = subgrid_affine(prepared.grid_to_ras, np.array([0.0, 0.0, seen[0]]), np.ones(3))
+        return cls(np.ascontiguousarray(codes[:, :, seen[0] : seen[-1] + 1]), grid)
 
     def level(self, number: int) -> tuple[np.ndarray, np.ndarray]:
         """Features (3, p, l, i) float32 and grid_to_ras (4, 4) of a level: cells of SPACING_MM * 2 ** number."""

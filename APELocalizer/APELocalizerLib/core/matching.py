@@ -2,8 +2,8 @@
 
 For every place, the neighborhoods of its clicks on the supports (cubes of features) are compared with the scan at all
 displacements up to a few centimeters, by their mean squared difference under a Gaussian weight; the costs of all
-supports are averaged, a quadratic prior keeps the answer near the embedding's, and the best displacement is taken,
-with a parabola between cells. First coarse (cells of 10 mm, neighborhoods of 12 cm), then fine (5 mm, 5 cm).
+supports are averaged, a quadratic prior keeps the answer near the embedding's, and the likely displacements are
+averaged. First coarse (cells of 10 mm, neighborhoods of 12 cm), then fine (5 mm, 5 cm).
 Block matching of this kind is how registration finds correspondences (deeds: Heinrich et al., IEEE TMI 2013); here the
 embedding replaces its global search.
 """
@@ -29,19 +29,20 @@ WAYS_BACK = 3
 @dataclass(frozen=True)
 class Stage:
     """One search: `level` of the appearance, cells from the center of a neighborhood to its side (`radius`), cells to
-    search in every direction (`reach`), width of the Gaussian weight (share of the radius) and weight of the prior
-    (cost at 20 mm from the start)."""
+    search in every direction (`reach`), width of the Gaussian weight (share of the radius), weight of the prior (cost
+    at 20 mm from the start), and the cost by which a place is e times less likely (`softness`)."""
 
     level: int
     radius: int = 6
     reach: int = 6
     width: float = 0.6
     prior: float = 0.01
+    softness: float = 0.004
 
 
 STAGES = (
-    Stage(level=1, radius=6, reach=5, width=0.7, prior=0.008),
-    Stage(level=0, radius=5, reach=4, width=0.6, prior=0.02),
+    Stage(level=1, radius=6, reach=5, width=0.7, prior=0.008, softness=0.008),
+    Stage(level=0, radius=5, reach=4, width=0.6, prior=0.02, softness=0.004),
 )
 
 
@@ -150,7 +151,7 @@ def _displacements(
             costs[number] = _mean_cost(scan, looks, clicks[rows[number]], positions[number], stage)
 
     parallel_for(work, len(positions), cancelled=cancelled)
-    return _best_displacements(costs, scan, stage)
+    return _expected_displacements(costs, scan, stage)
 
 
 def _mean_cost(
@@ -259,25 +260,22 @@ def _along_first(matrix: np.ndarray, volumes: np.ndarray) -> np.ndarray:
     return np.moveaxis(product.reshape(count, -1, *rest), 1, 3)
 
 
-def _best_displacements(costs: np.ndarray, scan: Appearance, stage: Stage) -> np.ndarray:
-    """Displacements (n, 3) RAS mm of the least cost and prior, with a parabola through the neighbors."""
+def _expected_displacements(costs: np.ndarray, scan: Appearance, stage: Stage) -> np.ndarray:
+    """Displacements (n, 3) RAS mm: the mean of all, weighted by exp(-(cost + prior) / softness).
+
+    Near a clear minimum this is its center between the cells; where two places look equally alike it changes steadily
+    with the scan, and does not jump.
+    """
     _, grid = scan.level(stage.level)
-    cell = SPACING_MM * 2**stage.level
-    steps = np.arange(-stage.reach, stage.reach + 1)
-    away = (steps[:, None, None] ** 2 + steps[:, None] ** 2 + steps**2) * (cell / 20.0) ** 2
+    steps = np.arange(-stage.reach, stage.reach + 1, dtype=np.float64)
+    away = (steps[:, None, None] ** 2 + steps[:, None] ** 2 + steps**2) * (SPACING_MM * 2**stage.level / 20.0) ** 2
     result = np.zeros((len(costs), 3))
     for number, cost in enumerate(costs):
         if np.isnan(cost).all():
             continue
         total = np.where(np.isnan(cost), np.inf, cost + stage.prior * away)
-        best = np.array(np.unravel_index(np.argmin(total), total.shape))
-        moved = steps[best].astype(float)
-        for axis in range(3):
-            if 0 < best[axis] < len(steps) - 1:
-                line = total[tuple(slice(None) if a == axis else best[a] for a in range(3))]
-                before, here, after = line[best[axis] - 1 : best[axis] + 2]
-                bend = before - 2 * here + after
-                if np.isfinite(bend) and bend > 0:
-                    moved[axis] += 0.5 * (before - after) / bend
+        weight = np.exp((total.min() - total) / stage.softness)
+        weight /= weight.sum()
+        moved = [(weight.sum(axis=others) * steps).sum() for others in ((1, 2), (0, 2), (0, 1))]
         result[number] = grid[:3, :3] @ moved
     return result
