@@ -37,6 +37,11 @@ def test_the_sample_data_can_be_evaluated_and_a_second_time_from_the_cache(sampl
     again = (tmp_path / "again" / "retrievals.csv").read_text()
     assert again == (tmp_path / "out" / "retrievals.csv").read_text()
     assert [path.suffix for path in (tmp_path / "again").iterdir()].count(".png") == 0
+    assert (
+        main(["evaluate", samples, "--out", str(tmp_path / "both"), *options, "--no-plots", "--against-no-refine"]) == 0
+    )
+    both = (tmp_path / "both" / "report.md").read_text()
+    assert "fast, paper, not refined" in both and "| landmarks, mm, one support | 11 |" in both
 
 
 @pytest.mark.parametrize(

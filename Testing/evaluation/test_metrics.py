@@ -4,7 +4,15 @@ import numpy as np
 import pytest
 
 from APELocalizerLib.core.geometry import Box
-from APELocalizerLib.evaluation.metrics import alpha_for_recall, auc, best_threshold, box_recall, summary
+from APELocalizerLib.evaluation.metrics import (
+    alpha_for_recall,
+    auc,
+    best_threshold,
+    box_recall,
+    pooled,
+    rank_correlation,
+    summary,
+)
 
 
 def test_auc_counts_ordered_pairs_and_half_ties():
@@ -24,6 +32,20 @@ def test_summary_of_known_errors():
     s = summary(np.array([1.0, 2.0, 3.0, 10.0]))
     assert (s.count, s.mean, s.median) == (4, 4.0, 2.5)
     assert s.std == pytest.approx(np.sqrt((9 + 4 + 1 + 36) / 4))
+
+
+def test_pooling_over_structures_is_the_mean_of_their_means():
+    errors, names = np.array([0.0, 0.0, 0.0, 8.0, 10.0]), ["carina"] * 4 + ["apex"]
+    assert pooled(errors, names).mean == pytest.approx(3.6)
+    both = pooled(errors, names, "structures")
+    assert (both.count, both.mean, both.std) == (5, 6.0, 4.0)
+    assert np.isnan(pooled(np.array([]), [], "structures").mean)
+
+
+def test_rank_correlation_is_that_of_ranks():
+    """Ranks 1 2 3 4 against 1 2 4 3: Spearman's 1 - 6 Σd² / (n (n² - 1)) = 1 - 12 / 60."""
+    assert rank_correlation(np.array([1, 5, 6, 70]), np.array([0.1, 0.2, 9.0, 3.0])) == pytest.approx(0.8)
+    assert np.isnan(rank_correlation(np.array([1, 2]), np.array([1, 2])))
 
 
 def test_enlargement_for_recall_is_the_smallest_that_covers():

@@ -11,6 +11,7 @@ import shutil
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 from APELocalizerLib import core
@@ -51,6 +52,7 @@ def _name(scan: Scan, checkpoint_id: str, spacing: str) -> str:
     return f"map-{_digest(checkpoint_id, spacing, _code())}-{scan.fingerprint}"
 
 
+@cache
 def _code() -> str:
     """Digest of the core's source: a map made by other code is not the map that would be made now."""
     return _digest(*[path.read_text(encoding="utf-8") for path in sorted(Path(core.__file__).parent.glob("*.py"))])
