@@ -6,7 +6,7 @@ import time
 
 import numpy as np
 import pytest
-from benchmarks import program, published, report, scans, timing
+from benchmarks import goal_8_growth, program, published, report, scans, timing
 from benchmarks.bench import Bench, body_queries
 from benchmarks.table import Goal, Row, as_csv, markdown, not_measured, quantity
 from benchmarks.timing import Times
@@ -108,6 +108,13 @@ def test_repeats_alternate_after_a_warm_up():
 
 def test_what_takes_long_is_measured_at_least_once_and_not_again():
     assert len(timing.repeated(lambda: time.sleep(0.01), repeats=5, warm_up=False, limit_s=0.001).seconds) == 1
+
+
+def test_what_grows_too_fast_is_foreseen():
+    assert goal_8_growth.expected({}, 10) == 0.0
+    assert goal_8_growth.expected({10: 1.0}, 100) == pytest.approx(10.0)
+    assert goal_8_growth.expected({10: 1.0, 100: 100.0}, 1000) == pytest.approx(10_000.0)  # quadratic so far
+    assert goal_8_growth.expected({10: 1.0, 100: 1.1}, 1000) == pytest.approx(11.0)  # never less than proportional
 
 
 def test_a_percentile_is_one_of_the_repeats():

@@ -83,13 +83,14 @@ def open_module() -> dict:
 
 
 def second_library(path: str, repeats: int = 5) -> dict:
-    """Seconds of the module's logic on one scan: the first run, then runs with another library, with and without the
-    color overlay."""
+    """Seconds of the module's logic on one scan: the first run, then runs with another library, without and with the
+    color overlay; and the profiles of these two."""
     import slicer_stand_ins.installed  # noqa: F401
 
     from APELocalizer import APELocalizerLogic
     from APELocalizerLib.core.scan_io import read_scan
     from APELocalizerLib.scene.headless import add_volume, open_headless_scene
+    from benchmarks.timing import functions_profile
 
     scan = read_scan(Path(path))
     _, library = _model_and_library()
@@ -103,7 +104,11 @@ def second_library(path: str, repeats: int = 5) -> dict:
             begin = time.perf_counter()
             logic.localize(volume, other, device="cpu", overlay=name.endswith("overlay"))
             seconds[name].append(time.perf_counter() - begin)
-    return seconds
+        profiles = [
+            functions_profile(lambda overlay=overlay: logic.localize(volume, library, device="cpu", overlay=overlay))
+            for overlay in (False, True)
+        ]
+    return {**seconds, "profiles": profiles}
 
 
 def _model_and_library():

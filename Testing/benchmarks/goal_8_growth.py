@@ -1,8 +1,10 @@
 """Goal 8: how the cost grows with the scan and with the number of landmarks."""
 
+import math
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import fields, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -10,18 +12,19 @@ import numpy as np
 from APELocalizerLib.core.embedding_map import EmbeddingMap
 from APELocalizerLib.core.landmark_library import LandmarkLibrary
 from APELocalizerLib.core.learning import learn_points
-from APELocalizerLib.core.localization import localize
+from APELocalizerLib.core.localization import LocalizationSettings, localize
+from APELocalizerLib.core.scan import Scan
 from benchmarks import scans
 from benchmarks.bench import Bench, body_queries
 from benchmarks.table import Goal, Row, quantity
-from benchmarks.timing import alternating
+from benchmarks.timing import functions_profile
 
 FLAT = Goal("within", 1.25)
 LENGTHS_MM = (200, 400, 600, 900, 1200)
-COUNTS = (1, 10, 100, 1000, 10_000)
+COUNTS = (1, 10, 100, 1000, 3000, 10_000)
 LONG_MM = 900
 TOO_LONG_S = 40.0
-LIMIT_S = 8.0
+LIMIT_S = 20.0
 
 
 def rows(bench: Bench) -> Iterator[Row]:
@@ -37,38 +40,51 @@ def rows(bench: Bench) -> Iterator[Row]:
         f"the cheapest length, {LENGTHS_MM[cheapest]} mm, of {LENGTHS_MM[0]} to {LENGTHS_MM[-1]} mm",
         reference_value=float(per_liter[cheapest]),
         ours=float(per_liter[dearest]),
-        remark=f"scan to map + landmarks of the built-in library: {'; '.join(shown)}",
+        profile=lambda: functions_profile(partial(bench.embedder.embed, _torso(bench, LENGTHS_MM[dearest]))),
+        remark=f"lengths in turn; scan to map + landmarks of the built-in library: {'; '.join(shown)}",
     )
-    by_count = {
-        "a search (EmbeddingMap.nearest)": _while_affordable(lambda count: _search(bench.long_map, count)),
-        "localize, with round trips": _while_affordable(lambda count: _localize(bench, count)),
-        "learn_points": _while_affordable(lambda count: _learn(bench.long_map, count)),
-    }
-    for what, seconds in by_count.items():
-        yield _per_landmark(f"Cost per landmark of {what}", seconds)
+    by_count = {}
+    for what, make in _works(bench).items():
+        by_count[what] = _while_affordable(make)
+        yield _per_landmark(f"Cost per landmark of {what}", by_count[what], make)
     plot(bench.out / "growth.png", (embedding / liters, (embedding + finding) / liters), by_count)
 
 
 def _by_length(bench: Bench) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Volumes in liters, and seconds (medians) from scan to map and from map to landmarks, of the lengths."""
-    liters, embedding, finding = [], [], []
-    for length in LENGTHS_MM:
-        scan, maps = scans.torso(bench.length(length), slice_mm=1.0), []
+    """Volumes in liters, and seconds (medians) from scan to map and from map to landmarks, of the lengths in turn."""
+    torsos = {str(length): _torso(bench, length) for length in LENGTHS_MM}
+    maps: dict[str, EmbeddingMap] = {}
 
-        def embed(scan=scan, maps=maps) -> None:
-            maps[:] = [bench.embedder.embed(scan)]
+    def embed(length: str) -> None:
+        maps[length] = bench.embedder.embed(torsos[length])
 
-        def find(maps=maps) -> None:
-            localize(maps[0], bench.library, checkpoint=bench.default)
+    def find(length: str) -> None:
+        localize(maps[length], bench.library, checkpoint=bench.default)
 
-        embed()
-        times = alternating({"embed": embed, "find": find}, bench.repeats, warm_up=False, limit_s=LIMIT_S)
-        embedding.append(times["embed"].median)
-        finding.append(times["find"].median)
-        liters.append(float(np.prod(np.array(scan.voxels.shape) * scan.spacing)) / 1e6)
-        if length == LONG_MM:
-            bench.__dict__.setdefault("long_map", maps[0])
-    return np.array(liters), np.array(embedding), np.array(finding)
+    embedding, finding = (
+        bench.alternating(LIMIT_S, None, **{length: partial(work, length) for length in torsos})
+        for work in (embed, find)
+    )
+    bench.__dict__.setdefault("long_map", maps[str(LONG_MM)])
+    liters = [float(np.prod(np.array(scan.voxels.shape) * scan.spacing)) / 1e6 for scan in torsos.values()]
+    seconds = ([times[length].median for length in torsos] for times in (embedding, finding))
+    return np.array(liters), *map(np.array, seconds)
+
+
+def _torso(bench: Bench, length: float) -> Scan:
+    return scans.torso(bench.length(length), slice_mm=1.0)
+
+
+def _works(bench: Bench) -> dict[str, Callable[[int], Callable[[], object]]]:
+    """By name, what makes the work for a number of landmarks."""
+    works = {
+        "a search (EmbeddingMap.nearest)": partial(_search, bench.long_map),
+        "localize, with round trips": partial(_localize, bench),
+    }
+    if "refine" in {field.name for field in fields(LocalizationSettings)}:
+        settings = LocalizationSettings(refine=False)
+        works["localize, without comparing what places look like"] = partial(_localize, bench, settings=settings)
+    return {**works, "learn_points": partial(_learn, bench.long_map)}
 
 
 def _search(long_map: EmbeddingMap, count: int) -> Callable[[], object]:
@@ -76,9 +92,9 @@ def _search(long_map: EmbeddingMap, count: int) -> Callable[[], object]:
     return lambda: long_map.nearest(queries)
 
 
-def _localize(bench: Bench, count: int) -> Callable[[], object]:
+def _localize(bench: Bench, count: int, settings: LocalizationSettings | None = None) -> Callable[[], object]:
     library = library_of(bench.long_map, count)
-    return lambda: localize(bench.long_map, library, checkpoint=bench.default)
+    return lambda: localize(bench.long_map, library, settings, bench.default)
 
 
 def _learn(long_map: EmbeddingMap, count: int) -> Callable[[], object]:
@@ -107,10 +123,10 @@ def _body_places(long_map: EmbeddingMap, count: int) -> np.ndarray:
 
 
 def _while_affordable(make: Callable[[int], Callable[[], object]]) -> dict[int, float]:
-    """Seconds (the shortest of up to three) by count, until ten times as many would take too long."""
+    """Seconds (the shortest of up to three) by count, until the next would take too long by the growth so far."""
     seconds: dict[int, float] = {}
     for count in COUNTS:
-        if seconds and 10 * min(seconds[max(seconds)], np.inf) > TOO_LONG_S:
+        if expected(seconds, count) > TOO_LONG_S:
             break
         work, tries = make(count), []
         for _ in range(3):
@@ -123,7 +139,21 @@ def _while_affordable(make: Callable[[int], Callable[[], object]]) -> dict[int, 
     return seconds
 
 
-def _per_landmark(what: str, seconds: dict[int, float]) -> Row:
+def expected(seconds: dict[int, float], count: int) -> float:
+    """Seconds that a count will take, if it grows with the power of the two largest counts so far, at least the first.
+
+    0 when nothing was measured yet.
+    """
+    if not seconds:
+        return 0.0
+    *_, before, last = [None, *seconds]
+    power = 1.0
+    if before:
+        power = max(1.0, math.log(seconds[last] / seconds[before]) / math.log(last / before))
+    return seconds[last] * (count / last) ** power
+
+
+def _per_landmark(what: str, seconds: dict[int, float], make: Callable[[int], Callable[[], object]]) -> Row:
     most = max(seconds)
     told = "; ".join(f"{count:,}: {quantity(each, 's')}" for count, each in seconds.items())
     if most < COUNTS[-1]:
@@ -135,6 +165,7 @@ def _per_landmark(what: str, seconds: dict[int, float]) -> Row:
         "per landmark of 100 landmarks",
         reference_value=seconds[100] / 100,
         ours=seconds[most] / most,
+        profile=lambda: functions_profile(make(1000)),
         remark=told,
     )
 
