@@ -8,7 +8,6 @@ on.
 import itertools
 
 import numpy as np
-import SimpleITK as sitk
 
 from APELocalizerLib.core.geometry import apply_affine, spacing_of, subgrid_affine
 from APELocalizerLib.core.scan import Scan
@@ -71,6 +70,8 @@ def _resampled(scan: Scan, order: list[int]) -> tuple[np.ndarray, np.ndarray]:
 
     # ITK indexes (x, y, z) = (i, j, k); unit geometry makes its "physical" coordinates equal to indices. The output is
     # asked for as (L, P, I), so that its memory runs slice by slice.
+    import SimpleITK as sitk  # only here: few scans are oblique, and it takes a tenth of a second to import
+
     to_source = np.linalg.inv(scan.ijk_to_ras) @ grid_to_ras
     matrix = to_source[:3, :3][:, [1, 0, 2]]
     image = sitk.GetImageFromArray(np.ascontiguousarray(scan.voxels.T))

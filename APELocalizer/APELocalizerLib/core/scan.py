@@ -4,16 +4,21 @@ Everything that enters the package passes through `Scan`, so what cannot be a to
 its own sentence. Voxel axes are (i, j, k) as in MRML; voxel centres lie at integer indices.
 """
 
+from __future__ import annotations
+
 import hashlib
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
-import SimpleITK as sitk
 
 from APELocalizerLib.core.errors import ScanError
 from APELocalizerLib.core.geometry import RAS_LPS, Box, grid_corners, spacing_of
 from APELocalizerLib.core.interpolation import parallel_for
+
+if TYPE_CHECKING:  # imported where it is used: scans that come from a scene do without
+    import SimpleITK as sitk
 
 MINIMUM_VOXELS = 8
 """Fewest voxels along any axis."""
@@ -66,18 +71,20 @@ class Scan:
         object.__setattr__(self, "name", name)
 
     @classmethod
-    def from_sitk(cls, image: sitk.Image, name: str = "scan", copy: bool = True) -> "Scan":
+    def from_sitk(cls, image: sitk.Image, name: str = "scan", copy: bool = True) -> Scan:
         """Scan (RAS) of a SimpleITK image (LPS). Raises ScanError as the class does.
 
         Without `copy` the scan shares the image's memory: do not change the image afterwards.
         """
+        import SimpleITK as sitk
+
         if image.GetNumberOfComponentsPerPixel() != 1:
             raise ScanError(
                 f"“{name}” has {image.GetNumberOfComponentsPerPixel()} values per voxel (color or vector image). "
                 "Choose the CT volume itself, which has one value per voxel."
             )
         dimension = image.GetDimension()
-        voxels = (sitk.GetArrayFromImage(image) if copy else shared_array(image)).T
+        voxels = shared_array(sitk.Image(image) if copy else image).T
         while dimension > 3 and voxels.shape[-1] == 1:
             voxels, dimension = voxels[..., 0], dimension - 1
         affine = np.eye(4)
@@ -96,6 +103,8 @@ class Scan:
                 f"“{self.name}” has a sheared grid (gantry tilt), which this file format cannot hold. "
                 "Resample it to a rectangular grid first."
             )
+        import SimpleITK as sitk
+
         image = sitk.GetImageFromArray(np.ascontiguousarray(self.voxels.T))
         affine = RAS_LPS @ self.ijk_to_ras
         image.SetOrigin(affine[:3, 3].tolist())
@@ -142,6 +151,8 @@ class _Pixels:
     """The pixels of an image for NumPy, which keeps this object and with it the image while an array needs it."""
 
     def __init__(self, image: sitk.Image) -> None:
+        import SimpleITK as sitk
+
         self.image = image
         self.__array_interface__ = sitk.GetArrayViewFromImage(image).__array_interface__
 
