@@ -41,7 +41,7 @@ def test_the_sample_data_can_be_evaluated_and_a_second_time_from_the_cache(sampl
         main(["evaluate", samples, "--out", str(tmp_path / "both"), *options, "--no-plots", "--against-no-refine"]) == 0
     )
     both = (tmp_path / "both" / "report.md").read_text()
-    assert "fast, paper, not refined" in both and "| landmarks, mm, one support | 11 |" in both
+    assert "### ape-default@" in both and ", not refined\n" in both and "| landmarks, mm, one support | 11 |" in both
 
 
 @pytest.mark.parametrize(

@@ -158,16 +158,19 @@ def _methods(arguments: argparse.Namespace, checkpoint: "Checkpoint") -> list["M
     from APELocalizerLib.core.registry import load_checkpoint
     from APELocalizerLib.evaluation.registration import Affine, BodyBox, BSpline
 
-    methods: list[Method] = [_ape(arguments, checkpoint)]
+    methods: list[Method] = [_ape(checkpoint.id, arguments, checkpoint)]
     if _has_second(arguments):
         other = load_checkpoint(arguments.against_model) if arguments.against_model else checkpoint
         changed = argparse.Namespace(**vars(arguments))
         changed.spacing = arguments.against_spacing or arguments.spacing
         changed.rule = arguments.against_rule or arguments.rule
         changed.no_refine = arguments.against_no_refine or arguments.no_refine
-        methods.append(_ape(changed, other))
-        if methods[1].name == methods[0].name:
+        differences = [each for each in ("spacing", "rule") if getattr(changed, each) != getattr(arguments, each)]
+        parts = [other.id, *[getattr(changed, each) for each in differences]]
+        parts += ["not refined"] if changed.no_refine and not arguments.no_refine else []
+        if ", ".join(parts) == checkpoint.id:
             raise EvaluationError("The second method is the first one. Name another model, spacing or rule.")
+        methods.append(_ape(", ".join(parts), changed, other))
     affine = Affine(arguments.cache)
     baselines = {"body-box": BodyBox(), "affine": affine, "bspline": BSpline(affine, arguments.cache)}
     return methods + [baselines[name] for name in BASELINES if name in arguments.baselines]
@@ -179,7 +182,7 @@ def _has_second(arguments: argparse.Namespace) -> bool:
     return any(second)
 
 
-def _ape(arguments: argparse.Namespace, checkpoint: "Checkpoint") -> "ApeMethod":
+def _ape(name: str, arguments: argparse.Namespace, checkpoint: "Checkpoint") -> "ApeMethod":
     from APELocalizerLib.core.inference import InferenceSettings
     from APELocalizerLib.core.localization import LocalizationSettings
     from APELocalizerLib.core.pipeline import Embedder
@@ -189,7 +192,7 @@ def _ape(arguments: argparse.Namespace, checkpoint: "Checkpoint") -> "ApeMethod"
     embedder = Embedder(checkpoint, InferenceSettings(device=arguments.device))
     store, spacing = MapStore(arguments.cache), arguments.spacing
     return ApeMethod(
-        f"{checkpoint.id}, {spacing}, {arguments.rule}{', not refined' if arguments.no_refine else ''}",
+        name,
         lambda scan: store.get(scan, checkpoint.id, spacing, lambda each: embedder.embed(each, spacing)),
         LocalizationSettings(arguments.rule, checkpoint.round_trip_threshold_mm, not arguments.no_refine),
     )

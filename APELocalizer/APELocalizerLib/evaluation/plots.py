@@ -83,7 +83,8 @@ def methods(study: Study) -> Figure | None:
     for axis, (text, lines) in zip(axes, panels, strict=True):
         for (name, rows), color in zip(lines, COLORS, strict=False):
             _cumulative(axis, [each.error_mm for each in rows], name, color)
-        _finish_cumulative(axis, f"{text}, n = {len(lines[0][1])}")
+        _finish_cumulative(axis, f"{text}, n = {len(lines[0][1])}", legend=False)
+    _legend_above(figure, max(axes, key=lambda axis: len(axis.lines)))
     return figure
 
 
@@ -120,7 +121,7 @@ def reliability(study: Study) -> Figure | None:
         trips, errors = np.array([(each.round_trip_mm, each.error_mm) for each in rows]).T
         largest = float(max(60.0, min(max(errors.max(), trips.max()) * 1.05, LARGEST_SHOWN_MM)))
         faint = float(np.clip(60 / len(rows), 0.3, 0.9))
-        axis.scatter(trips, errors, s=9, color=color, alpha=faint, linewidths=0, label=f"retrievals, n = {len(rows)}")
+        axis.scatter(trips, errors, s=9, color=color, alpha=faint, linewidths=0, label="retrievals")
         for low, high, inside in reliability_bins(rows):
             span = [low, min(high, largest)]
             middle = float(np.mean(span))
@@ -129,10 +130,10 @@ def reliability(study: Study) -> Figure | None:
             axis.vlines(middle, *ends, color="black", linewidth=1)
             axis.annotate(str(len(inside)), (middle, 0.985 * largest), fontsize=6, rotation=90, ha="center", va="top")
         axis.plot([0, largest], [0, largest], color="gray", linewidth=0.8, linestyle=":", label="error = round trip")
-        axis.plot([], [], color="black", linewidth=1.5, label="mean of the bin, line: middle half")
+        axis.plot([], [], color="black", linewidth=1.5, label="mean of the bin (line: middle half; number: count)")
         axis.set(xlim=(0, largest), ylim=(0, largest), xlabel="round-trip error, mm", ylabel="real error, mm")
-        axis.set_title(f"landmarks, {shots_text(shots)}", fontsize=10)
-        axis.legend(fontsize=7, loc="upper right", bbox_to_anchor=(1.0, 0.93))
+        axis.set_title(f"landmarks, {shots_text(shots)}, n = {len(rows)}", fontsize=10)
+    _legend_above(figure, axes[0])
     return figure
 
 
@@ -161,11 +162,11 @@ def _cumulative(axis: Axes, errors: Sequence[float], text: str, color: str) -> N
         )
 
 
-def _finish_cumulative(axis: Axes, title: str) -> None:
+def _finish_cumulative(axis: Axes, title: str, legend: bool = True) -> None:
     axis.set(xlim=(0, LARGEST_SHOWN_MM), ylim=(0, 1), xlabel="error, mm", ylabel="share of retrievals")
     axis.set_title(title, fontsize=10)
     axis.grid(alpha=0.3)
-    if axis.get_legend_handles_labels()[0]:
+    if legend and axis.get_legend_handles_labels()[0]:
         axis.legend(fontsize=8, loc="lower right")
 
 
@@ -193,5 +194,11 @@ def _bars(
     axis.set(xlabel=label, ylim=(len(bars) - 0.5, -0.5))
     axis.set_xlim(left=0)
     axis.grid(axis="x", alpha=0.3)
-    figure.legend(*axis.get_legend_handles_labels(), fontsize=8, loc="outside upper right", ncols=len(texts))
+    _legend_above(figure, axis)
     return figure
+
+
+def _legend_above(figure: Figure, axis: Axes) -> None:
+    """Legend of one panel above all of them."""
+    handles, texts = axis.get_legend_handles_labels()
+    figure.legend(handles, texts, fontsize=8, loc="outside upper center", ncols=len(texts))

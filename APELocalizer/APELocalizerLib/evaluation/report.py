@@ -95,6 +95,7 @@ def _boxes(study: Study, plots: Mapping[str, str]) -> list[str]:
     lines += _plot(plots, "boxes", "Overlap of the boxes by organ")
     lines += ["", "## Boxes: enlargement for a recall of 99 % (APE, Table 4)", "", *tables.enlargement_table(study)]
     lines += ["", "## Boxes: overlap (IoU)", "", *tables.by_name(study, "box", tables.iou, 2)]
+    lines += ["", "## Boxes: distance of the found box's center, mm", "", *tables.by_name(study, "box", tables.error)]
     lines += ["", "## Boxes: mean distance of the walls, mm (RPR-Loc's AWD)", ""]
     return lines + tables.by_name(study, "box", tables.walls)
 

@@ -80,7 +80,8 @@ def measures(study: Study) -> list[tuple[str, str, str | None, Value, int]]:
     found = [("landmarks, mm", "landmark", None, error, 1)]
     for (kind, definition), text in DEFINITIONS.items():
         found.append((f"{text}, mm", kind, definition, error, 1))
-    found += [("box walls, mm", "box", None, walls, 1), ("box IoU", "box", None, iou, 2)]
+    found += [("centers of found boxes, mm", "box", None, error, 1), ("box walls, mm", "box", None, walls, 1)]
+    found.append(("box IoU", "box", None, iou, 2))
     return [each for each in found if main_rows(study, each[1], definition=each[2])]
 
 
