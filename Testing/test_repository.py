@@ -39,7 +39,7 @@ HEAVY = {"torch", "numpy", "scipy", "SimpleITK", "vtk", "vtkmodules", "skimage"}
 
 def extension_variable(name: str) -> str:
     """Value of `set(EXTENSION_<name> "...")`, read by a regular expression as the extensions index reads it."""
-    text = (ROOT / "CMakeLists.txt").read_text()
+    text = (ROOT / "CMakeLists.txt").read_text(encoding="utf-8")
     found = re.search(rf'^set\(EXTENSION_{name} "([^"$]+)"\)$', text, re.MULTILINE)
     assert found, f"EXTENSION_{name} is not set to one literal string"
     return found.group(1)
@@ -47,7 +47,7 @@ def extension_variable(name: str) -> str:
 
 def listed_files() -> list[str]:
     """Files that APELocalizer/CMakeLists.txt installs, relative to APELocalizer/."""
-    text = (MODULE / "CMakeLists.txt").read_text().replace("${MODULE_NAME}", "APELocalizer")
+    text = (MODULE / "CMakeLists.txt").read_text(encoding="utf-8").replace("${MODULE_NAME}", "APELocalizer")
     blocks = re.findall(r"set\(MODULE_PYTHON_(?:SCRIPTS|RESOURCES)\s([^)]*)\)", text)
     assert len(blocks) == 2
     return [line.strip() for block in blocks for line in block.splitlines() if line.strip()]
@@ -106,7 +106,7 @@ def test_cmake_lists_exactly_the_files_that_are_there():
 
 
 def test_scripts_and_resources_are_in_their_own_lists():
-    text = (MODULE / "CMakeLists.txt").read_text()
+    text = (MODULE / "CMakeLists.txt").read_text(encoding="utf-8")
     scripts, resources = re.findall(r"set\(MODULE_PYTHON_(?:SCRIPTS|RESOURCES)\s([^)]*)\)", text)
     assert all(line.strip().endswith(".py") for line in scripts.splitlines() if line.strip())
     assert all(line.strip().startswith("Resources/") for line in resources.splitlines() if line.strip())
@@ -165,7 +165,7 @@ def test_library_does_not_print(room):
 
 
 def test_extension_metadata_passes_the_checks_of_the_extensions_index():
-    assert re.search(r"^project\(APELocalizer\)$", (ROOT / "CMakeLists.txt").read_text(), re.MULTILINE)
+    assert re.search(r"^project\(APELocalizer\)$", (ROOT / "CMakeLists.txt").read_text(encoding="utf-8"), re.MULTILINE)
     assert extension_variable("DEPENDS") == "PyTorch"
     assert "CT" in extension_variable("DESCRIPTION")
     for name in ("ICONURL", "SCREENSHOTURLS"):
@@ -187,7 +187,7 @@ def test_icon_is_a_png_of_128_pixels():
 
 
 def test_license_is_found_by_the_extensions_index():
-    text = (ROOT / "LICENSE").read_text()
+    text = (ROOT / "LICENSE").read_text(encoding="utf-8")
     assert text.startswith("MIT License") and "2026 APELocalizer contributors" in text
 
 
@@ -208,7 +208,7 @@ def test_no_byte_order_mark_and_no_windows_line_ends():
 
 def test_sample_data_has_its_license_beside_it_and_is_small():
     folder = ROOT / "Resources" / "SampleData"
-    text = (folder / "README.md").read_text()
+    text = (folder / "README.md").read_text(encoding="utf-8")
     for scan in folder.glob("*.nii.gz"):
         assert f"`{scan.name}`" in text
         assert scan.stat().st_size < 2_500_000

@@ -119,7 +119,7 @@ class Support:
     def map(self) -> EmbeddingMap:
         """The support's embedding map, decoded, with its appearance if the library holds it."""
         appearance = Appearance.from_text(self.coarse_ct) if self.coarse_ct else None
-        return replace(from_compact(self.compact_map), appearance=appearance)
+        return from_compact(self.compact_map).with_appearance(appearance)
 
 
 def support_id_of(embedding_map: EmbeddingMap) -> str:

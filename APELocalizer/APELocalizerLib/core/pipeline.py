@@ -1,7 +1,5 @@
 """From a scan to its embedding map: every spacing of a preset is prepared and embedded, and the maps are fused."""
 
-from dataclasses import replace
-
 import torch
 
 from APELocalizerLib.core.appearance import VIEW, Appearance
@@ -46,7 +44,7 @@ class Embedder:
         for number, each in enumerate(prepared):
             start, stop = (PREPARATION_SHARE + (1 - PREPARATION_SHARE) * n / len(passes) for n in (number, number + 1))
             maps.append(self._runner.embed(each, spacing, sub_progress(progress, start, stop), cancelled))
-        return replace(fuse(maps), appearance=Appearance.of_prepared(coarse))
+        return fuse(maps).with_appearance(Appearance.of_prepared(coarse))
 
     def warm_up(self) -> None:
         """Get ready, so that the first scan takes no longer than the next; see `Runner.warm_up`."""

@@ -54,7 +54,7 @@ class _ScanTask:
         self._name = volume_node.GetName()
         self._key = scan_key(volume_node)
         # A copy: the node's memory may change or go away while the worker reads.
-        self._scan = dataclasses.replace(scan, voxels=scan.voxels.copy())
+        self._scan = dataclasses.replace(scan, voxels=scan.voxels.copy(order="K"))
 
     def _embed(self, progress: Progress | None, cancelled: CancelCheck | None):
         settings, share = self._settings, sub_progress(progress, 0.0, EMBEDDING_SHARE)
