@@ -1,5 +1,7 @@
 """Scans are found, prepared once, and left out with a sentence when they cannot be used."""
 
+import os
+
 import numpy as np
 import pytest
 import SimpleITK as sitk
@@ -71,6 +73,15 @@ def test_half_of_a_prepared_scan_is_never_used(scan, tmp_path, monkeypatch):
     monkeypatch.undo()
     (file,), _ = prepare_scans({"one": scan}, tmp_path / "cache", SETTINGS)
     assert file.image().shape == file.shape
+
+
+def test_what_a_killed_process_left_is_swept_after_a_day(scan, tmp_path):
+    old, new = tmp_path / "cache" / "a.1.part", tmp_path / "cache" / "b.2.part"
+    for folder in (old, new):
+        folder.mkdir(parents=True)
+    os.utime(old, (0, 0))
+    prepare_scans({"one": scan}, tmp_path / "cache", SETTINGS)
+    assert not old.exists() and new.exists()
 
 
 def _dying(function, mark):

@@ -2,7 +2,9 @@
 
 import csv
 import json
+import sys
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -232,6 +234,27 @@ def test_the_board_is_optional(tmp_path, monkeypatch):
     board.add("training", {"loss": 1.0}, 1)
     board.close()
     assert not list(tmp_path.iterdir())
+
+
+def test_the_board_gets_every_number(tmp_path, monkeypatch):
+    written = []
+
+    class Writer:
+        def __init__(self, folder):
+            written.append(folder)
+
+        def add_scalar(self, name, value, step):
+            written.append((name, value, step))
+
+        def close(self):
+            written.append("closed")
+
+    monkeypatch.setattr(files.importlib.util, "find_spec", lambda name: name)
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", SimpleNamespace(SummaryWriter=Writer))
+    board = files.Board(tmp_path)
+    board.add("training", {"step": 7, "loss": 1.5}, 7)
+    board.close()
+    assert written == [str(tmp_path / "tensorboard"), ("training/loss", 1.5, 7), "closed"]
 
 
 def test_wrong_settings_are_refused(config):

@@ -12,6 +12,7 @@ import json
 import logging
 import os
 import shutil
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +29,7 @@ from APELocalizerLib.training.errors import TrainingError
 _LOG = logging.getLogger(__name__)
 _VERSION = 1
 _INDEX = "index.json"
+_ABANDONED_S = 24 * 3600.0
 
 
 @dataclass(frozen=True)
@@ -92,6 +94,7 @@ def prepare_scans(
     Raises `TrainingError` if none is left, `Cancelled` if `cancelled` returned True.
     """
     cache.mkdir(parents=True, exist_ok=True)
+    _sweep(cache)
     index = _Index(cache / _INDEX)
     found, problems = [], {}
     for number, (name, path) in enumerate(scans.items()):
@@ -109,6 +112,13 @@ def prepare_scans(
         first = next(iter(problems.items()), ("", "no scan was given"))
         raise TrainingError(f"None of the {len(scans)} scans can be used. The first, {first[0]}: {first[1]}")
     return found, problems
+
+
+def _sweep(cache: Path) -> None:
+    """Remove what processes that were killed left half-written, once it is surely not in use."""
+    for left in cache.glob("*.part"):
+        if time.time() - left.stat().st_mtime > _ABANDONED_S:
+            shutil.rmtree(left, ignore_errors=True) if left.is_dir() else left.unlink(missing_ok=True)
 
 
 def _prepared(

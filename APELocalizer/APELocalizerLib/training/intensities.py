@@ -9,7 +9,6 @@ from __future__ import annotations
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 #: HU that are stored as 0 and 1 for the paper's recipe, which draws its window anew for every crop.
 WIDE_WINDOW = (-1350.0, 1000.0)
@@ -78,20 +77,30 @@ def hidden_blocks(
 
 
 def blur_in_plane(images: Tensor, sigma: np.ndarray) -> Tensor:
-    """Gaussian blur of each image along P and L by its own sigma (n, 2) in voxels; borders are repeated."""
-    reach = int(np.ceil(3.0 * sigma.max()))
-    if reach == 0:
-        return images
+    """Gaussian blur of each image along P and L by its own sigma (n, 2) in voxels; borders are repeated.
+
+    A matrix product per axis, which is several times faster on CPU than convolutions with a kernel per image.
+    """
+    n, _, rows, columns, slices = images.shape
+    along_p, along_l = (
+        torch.from_numpy(_blur_matrices(size, sigma[:, axis])).to(images.device)
+        for axis, size in enumerate((rows, columns))
+    )
+    blurred = torch.bmm(along_p, images.reshape(n, rows, columns * slices)).view(n, rows, columns, slices)
+    return torch.matmul(along_l[:, None], blurred)[:, None]
+
+
+def _blur_matrices(size: int, sigma: np.ndarray) -> np.ndarray:
+    """(n, size, size), float32: row i holds the weights of the voxels that the blurred voxel i is made of."""
+    reach = int(np.ceil(4.0 * sigma.max()))
     steps = np.arange(-reach, reach + 1)
-    batch = images.transpose(0, 1)  # every image is a channel with a kernel of its own
-    for axis in range(2):
-        kernels = np.exp(-0.5 * (steps / np.maximum(sigma[:, axis, None], 1e-3)) ** 2)
-        kernels = torch.from_numpy((kernels / kernels.sum(1, keepdims=True)).astype(np.float32)).to(images.device)
-        shape, padding = [len(images), 1, 1, 1, 1], [0] * 6
-        shape[2 + axis] = len(steps)
-        padding[4 - 2 * axis : 6 - 2 * axis] = [reach, reach]
-        batch = F.conv3d(F.pad(batch, padding, mode="replicate"), kernels.view(shape), groups=len(images))
-    return batch.transpose(0, 1)
+    kernels = np.exp(-0.5 * (steps / np.maximum(sigma[:, None], 1e-3)) ** 2)
+    kernels /= kernels.sum(1, keepdims=True)
+    out = np.zeros((len(sigma), size, size), np.float32)
+    voxels = np.arange(size)
+    for step, weights in zip(steps, kernels.T, strict=True):
+        out[:, voxels, np.clip(voxels + step, 0, size - 1)] += weights[:, None]
+    return out
 
 
 def _noisy(images: Tensor, strength: np.ndarray, generator: torch.Generator) -> Tensor:

@@ -13,6 +13,7 @@ from APELocalizerLib.core.progress import CancelCheck, Progress, report, sub_pro
 from APELocalizerLib.training.config import TrainingConfig
 from APELocalizerLib.training.data import TrainingSet
 from APELocalizerLib.training.distributed import Processes
+from APELocalizerLib.training.errors import TrainingError
 from APELocalizerLib.training.export import export_model
 from APELocalizerLib.training.files import Board, append_row, trim_rows
 from APELocalizerLib.training.machine import training_device
@@ -44,6 +45,8 @@ def train(
         setup = set_up(config, device, processes, data, sub_progress(progress, 0.0, 0.05), cancelled)
         trainer = Trainer(setup.config, setup.objective, device, processes)
         trainer.resume()
+        if processes.mean([trainer.step], device) != [trainer.step]:
+            raise TrainingError("The processes begin at different steps. Give all machines the same --out folder.")
         run = _Run(trainer, len(setup.scans), progress, cancelled)
         try:
             run.to_the_end(on_step)
