@@ -42,7 +42,7 @@ def test_what_had_to_be_done_differently_is_said(panel, other):
     panel.embedder.notes = ("Memory ran out: smaller tiles were used.",)
     panel.click("localizeButton")
     panel.wait()
-    assert panel.ui.statusLabel.text.endswith("Memory ran out: smaller tiles were used.")
+    assert "Memory ran out: smaller tiles were used." in panel.ui.statusLabel.text
 
 
 def test_a_click_on_a_row_moves_all_slices_there(panel, patient, scene):
