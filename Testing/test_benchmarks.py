@@ -89,7 +89,7 @@ def test_the_report_names_the_machine_counts_the_goals_and_explains_what_is_miss
     profiles = {}
     assert list(program.measured("1", lambda bench: iter(ROWS), Bench(tmp_path, tmp_path), profiles, [])) == ROWS
     report.write(tmp_path, report.report(ROWS, ["Processor: X"], ["Remark."], profiles), ROWS)
-    text = (tmp_path / "report.md").read_text()
+    text = (tmp_path / "report.md").read_text(encoding="utf-8")
     assert "- Processor: X" in text and "Of 3 targets 1 are met, 1 are missed, and 1 were not measured." in text
     assert list(profiles) == ["Goal 2: missed"] and "all in one function" in text
     assert (tmp_path / "report.csv").is_file()
@@ -147,7 +147,7 @@ def test_without_a_gpu_every_goal_of_the_gpu_says_so(tmp_path, monkeypatch):
 def test_the_program_writes_its_report_where_it_is_told(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(program, "PARTS", {"4": lambda bench: iter(ROWS)})
     assert program.main(["--quick", "--only", "4", "--out", str(tmp_path)]) == 0
-    assert "A quick run" in (tmp_path / "report.md").read_text()
+    assert "A quick run" in (tmp_path / "report.md").read_text(encoding="utf-8")
     assert "no GPU on this machine" in capsys.readouterr().out
 
 

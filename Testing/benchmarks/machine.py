@@ -57,7 +57,7 @@ class OtherLoad:
         """Seconds on the clock, of all work of all cores, and of the work of this process and its finished children."""
         if not Path("/proc/stat").is_file():
             return None
-        values = [int(word) for word in Path("/proc/stat").read_text().splitlines()[0].split()[1:9]]
+        values = [int(word) for word in Path("/proc/stat").read_text(encoding="utf-8").splitlines()[0].split()[1:9]]
         busy = (sum(values) - values[3] - values[4]) / os.sysconf("SC_CLK_TCK")
         return time.perf_counter(), busy, sum(os.times()[:4])
 
@@ -102,7 +102,7 @@ def _cpu_info() -> dict[str, str]:
     path = Path("/proc/cpuinfo")
     if not path.is_file():
         return {"model name": platform.processor()}
-    first = path.read_text().split("\n\n")[0]
+    first = path.read_text(encoding="utf-8").split("\n\n")[0]
     return {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in first.splitlines())}
 
 

@@ -109,7 +109,7 @@ def peak_rss() -> int:
     """The most memory in bytes that this process has held since it began."""
     status = Path("/proc/self/status")
     if status.is_file():  # getrusage would count the parent's memory before the program was loaded
-        line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
+        line = next(line for line in status.read_text(encoding="utf-8").splitlines() if line.startswith("VmHWM"))
         return int(line.split()[1]) * 1024
     import resource
 

@@ -45,12 +45,12 @@ def write_phantom(path: Path, voxels: np.ndarray) -> Path:
 
 def write_table(path: Path, columns: str, rows: list) -> Path:
     """Write a .csv with the given header."""
-    with path.open("w", newline="") as file:
+    with path.open("w", encoding="utf-8", newline="") as file:
         csv.writer(file).writerows([columns.split(","), *rows])
     return path
 
 
 def read_table(path: Path) -> list[dict[str, str]]:
     """Read a .csv with a header."""
-    with path.open(newline="") as file:
+    with path.open(encoding="utf-8", newline="") as file:
         return list(csv.DictReader(file))

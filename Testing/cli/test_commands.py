@@ -33,8 +33,8 @@ def test_localize_writes_every_file_it_promises(run, files):
     names = {path.relative_to(files.out).as_posix() for path in files.out.rglob("*") if path.is_file()}
     assert names >= {"landmarks.mrk.json", "boxes.csv", "results.csv", "map.nrrd"}
     columns = "name,status,rmin,rmax,amin,amax,smin,smax,alpha,volume_ratio,round_trip_mm"
-    assert (files.out / "boxes.csv").read_text().splitlines()[0] == columns
-    markup = json.loads((files.out / "landmarks.mrk.json").read_text())["markups"][0]
+    assert (files.out / "boxes.csv").read_text(encoding="utf-8").splitlines()[0] == columns
+    markup = json.loads((files.out / "landmarks.mrk.json").read_text(encoding="utf-8"))["markups"][0]
     assert [point["label"] for point in markup["controlPoints"]] == list(POINTS)
     assert load_map(files.out / "map.nrrd").scan_name == "support"
     found = [row["name"] for row in read_table(files.out / "boxes.csv") if row["status"] == "found"]
@@ -47,7 +47,7 @@ def test_localize_replaces_an_older_result_as_a_whole(run, files):
         (files.out / name).write_text("old")
     assert localize(run, files).code == 0
     assert not (files.out / "scene.mrb").exists()
-    assert (files.out / "notes of the user.txt").read_text() == "old"
+    assert (files.out / "notes of the user.txt").read_text(encoding="utf-8") == "old"
 
 
 def test_a_failing_scan_does_not_stop_the_others(run, files):
@@ -138,12 +138,12 @@ def test_learn_reads_slicer_point_lists(run, files):
 
 
 def test_learn_writes_nothing_when_one_mark_is_wrong(run, files):
-    before = files.library.read_text()
+    before = files.library.read_text(encoding="utf-8")
     points = write_table(files.folder / "far.csv", "name,r_mm,a_mm,s_mm", [["bone", 0, 0, 0], ["far", 0, 0, 9999]])
     arguments = ("--points", points, "--library", files.library, "--model", files.model)
     done = run("learn", files.scan, *arguments)
     assert done.code == 1 and "far" in done.errors
-    assert files.library.read_text() == before
+    assert files.library.read_text(encoding="utf-8") == before
 
 
 def test_embed_writes_the_map_that_localize_uses(run, files):
@@ -245,10 +245,10 @@ def test_info_says_that_a_file_is_missing(run, tmp_path, name):
 
 def test_a_library_without_coarse_ct_still_localizes_and_says_it_is_less_exact(files, run):
     """For who may not share even a coarse image: --no-coarse-ct."""
-    assert '"coarse_ct": ""' not in files.library.read_text()
+    assert '"coarse_ct": ""' not in files.library.read_text(encoding="utf-8")
     files.library = files.folder / "private.json"
     learned = ("--points", files.points, "--library", files.library, "--model", files.model)
     assert run("learn", files.scan, *learned, "--no-coarse-ct").code == 0
-    assert '"coarse_ct": ""' in files.library.read_text()
+    assert '"coarse_ct": ""' in files.library.read_text(encoding="utf-8")
     assert localize(run, files).code == 0
     assert {row["status"] for row in read_table(files.out / "results.csv")} == {"found"}

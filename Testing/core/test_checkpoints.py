@@ -15,7 +15,8 @@ from APELocalizerLib.core.errors import CheckpointError
 from APELocalizerLib.core.network import NetworkConfig
 from APELocalizerLib.core.preparation import PreparationConfig
 
-PUBLISHED_KEYS = json.loads((Path(__file__).resolve().parents[1] / "data" / "ape_state_dict.json").read_text())["keys"]
+DATA = Path(__file__).resolve().parents[1] / "data"
+PUBLISHED_KEYS = json.loads((DATA / "ape_state_dict.json").read_text(encoding="utf-8"))["keys"]
 
 
 @pytest.fixture

@@ -15,7 +15,8 @@ from APELocalizerLib.core.folded_network import FoldedNetwork
 from APELocalizerLib.core.inference import InferenceSettings, Runner
 from APELocalizerLib.core.network import APENetwork, NetworkConfig
 
-KEYS = json.loads((Path(__file__).resolve().parents[1] / "data" / "ape_state_dict.json").read_text())["keys"]
+DATA = Path(__file__).resolve().parents[1] / "data"
+KEYS = json.loads((DATA / "ape_state_dict.json").read_text(encoding="utf-8"))["keys"]
 TINY = {"channels": (8, 16, 24, 32), "depths": ((2, 1), (1, 2), (1, 1), 2)}
 
 

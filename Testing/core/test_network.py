@@ -11,7 +11,7 @@ import torch
 from APELocalizerLib.core.network import APENetwork, NetworkConfig
 
 DATA = Path(__file__).resolve().parents[1] / "data"
-GOLDEN = json.loads((DATA / "ape_golden.json").read_text())
+GOLDEN = json.loads((DATA / "ape_golden.json").read_text(encoding="utf-8"))
 
 
 def golden_tensor(key: str, shape: tuple[int, ...], position: int) -> torch.Tensor:
@@ -45,7 +45,7 @@ def small() -> APENetwork:
 
 
 def test_published_state_dict_has_the_published_keys_order_and_shapes(published):
-    expected = json.loads((DATA / "ape_state_dict.json").read_text())["keys"]
+    expected = json.loads((DATA / "ape_state_dict.json").read_text(encoding="utf-8"))["keys"]
     assert [[key, list(value.shape)] for key, value in published.state_dict().items()] == expected
     assert sum(p.numel() for p in published.parameters()) == 31_384_351
 

@@ -178,7 +178,7 @@ def test_a_model_is_fetched_recorded_and_loaded(known, server, model_bytes):
     told = []
     path = fetch("tiny", progress=lambda fraction, text: told.append(fraction))
     assert path == cache_folder() / "tiny.pt" and path.read_bytes() == model_bytes
-    assert json.loads((cache_folder() / "tiny.pt.sha256.json").read_text()) == {
+    assert json.loads((cache_folder() / "tiny.pt.sha256.json").read_text(encoding="utf-8")) == {
         "sha256": hashlib.sha256(model_bytes).hexdigest(),
         "size_bytes": len(model_bytes),
     }

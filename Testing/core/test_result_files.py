@@ -73,7 +73,7 @@ def test_every_file_is_written_and_told(localization, tmp_path):
 
 def test_results_csv_has_the_columns_and_positions_it_promises(folder, localization):
     header = "name,kind,status,r_mm,a_mm,s_mm,round_trip_mm,distance"
-    assert (folder / "results.csv").read_text().splitlines()[0] == header
+    assert (folder / "results.csv").read_text(encoding="utf-8").splitlines()[0] == header
     table = by_name_rows(folder / "results.csv")
     dome, carina = by_name(localization.points)["dome"], table["carina"]
     assert (table["dome"]["kind"], table["dome"]["status"]) == ("landmark", "found")
@@ -91,7 +91,7 @@ def test_results_csv_has_the_columns_and_positions_it_promises(folder, localizat
 
 def test_boxes_csv_has_the_columns_and_walls_it_promises(folder, localization):
     header = "name,status,rmin,rmax,amin,amax,smin,smax,alpha,volume_ratio,round_trip_mm"
-    assert (folder / "boxes.csv").read_text().splitlines()[0] == header
+    assert (folder / "boxes.csv").read_text(encoding="utf-8").splitlines()[0] == header
     table = by_name_rows(folder / "boxes.csv")
     organ, row = by_name(localization.organs)["liver, right lobe"], table["liver, right lobe"]
     walls = [w for pair in zip(organ.box.minimum, organ.box.maximum, strict=True) for w in pair]
@@ -103,7 +103,7 @@ def test_boxes_csv_has_the_columns_and_walls_it_promises(folder, localization):
 
 
 def test_boxes_csv_can_be_read_back_as_boxes_to_learn(folder, localization, tmp_path):
-    kept = [line for line in (folder / "boxes.csv").read_text().splitlines() if "not_found" not in line]
+    kept = [line for line in (folder / "boxes.csv").read_text(encoding="utf-8").splitlines() if "not_found" not in line]
     (tmp_path / "boxes.csv").write_text("\n".join(kept))
     box = read_boxes(tmp_path / "boxes.csv")["liver, right lobe"]
     assert box.iou(by_name(localization.organs)["liver, right lobe"].box) > 0.9999
@@ -135,7 +135,7 @@ def test_organs_with_similar_names_do_not_overwrite_each_other(localization, tmp
     crowded = dataclasses.replace(localization, organs=tuple(organ_named(name) for name in names))
     files = [path for path in write_results(crowded, tmp_path) if path.parent.name == "rois"]
     assert len({str(path).lower() for path in files}) == 5
-    labels = {json.loads(path.read_text())["markups"][0]["controlPoints"][0]["label"] for path in files}
+    labels = {json.loads(path.read_text(encoding="utf-8"))["markups"][0]["controlPoints"][0]["label"] for path in files}
     assert labels == set(names)
 
 

@@ -20,7 +20,7 @@ def test_the_sample_data_can_be_evaluated_and_a_second_time_from_the_cache(sampl
     options = ["--study", str(study), "--spacing", "fast", "--cache", str(tmp_path / "cache"), "--no-absent"]
     assert main(["evaluate", samples, "--out", str(tmp_path / "out"), *options]) == 0
     assert capsys.readouterr().out.strip() == str(tmp_path / "out" / "report.md")
-    text = (tmp_path / "out" / "report.md").read_text()
+    text = (tmp_path / "out" / "report.md").read_text(encoding="utf-8")
     assert text.startswith("# Samples\n") and "target: the field of view cuts liver, spleen, left out." in text
     with (tmp_path / "out" / "retrievals.csv").open() as file:
         rows = list(csv.DictReader(file))
@@ -34,13 +34,13 @@ def test_the_sample_data_can_be_evaluated_and_a_second_time_from_the_cache(sampl
 
     monkeypatch.setattr("APELocalizerLib.core.pipeline.Embedder.embed", fail)
     assert main(["evaluate", samples, "--out", str(tmp_path / "again"), *options, "--no-plots"]) == 0
-    again = (tmp_path / "again" / "retrievals.csv").read_text()
-    assert again == (tmp_path / "out" / "retrievals.csv").read_text()
+    again = (tmp_path / "again" / "retrievals.csv").read_text(encoding="utf-8")
+    assert again == (tmp_path / "out" / "retrievals.csv").read_text(encoding="utf-8")
     assert [path.suffix for path in (tmp_path / "again").iterdir()].count(".png") == 0
     assert (
         main(["evaluate", samples, "--out", str(tmp_path / "both"), *options, "--no-plots", "--against-no-refine"]) == 0
     )
-    both = (tmp_path / "both" / "report.md").read_text()
+    both = (tmp_path / "both" / "report.md").read_text(encoding="utf-8")
     assert "### ape-default@" in both and ", not refined\n" in both and "| landmarks, mm, one support | 11 |" in both
 
 

@@ -73,7 +73,7 @@ def test_times_are_told_per_method(study):
 
 def test_figures_for_programs(study, tmp_path):
     write_figures(study, tmp_path / "figures.json")
-    figures = json.loads((tmp_path / "figures.json").read_text())
+    figures = json.loads((tmp_path / "figures.json").read_text(encoding="utf-8"))
     landmarks = figures["landmarks, mm"]["one support"]
     assert landmarks["count"] == len(main_rows(study, "landmark", 1)) == 18
     assert landmarks["mean"] == pytest.approx(8.0, abs=0.1)

@@ -72,7 +72,7 @@ def test_scans_of_one_patient_never_support_each_other(world, how):
         world.mark(name, "carina", (10, 20, 90))
     prefixes = ["anna"] if how == "prefix" else []
     if how == "column":
-        rows = (world.folder / "landmarks.csv").read_text().splitlines()
+        rows = (world.folder / "landmarks.csv").read_text(encoding="utf-8").splitlines()
         patient = ["patient", "p1", "p1", "p2"]
         (world.folder / "landmarks.csv").write_text(
             "\n".join(f"{row},{each}" for row, each in zip(rows, patient, strict=True))
@@ -243,7 +243,7 @@ def test_crop_keeps_the_world_position_of_what_remains():
 def test_every_retrieval_is_a_csv_row(patients, tmp_path):
     results = study_of(patients).retrievals
     write_csv(results, tmp_path / "retrievals.csv")
-    lines = (tmp_path / "retrievals.csv").read_text().splitlines()
+    lines = (tmp_path / "retrievals.csv").read_text(encoding="utf-8").splitlines()
     assert len(lines) == len(results) + 1
     assert lines[0].startswith("method,target,supports,kind,name") and lines[0].endswith(
         "rmin,rmax,amin,amax,smin,smax"

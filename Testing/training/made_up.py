@@ -52,7 +52,7 @@ def write_landmarks(path: Path, scans: dict[str, dict]) -> Path:
     rows = ["case,name,r_mm,a_mm,s_mm"]
     for case, changes in scans.items():
         rows += [f"{case},{name},{p[0]},{p[1]},{p[2]}" for name, p in phantom_landmarks(**changes).items()]
-    path.write_text("\n".join(rows) + "\n")
+    path.write_text("\n".join(rows) + "\n", encoding="utf-8")
     return path
 
 
@@ -79,5 +79,5 @@ class RampSource:
 
 def save_settings(config: TrainingConfig, path: Path) -> Path:
     """Settings as a file for --config."""
-    path.write_text(json.dumps(replace(config).to_dict()))
+    path.write_text(json.dumps(replace(config).to_dict()), encoding="utf-8")
     return path

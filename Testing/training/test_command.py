@@ -82,7 +82,7 @@ def test_landmarks_choose_the_anchored_preset(command, place, tmp_path):
     assert (code, errors) == (0, "")
     checkpoint = load_checkpoint(output.strip())
     assert checkpoint.anchored and checkpoint.one_pass
-    saved = json.loads((tmp_path / "out" / "config.json").read_text())
+    saved = json.loads((tmp_path / "out" / "config.json").read_text(encoding="utf-8"))
     assert saved["preset"] == "anchored" and saved["scale"] == list(checkpoint.scale)
     code, _, errors = command(*words[:2], "--steps", 2, *words[4:], "--landmarks", place / "landmarks.csv", config=None)
     assert (code, errors) == (0, ""), "the same command goes on, although the scale was found from the scans"
@@ -91,7 +91,7 @@ def test_landmarks_choose_the_anchored_preset(command, place, tmp_path):
 def test_options_change_the_settings(command, tmp_path):
     words = "--steps 1 --batch 2 --no-virtual-patients --seed 5 --schedule constant --accumulate 2".split()
     assert command(*words)[0] == 0
-    saved = json.loads((tmp_path / "out" / "config.json").read_text())
+    saved = json.loads((tmp_path / "out" / "config.json").read_text(encoding="utf-8"))
     assert saved["pairs"]["patients"] == 2 and saved["pairs"]["virtual"] is False
     assert (saved["seed"], saved["schedule"], saved["accumulate"], saved["max_steps"]) == (5, "constant", 2, 1)
 

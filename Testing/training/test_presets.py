@@ -97,14 +97,14 @@ def test_every_preset_trains_on_real_scans(name, tmp_path):
     landmarks = tmp_path / "landmarks.csv"
     lines = ["case,name,r_mm,a_mm,s_mm"]
     for case in ("support", "target"):
-        rows = (SAMPLES / f"{case}_points.csv").read_text().splitlines()[1:]
+        rows = (SAMPLES / f"{case}_points.csv").read_text(encoding="utf-8").splitlines()[1:]
         lines += [f"{case}_ct,{row}" for row in rows]
     landmarks.write_text("\n".join(lines))
     rows = []
     trainer = train(replace(config, scans=scans, landmarks=str(landmarks)), on_step=rows.append)
     assert trainer.finished and all(math.isfinite(row["loss"]) and row["gradient_norm"] > 0 for row in rows)
     if config.pairs is not None:
-        validation = (tmp_path / "run" / "validation.csv").read_text()
+        validation = (tmp_path / "run" / "validation.csv").read_text(encoding="utf-8")
         assert "self_median_mm" in validation and "nan" not in validation
         assert config.anchored or "landmarks_median_mm" in validation
     assert (tmp_path / "run" / "model.pt").exists() and (tmp_path / "run" / "config.json").exists()

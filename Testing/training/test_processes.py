@@ -53,7 +53,8 @@ def test_a_training_killed_with_sigkill_resumes_to_the_same_losses(scans, tmp_pa
     finish(start(whole, settings))
     victim = start(killed, settings)
     waited = time.monotonic()
-    while not (killed / "state.pt").exists() or len((killed / "metrics.csv").read_text().splitlines()) < 12:
+    metrics = killed / "metrics.csv"
+    while not (killed / "state.pt").exists() or len(metrics.read_text(encoding="utf-8").splitlines()) < 12:
         assert victim.poll() is None and time.monotonic() - waited < TIMEOUT
         time.sleep(0.005)
     victim.kill()

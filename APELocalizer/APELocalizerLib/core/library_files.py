@@ -26,9 +26,7 @@ def to_json(library: LandmarkLibrary) -> str:
         "coordinate_system": "RAS",
         "units": "mm",
         "landmarks": [_entry(e, [_shot(s, library) for s in e.shots]) for e in library.landmarks],
-        "organs": [
-            {**_entry(e, [_organ_shot(s, library) for s in e.shots]), "alpha": e.alpha} for e in library.organs
-        ],
+        "organs": [{**_entry(e, [_organ_shot(s, library) for s in e.shots]), "alpha": e.alpha} for e in library.organs],
         "supports": [
             {"id": s.id, "name": s.name, "map": s.compact_map, "coarse_ct": s.coarse_ct} for s in library.supports
         ],

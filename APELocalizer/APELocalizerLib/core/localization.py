@@ -25,6 +25,9 @@ MIN_EDGES_FOUND = 3
 """An organ is found if at least this many of its six edge points are: the field of view may cut the others."""
 
 
+NOT_COMPARED = "Places were found by their coordinates alone: the map or the library holds no coarse CT to compare."
+"""Said when no refinement by appearance was possible: places are then less exact."""
+
 FLAT = "its edge points were found, but they span no box"
 """Why an organ is not found whose opposite walls were found in the wrong order or at the same place."""
 
@@ -166,7 +169,7 @@ def _refinement_notes(wanted: bool, done: bool) -> tuple[str, ...]:
     """Says so when places could not be compared by what they look like: they are then less exact."""
     if done or not wanted:
         return ()
-    return ("Places were found by their coordinates alone: the map or the library holds no coarse CT to compare.",)
+    return (NOT_COMPARED,)
 
 
 def _spacing_notes(embedding_map: EmbeddingMap, library: LandmarkLibrary) -> tuple[str, ...]:

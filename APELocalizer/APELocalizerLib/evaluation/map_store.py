@@ -63,7 +63,7 @@ def _digest(*texts: str) -> str:
 
 
 def _read(place: Path) -> tuple[EmbeddingMap, float]:
-    noted = json.loads((place / SECONDS).read_text())
+    noted = json.loads((place / SECONDS).read_text(encoding="utf-8"))
     passes = [load_map(place / f"pass{number}.nrrd") for number in range(noted["passes"])]
     appearance = passes[0].appearance
     whole = fuse([each.with_appearance(None) for each in passes])

@@ -29,7 +29,7 @@ class TransformStore:
         noted = file.with_suffix(".json")
         if file.is_file() and noted.is_file():
             try:
-                return sitk.ReadTransform(str(file)), float(json.loads(noted.read_text())["seconds"])
+                return sitk.ReadTransform(str(file)), float(json.loads(noted.read_text(encoding="utf-8"))["seconds"])
             except (RuntimeError, ValueError, KeyError):
                 noted.unlink(missing_ok=True)
         transform, seconds = register()

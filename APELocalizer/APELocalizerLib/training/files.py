@@ -21,13 +21,13 @@ def trim_rows(path: Path, last_step: int) -> None:
     """Drop the rows of a CSV file after a step, which a run that was killed did and will do again."""
     if not path.exists():
         return
-    with open(path, newline="") as file:
+    with open(path, encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     kept = [row for row in rows if row.get("step") and float(row["step"]) <= last_step]
     if len(kept) == len(rows) or not rows:
         return
     temporary = path.with_name(path.name + ".part")
-    with open(temporary, "w", newline="") as file:
+    with open(temporary, "w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, [name for name in rows[0] if name is not None], extrasaction="ignore")
         writer.writeheader()
         writer.writerows(kept)
@@ -39,9 +39,9 @@ def append_row(path: Path, row: dict[str, float]) -> None:
     new = not path.exists()
     columns = list(row)
     if not new:
-        with open(path, newline="") as file:
+        with open(path, encoding="utf-8", newline="") as file:
             columns = next(csv.reader(file), columns)
-    with open(path, "a", newline="") as file:
+    with open(path, "a", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, columns, restval="", extrasaction="ignore")
         if new:
             writer.writeheader()

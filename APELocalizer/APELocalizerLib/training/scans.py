@@ -133,7 +133,7 @@ def scan_from_labels(
 def read_label_map(path: Path) -> tuple[np.ndarray, np.ndarray, dict[int, str]]:
     """Labels (P, L, I), grid_to_ras and names of `X_seg.nii.gz` with `X_labels.json` beside it."""
     voxels, grid = read_canonical(path)
-    names = json.loads(path.with_name(path.name.replace("_seg.nii.gz", "_labels.json")).read_text())
+    names = json.loads(path.with_name(path.name.replace("_seg.nii.gz", "_labels.json")).read_text(encoding="utf-8"))
     return voxels, grid, {int(value): name for value, name in names.items()}
 
 
