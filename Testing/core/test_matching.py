@@ -1,9 +1,11 @@
 """Places are moved to where the scan looks like the support around the click, and checked on the way back."""
 
 import dataclasses
+import itertools
 
 import numpy as np
 import pytest
+import torch
 from core.builders import CHECKPOINT_ID
 from phantoms import body_phantom, grid_to_ras, phantom_landmarks, reoriented
 
@@ -13,7 +15,8 @@ from APELocalizerLib.core.geometry import Box, apply_affine
 from APELocalizerLib.core.landmark_library import LandmarkLibrary
 from APELocalizerLib.core.learning import learn_box, learn_points
 from APELocalizerLib.core.localization import LocalizationSettings, localize
-from APELocalizerLib.core.matching import MINIMUM_OVERLAP, Stage, mean_squared_differences, refine
+from APELocalizerLib.core.matching import Stage, refine
+from APELocalizerLib.core.neighborhoods import MINIMUM_OVERLAP, Templates
 
 SHAPE, SPACING = (133, 93, 88), (3.0, 3.0, 3.0)
 SHIFT = np.array([12.0, -9.0, 14.0])
@@ -56,7 +59,8 @@ def target():
 def found(scan, supports, clicks, start):
     """Every click on every support, in a row."""
     n, m = len(start), len(supports)
-    return refine(scan, supports, np.tile(np.arange(n), m), np.repeat(np.arange(m), n), np.concatenate(clicks), start)
+    place, support = np.tile(np.arange(n), m), np.repeat(np.arange(m), n)
+    return refine([scan], np.zeros(n, int), supports, place, support, np.concatenate(clicks), start)
 
 
 def assert_near(result, wanted):
@@ -65,25 +69,50 @@ def assert_near(result, wanted):
 
 
 def test_costs_are_the_weighted_squared_differences():
-    """Against plain loops, with neighborhoods that leave the support and displacements that leave the scan."""
+    """Against plain loops, with neighborhoods that leave the support and cells that lie outside the scan."""
     rng, stage = np.random.default_rng(0), Stage(level=0, radius=2, reach=1, width=0.6)
-    target, patches = rng.random((2, 7, 7, 7), np.float32), rng.random((3, 2, 5, 5, 5), np.float32)
-    seen, insides = np.ones((3, 7), bool), np.ones((3, 3, 5), bool)
-    seen[0, :4], seen[2, 6:], insides[1, 1, :2], insides[2, 0, :] = False, False, False, False
-    result = mean_squared_differences(target, seen, patches, insides, stage)
+    scan, *supports = (
+        Appearance(rng.integers(0, 256, shape).astype(np.uint8), np.diag([-5.0, -5.0, 5.0, 1.0]))
+        for shape in [(9, 8, 7), (8, 9, 9), (7, 7, 7)]
+    )
+    cells = np.array([[4, 4, 3], [0, 4, 6], [-3, -3, -3]])
+    place, support = np.array([0, 0, 1, 2]), np.array([0, 1, 0, 1])
+    clicked = np.array([[4, 4, 4], [0, 3, 5], [7, 8, 4], [3, 3, 3]])
+    templates = Templates(supports, 3, place, support, clicked * np.array([-5.0, -5.0, 5.0]), stage)
+    features = scan.level(0)[0]
+    result = templates.costs(np.arange(3), torch.from_numpy(features), torch.from_numpy(cells).double()).numpy()
     profile = np.exp(-0.5 * ((np.arange(5) - 2) / 1.2) ** 2)
-    whole = profile[:, None, None] * profile[:, None] * profile
-    for at in np.ndindex(3, 3, 3):
-        costs = []
-        for patch, inside in zip(patches, insides, strict=True):
-            weight = whole * inside[0][:, None, None] * inside[1][:, None] * inside[2]
-            part = tuple(slice(o, o + 5) for o in at)
-            here = weight * (seen[0][part[0]][:, None, None] * seen[1][part[1]][:, None] * seen[2][part[2]])
-            if weight.sum() > 0 and here.sum() >= MINIMUM_OVERLAP * weight.sum():
-                costs.append((here * (target[(slice(None), *part)] - patch) ** 2).sum() / here.sum())
-        expected = np.mean(costs) if costs else np.nan
-        np.testing.assert_allclose(result[at], expected, rtol=1e-4)
-    assert np.isnan(result).any() and np.isfinite(result).any()
+    for number, step in itertools.product(range(3), itertools.product((-1, 0, 1), repeat=3)):
+        total = share = clicks = 0.0
+        for row in np.flatnonzero(place == number):
+            look = supports[support[row]].level(0)[0]
+            terms = [
+                (weight, seen, ((found - known) ** 2).sum())
+                for weight, known, found, seen in neighborhood(
+                    look, clicked[row], features, cells[number] + step, profile
+                )
+            ]
+            whole = sum(weight for weight, _, _ in terms)
+            total += sum(weight * seen * squared for weight, seen, squared in terms) / whole
+            share += sum(weight * seen for weight, seen, _ in terms) / whole
+            clicks += 1
+        expected = total / share if share >= MINIMUM_OVERLAP * clicks else np.inf
+        np.testing.assert_allclose(result[number][tuple(np.array(step) + 1)], expected, rtol=2e-4)
+    assert np.isinf(result[2]).all() and np.isinf(result[1]).any() and np.isfinite(result[:2]).sum() > 30
+
+
+def neighborhood(support, click, scan, cell, profile):
+    """Weight, features at the click, features of the scan, and whether these are inside, for all 125 cells inside."""
+    for offset in itertools.product(range(5), repeat=3):
+        there, here = click + np.array(offset) - 2, cell + np.array(offset) - 2
+        if inside(there, support):
+            seen = inside(here, scan)
+            found = scan[(slice(None), *here)] if seen else np.zeros(3)
+            yield np.prod(profile[list(offset)]), support[(slice(None), *there)], found, seen
+
+
+def inside(cell, features) -> bool:
+    return bool(np.all(cell >= 0) and np.all(cell < features.shape[1:]))
 
 
 def test_places_move_to_where_they_look_like_the_clicks(support, target):

@@ -80,7 +80,7 @@ class Appearance:
         header = {"shape": list(self.codes.shape), "grid_to_ras": self.grid_to_ras.tolist()}
         differences = np.diff(self.codes, axis=2, prepend=np.uint8(0))
         payload = json.dumps(header).encode() + b"\n" + differences.tobytes()
-        return base64.b64encode(zlib.compress(payload, 9)).decode("ascii")
+        return base64.b64encode(zlib.compress(payload, 6)).decode("ascii")
 
     @classmethod
     def from_text(cls, text: str) -> "Appearance":

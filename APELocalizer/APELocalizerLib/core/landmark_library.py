@@ -186,15 +186,25 @@ class LandmarkLibrary:
 
     def with_landmark(self, landmark: Landmark) -> "LandmarkLibrary":
         """Add a landmark, or its shots to the one of the same name (a new shot replaces one on the same support)."""
-        if any(organ.name == landmark.name for organ in self.organs):
-            raise LibraryError(f'"{landmark.name}" is already an organ of the library. Give the landmark another name.')
-        return replace(self, landmarks=_added(self.landmarks, landmark))
+        return self.with_landmarks([landmark])
+
+    def with_landmarks(self, landmarks: Iterable[Landmark]) -> "LandmarkLibrary":
+        """Add landmarks, each as `with_landmark` does."""
+        organs, landmarks = {organ.name for organ in self.organs}, tuple(landmarks)
+        for name in [landmark.name for landmark in landmarks if landmark.name in organs]:
+            raise LibraryError(f'"{name}" is already an organ of the library. Give the landmark another name.')
+        return replace(self, landmarks=_added(self.landmarks, landmarks))
 
     def with_organ(self, organ: Organ) -> "LandmarkLibrary":
         """Add an organ, or add its shots to the one of the same name (a new shot replaces one on the same support)."""
-        if any(landmark.name == organ.name for landmark in self.landmarks):
-            raise LibraryError(f'"{organ.name}" is already a landmark of the library. Give the organ another name.')
-        return replace(self, organs=_added(self.organs, organ))
+        return self.with_organs([organ])
+
+    def with_organs(self, organs: Iterable[Organ]) -> "LandmarkLibrary":
+        """Add organs, each as `with_organ` does."""
+        landmarks, organs = {landmark.name for landmark in self.landmarks}, tuple(organs)
+        for name in [organ.name for organ in organs if organ.name in landmarks]:
+            raise LibraryError(f'"{name}" is already a landmark of the library. Give the organ another name.')
+        return replace(self, organs=_added(self.organs, organs))
 
     def merged(self, other: "LandmarkLibrary") -> "LandmarkLibrary":
         """Everything of both libraries; shots of equally named entries are joined."""
@@ -206,11 +216,7 @@ class LandmarkLibrary:
             checkpoint_id=self.checkpoint_id or other.checkpoint_id,
             supports=(*self.supports, *(s for s in other.supports if s.id not in known)),
         )
-        for landmark in other.landmarks:
-            result = result.with_landmark(landmark)
-        for organ in other.organs:
-            result = result.with_organ(organ)
-        return result
+        return result.with_landmarks(other.landmarks).with_organs(other.organs)
 
     def renamed(self, old: str, new: str) -> "LandmarkLibrary":
         """The landmark or organ `old` under the name `new`."""
@@ -285,12 +291,13 @@ def _find(entries: tuple, name: str, what: str) -> Landmark | Organ:
     raise LibraryError(f'The library holds no {what} "{name}".')
 
 
-def _added(entries: tuple, new: Landmark | Organ) -> tuple:
-    for position, old in enumerate(entries):
-        if old.name == new.name:
+def _added(entries: tuple, added: tuple) -> tuple:
+    """The entries and the added ones; of equal names the shots are joined, a new one instead of one on its support."""
+    by_name = {entry.name: entry for entry in entries}
+    for new in added:
+        if old := by_name.get(new.name):
             fresh = {shot.support_id for shot in new.shots}
             shots = (*(s for s in old.shots if s.support_id not in fresh), *new.shots)
-            code, text = new.code or old.code, new.description or old.description
-            joined = replace(old, shots=shots, code=code, description=text)
-            return (*entries[:position], joined, *entries[position + 1 :])
-    return (*entries, new)
+            new = replace(old, shots=shots, code=new.code or old.code, description=new.description or old.description)
+        by_name[new.name] = new
+    return tuple(by_name.values())

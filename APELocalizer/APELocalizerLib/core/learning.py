@@ -40,15 +40,16 @@ def learn_points(
     library = library.with_support(support_map)
     embeddings = support_map.embedding_at(positions)
     support_id, date = support_id_of(support_map), _today()
-    for name, position, embedding in zip(points, positions, embeddings, strict=True):
-        landmark = Landmark(
+    landmarks = [
+        Landmark(
             name,
             (Shot(support_id, tuple(position), tuple(embedding), date),),
             (codes or {}).get(name),
             (descriptions or {}).get(name, ""),
         )
-        library = library.with_landmark(landmark)
-    return library
+        for name, position, embedding in zip(points, positions, embeddings, strict=True)
+    ]
+    return library.with_landmarks(landmarks)
 
 
 def learn_six_points(

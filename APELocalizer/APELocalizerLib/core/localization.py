@@ -13,7 +13,7 @@ from APELocalizerLib.core.embedding_map import EmbeddingMap
 from APELocalizerLib.core.errors import LocalizationError
 from APELocalizerLib.core.geometry import Box, spacing_of
 from APELocalizerLib.core.landmark_library import Code, Landmark, LandmarkLibrary, Organ
-from APELocalizerLib.core.matching import can_be_compared, refine_and_check
+from APELocalizerLib.core.matching import WAYS_BACK, can_be_compared, refine_and_check
 from APELocalizerLib.core.progress import CancelCheck, Progress, check_cancelled, report
 from APELocalizerLib.core.retrieval import Shots, Votes, collect_votes, decide, round_trip
 
@@ -144,7 +144,8 @@ def localize(
     errors = round_trip(embedding_map, supports, shots, positions, cancelled)
     if moved:
         report(progress, 0.7, "Comparing what they look like")
-        positions, errors = refine_and_check(embedding_map, supports, shots, positions, errors, cancelled)
+        ways_back = np.repeat([WAYS_BACK, 1, 0], [len(library.landmarks), 6 * len(library.organs), len(library.organs)])
+        positions, errors = refine_and_check(embedding_map, supports, shots, positions, errors, ways_back, cancelled)
     boxes = "refined" if moved else settings.rule
     answers = _Answers(
         embedding_map, boxes, len(library.organs), float(threshold), shots, votes, positions, distances, errors

@@ -122,7 +122,7 @@ def round_trip(
         answers = iter(nearest_on_each([each for check in checks for each in check.searches], cancelled))
         for check in checks:
             errors[check.rows] = check.errors([next(answers) for _ in check.searches])
-    return _medians(errors[shots.order], shots.starts)
+    return medians(errors[shots.order], shots.starts)
 
 
 class _Check:
@@ -172,7 +172,7 @@ def _means(values: np.ndarray, starts: np.ndarray) -> np.ndarray:
     return (np.add.reduceat(values, starts).T / counts).T
 
 
-def _medians(values: np.ndarray, starts: np.ndarray) -> np.ndarray:
+def medians(values: np.ndarray, starts: np.ndarray) -> np.ndarray:
     """Median (k,) of each group of values (n,)."""
     counts = np.diff(starts, append=len(values))
     rising = values[np.lexsort((values, np.repeat(np.arange(len(starts)), counts)))]
