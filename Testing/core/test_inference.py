@@ -365,6 +365,18 @@ def test_half_precision_on_the_cpu_is_a_choice_and_close(checkpoint, one_pass):
     assert 0 < np.abs(half - full).max() < 0.01
 
 
+@pytest.mark.parametrize("able", [False, True])
+def test_wide_networks_use_bfloat16_where_the_processor_is_made_for_it(checkpoint, monkeypatch, able):
+    monkeypatch.setattr(inference, "multiplies_bfloat16", lambda: able)
+    monkeypatch.setattr(inference, "WIDE", checkpoint.network.channels[0])
+    image = prepared_scan(random_image((40, 36, 44)))
+    unset, expected = (
+        Runner(checkpoint, dataclasses.replace(SMALL_TILES, mixed_precision=choice)).embed(image).values
+        for choice in (None, able)
+    )
+    np.testing.assert_array_equal(unset, expected)
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
 def test_mixed_precision_on_a_gpu_is_close_to_the_cpu(checkpoint):
     image = prepared_scan(random_image((96, 96, 64)))

@@ -46,3 +46,9 @@ def describe_devices() -> list[tuple[str, str]]:
         found.append(("mps", "Apple GPU"))
     found.append(("cpu", f"CPU, {os.cpu_count() or 1} cores"))
     return [("auto", f"Automatic ({found[0][1]})"), *found]
+
+
+def multiplies_bfloat16() -> bool:
+    """Whether the processor has instructions for products of bfloat16 matrices; False where PyTorch does not tell."""
+    known = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+    return any(getattr(torch.cpu, name, bool)() for name in known)
