@@ -34,7 +34,7 @@ def rows(bench: Bench) -> Iterator[Row]:
         published.prepared(scans.sample_pair()[1])
         ours()
 
-    times = bench.alternating(reference=reference, ours=ours, warm_up=warm_up)
+    times = bench.alternating(30.0, warm_up, reference=reference, ours=ours)
     what = f"Preparation as published to 1 × 1 × 1.5 mm, {size_text(scan)}"
     yield Row.of_times("1", what, FASTER, REFERENCE, times, profile=lambda: functions_profile(ours))
     difference = float(np.abs(images["ours"] - images["reference"]).max())

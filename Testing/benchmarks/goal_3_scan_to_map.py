@@ -70,7 +70,7 @@ def _published(bench: Bench) -> Row:
         published.embedded(plain, published.prepared(scans.sample_pair()[1], spacing))
         ours()
 
-    times = bench.alternating(ours=ours, reference=reference, warm_up=warm_up)
+    times = bench.alternating(20.0, warm_up, ours=ours, reference=reference)
     what = f"Published network (random weights), standard spacing, scan in memory to map; {size_text(bench.torso)}"
     reference_text = "published way: SciPy, scikit-image, default memory format, half-overlapping tiles"
     return Row.of_times("3", what, PUBLISHED, reference_text, times, profile=lambda: functions_profile(ours))
