@@ -1,0 +1,97 @@
+"""Compare training recipes: short trainings that differ in one setting each, and what they find on held-out patients.
+
+    python Resources/Training/compare.py DATA [--steps 500] [--only NAME ...] [--out runs/compare]
+
+DATA is laid out as for `default.json`. Every training begins with random weights and the same seed and sees the same
+number of crops; the table is printed, and kept as `table.md` in the output folder. A comparison that was stopped goes
+on where it was. What helps in a short training need not help in a long one.
+"""
+
+import argparse
+import csv
+import json
+from dataclasses import replace
+from pathlib import Path
+
+from APELocalizerLib.training.config import TrainingConfig
+from APELocalizerLib.training.data import load_training_set, share_out
+from APELocalizerLib.training.loop import train
+from APELocalizerLib.training.presets import mixed
+from APELocalizerLib.training.virtual_patients import Deformation
+
+HERE = Path(__file__).resolve().parent
+HELD_OUT = ("lidc_0001", "crlm_1006", "acrin_nsclc_042", "acrin_flt_001", "lidc_0005")
+COLUMNS = {
+    "one support, coarse": "one_6", "one support, medium": "one_4", "one support, fine": "one_3",
+    "one support, mean of the passes": "one_f", "several supports": "several_f",
+}  # fmt: skip
+
+
+def variants(base: TrainingConfig) -> dict[str, TrainingConfig]:
+    """What is compared, by name."""
+    still = Deformation(rotation_degrees=0, scale=0, isotropic=0, coarse_mm=0, fine_mm=0)
+    strong = replace(base.deformation, coarse_mm=24.0, fine_mm=8.0, scale=0.25)
+    coarse, medium, fine = (replace(kind, share=1.0) for kind in base.kinds)
+    small = base.network
+    return {
+        "as shipped": base,
+        "half as wide": replace(base, network=replace(small, channels=tuple(n // 2 for n in small.channels))),
+        "half as deep": replace(base, network=replace(small, depths=((1, 1), (1, 1), (2, 1), 1))),
+        "no virtual patients": replace(base, deformation=still),
+        "twice the deformation": replace(base, deformation=strong),
+        "only coarse crops": replace(base, kinds=(coarse,)),
+        "only fine crops": replace(base, kinds=(fine,)),
+        "one crop per step": replace(base, crops_per_step=1, max_steps=base.max_steps * base.crops_per_step),
+        "nothing hidden": replace(base, hidden_chance=0.0),
+        "no synthetic scans": replace(base, synthetic_share=0.0),
+        "no averaging of weights": replace(base, ema_decay=0.0),
+        "squared distances": replace(base, huber_mm=1e4),
+        "with self-supervision": replace(base, pairs=mixed("").pairs),
+    }
+
+
+def main() -> None:
+    """Train what is not yet trained, and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--steps", type=int, default=500)
+    parser.add_argument("--crops", type=int, default=4, help="crops per step")
+    parser.add_argument("--only", nargs="+", metavar="NAME")
+    parser.add_argument("--out", type=Path, default=Path("runs/compare"))
+    options = parser.parse_args()
+    settings = json.loads((HERE / "default.json").read_text(encoding="utf-8"))
+    base = replace(
+        TrainingConfig.from_dict(settings), data=str(options.data), held_out=HELD_OUT, crops_per_step=options.crops,
+        max_steps=options.steps, learning_rate=2e-3, warm_up_steps=50, ema_decay=0.98, seed=1,
+        more_landmarks=str(HERE / "colonography_landmarks.csv"), checkpoint_every=100, validate_every=10**9,
+    )  # fmt: skip
+    data = load_training_set(
+        options.data, HELD_OUT, base.frame, options.out / "observations.pkl", base.synthetic_share, base.excluded,
+        Path(base.more_landmarks),
+    )  # fmt: skip
+    real = [scan for scan in data.train if scan.label_names is None]
+    painted = [scan for scan in data.train if scan.label_names is not None]
+    rows = []
+    for name, config in variants(base).items():
+        if options.only and name not in options.only:
+            continue
+        folder = options.out / name.replace(" ", "_")
+        config = replace(config, output=str(folder), validate_every=config.max_steps)
+        share_out(real, painted, config.synthetic_share)
+        if not (folder / "validation.csv").exists():
+            folder.mkdir(parents=True, exist_ok=True)
+            train(config, data)
+        with (folder / "validation.csv").open(encoding="utf-8", newline="") as file:
+            last = list(csv.DictReader(file))[-1]
+        cells = [f"{float(last[key + '_mean']):.1f} ({float(last[key + '_median']):.1f})" for key in COLUMNS.values()]
+        rows.append([name, *cells])
+        print(rows[-1], flush=True)
+    head = ["recipe", *COLUMNS]
+    lines = [head, ["---"] * len(head), *rows]
+    table = "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
+    (options.out / "table.md").write_text(table, encoding="utf-8")
+    print(table)
+
+
+if __name__ == "__main__":
+    main()
