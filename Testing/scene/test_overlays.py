@@ -125,9 +125,9 @@ def test_overlay_of_a_fine_scan_stays_small(a_scene, an_embedding_map):
     affine = grid_to_ras((160, 60, 12), (0.7, 0.7, 5.0))
     scan = body_phantom((160, 60, 12), ijk_to_ras=affine, noise=0)
     node = add_rgb_overlay(add_volume(scan.voxels, affine, "fine"), an_embedding_map)
-    assert node.GetImageData().GetDimensions() == (53, 20, 12)
-    np.testing.assert_allclose(node.GetSpacing(), (2.1, 2.1, 5.0))
-    middle = apply_affine(ijk_to_world(node), [(26, 9.5, 5.5)])[0]
+    assert node.GetImageData().GetDimensions() == (40, 15, 12)
+    np.testing.assert_allclose(node.GetSpacing(), (2.8, 2.8, 5.0))
+    middle = apply_affine(ijk_to_world(node), [(19.5, 7, 5.5)])[0]
     np.testing.assert_allclose(middle, (0, 0, 0), atol=1.1)
 
 

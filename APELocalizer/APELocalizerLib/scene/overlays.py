@@ -1,7 +1,8 @@
 """The embedding map over the slices: three channels as colors, one channel, or the similarity to one landmark.
 
-An overlay is a volume on the scan's own grid, coarsened to voxels of about 2 mm (a full-resolution map of a large CT
-would take more memory than the CT itself), under the scan's parent transform. Outside the body it is transparent.
+An overlay is a volume on the scan's own grid, coarsened to voxels of about 3 mm (the map is smooth, and at full
+resolution that of a large CT would take more memory than the CT itself, and seconds to draw), under the scan's parent
+transform. Outside the body it is transparent.
 """
 
 from dataclasses import replace
@@ -20,8 +21,7 @@ from APELocalizerLib.scene.color_maps import heat_colors, viridis_colors
 from APELocalizerLib.scene.display_grid import DisplayGrid, body_outline, coarse_grid
 
 CHANNEL_NAMES = ("right-left", "posterior-anterior", "inferior-superior")
-VOXEL_MM = 2.0
-SIMILARITY_VOXEL_MM = 3.0
+VOXEL_MM = 3.0
 LEAST_SIMILARITY = 0.2
 """Below this a place is so unlike the landmark that the heat map is transparent there."""
 DARKEST = 40.0
@@ -44,11 +44,12 @@ def add_rgb_overlay(
     """
     grid = coarse_grid(volume_node, VOXEL_MM)
     values, body = _sample(embedding_map, grid)
-    ranges = ranges or tuple(tuple(np.percentile(values[body][:, channel], (1, 99))) for channel in range(3))
+    inside = values[body]
+    ranges = ranges or tuple(map(tuple, np.percentile(inside, (1, 99), axis=0).T))
+    low, high = np.array(ranges, dtype=np.float32).T
+    fraction = np.clip((inside - low) / np.maximum(high - low, 1e-6), 0.0, 1.0)
     colors = np.zeros((*body.shape, 3), dtype=np.uint8)
-    for channel, (low, high) in enumerate(ranges):
-        fraction = np.clip((values[..., channel] - low) / max(high - low, 1e-6), 0.0, 1.0)
-        colors[..., channel] = np.where(body, DARKEST + fraction * (255.0 - DARKEST), 0.0)
+    colors[body] = DARKEST + fraction * (255.0 - DARKEST)
     name = "anatomical coordinates" if checkpoint_anchored else "anatomical embedding"
     with all_or_nothing():
         node = _add_volume("vtkMRMLVectorVolumeNode", f"{volume_node.GetName()} {name}", volume_node, colors, grid)
@@ -79,7 +80,7 @@ def add_similarity_overlay(volume_node, embedding_map: EmbeddingMap, query, name
 
     `name` is the landmark's name. Returns a vtkMRMLScalarVolumeNode.
     """
-    grid = coarse_grid(volume_node, SIMILARITY_VOXEL_MM)
+    grid = coarse_grid(volume_node, VOXEL_MM)
     values, body = _sample(embedding_map, grid)
     fine = replace(embedding_map, values=values, body=body, grid_to_ras=grid.ijk_to_world)
     similarity = fine.similarity(np.asarray(query, dtype=np.float64).reshape(3))
