@@ -211,7 +211,7 @@ class APELocalizerLogic(ScriptedLoadableModuleLogic):
 
         :param volumeNode: CT to search, also under linear transforms.
         :param library: a `LandmarkLibrary`, the path of its file, or "built-in".
-        :param spacing: "fast", "standard" or "fine".
+        :param spacing: "fast" or "standard"; some models also have "fine".
         :param device: "auto", "cpu", "cuda:0", "mps" …
         :param checkpoint: model id or file; it must be the one the library was learned with.
         :param overlay: also add the anatomical position as a color volume.

@@ -85,6 +85,12 @@ def test_evaluate_is_offered_with_its_own_options(run):
     assert "evaluate" in run("--help").output
 
 
+@pytest.mark.parametrize("name", ["learn", "localize", "embed", "models", "info", "evaluate", "build-library", "train"])
+def test_every_subcommand_explains_itself_without_leftovers(run, name):
+    done = run(name, "--help")
+    assert done.code == 0 and "%" not in done.output.replace(" %", "") and "option_strings" not in done.output
+
+
 def test_errors_of_evaluate_are_one_line_too(run, tmp_path):
     done = run("evaluate", tmp_path, "--out", tmp_path / "out")
     assert done.code == 1 and done.errors.count("\n") == 1

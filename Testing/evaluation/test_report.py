@@ -33,7 +33,7 @@ def test_tables_say_what_was_measured(study):
     assert text.startswith("# A study\n\nMade for a test.")
     for part in ("## Overview", "Table 2", "Table 3", "Table 4", "AWD", "## Not found", "## Choices", "### body-box"):
         assert part in text, part
-    assert "9 landmarks" in text and "AUC of “not found” | 1.000" in text
+    assert "9 landmarks" in text and "AUC of “not found”, landmarks | 1.000" in text
     assert "anna: the field of view cuts lung, left out." in text
     assert "`--box-from` | rule" in text
     assert "](" not in text, "no plots were drawn"

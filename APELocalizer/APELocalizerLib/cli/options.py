@@ -21,7 +21,7 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("model")
     group.add_argument("--model", default="default", metavar="ID|FILE", help="one of `ape-localizer models`, or a file")
     group.add_argument("--device", default="auto", help="auto (default), cpu, cuda, cuda:1, mps")
-    group.add_argument("--spacing", default="standard", help="fine, standard (default) or fast")
+    group.add_argument("--spacing", default="standard", help="standard (default) or fast; some models also have fine")
     group.add_argument("--one-pass", action="store_true", help="the whole scan at once: faster, needs memory")
 
 

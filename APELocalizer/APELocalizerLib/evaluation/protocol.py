@@ -118,7 +118,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
             choices=choices,
             type=type(each.default),
             metavar=None if choices else "N",
-            help=f"{each.metadata['text']} (default: {each.default})",
+            help=f"{each.metadata['text']} (default: {each.default})".replace("%", "%%"),
         )
 
 

@@ -96,7 +96,7 @@ def overview(study: Study) -> list[str]:
     if few:
         text = f"box IoU, mean of {study.protocol.few_shots} boxes, {study.protocol.folds} draws"
         rows.append([text, *[_counted(few, iou, study, 2) if each == 1 else "–" for each in shots]])
-    rows.append(["AUC of “not found”", *[_auc_text(study, each) for each in shots]])
+    rows.append(["AUC of “not found”, landmarks", *[_auc_text(study, each) for each in shots]])
     return table(["mean ± standard deviation (median)", *map(shots_text, shots)], rows)
 
 

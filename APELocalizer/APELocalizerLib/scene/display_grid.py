@@ -44,7 +44,7 @@ def coarse_grid(volume_node, voxel_mm: float) -> DisplayGrid:
 def body_outline(embedding_map: EmbeddingMap, grid: DisplayGrid) -> np.ndarray:
     """Body (i, j, k) bool: soft tissue and all that it encloses on axial slices, at or beside the map's body cells.
 
-    The map's own mask is as coarse as its cells (8 to 12 mm); this outline is the scan's own.
+    The map's own mask is as coarse as its cells (10 to 15 mm); this outline is the scan's own.
     """
     near = ndimage.binary_dilation(embedding_map.body).astype(np.float32)
     to_cell = np.linalg.inv(embedding_map.grid_to_ras) @ grid.ijk_to_world

@@ -96,7 +96,7 @@ def show_in_slices(overlay_node, opacity: float = 0.4) -> None:
 def _sample(embedding_map: EmbeddingMap, grid: DisplayGrid) -> tuple[np.ndarray, np.ndarray]:
     """Map values (i, j, k, 3) float32 and body (i, j, k) bool on a display grid.
 
-    The map's own mask has the size of its cells (8 to 12 mm); the outline shown is that of the scan itself.
+    The map's own mask has the size of its cells (10 to 15 mm); the outline shown is that of the scan itself.
     """
     values = extend_from_mask(embedding_map.values, embedding_map.body)
     extended = replace(
