@@ -124,7 +124,7 @@ def test_learn_says_which_organ_the_field_of_view_cuts(run, files, monkeypatch):
     arguments = ("--segmentation", segmentation, "--labels", names, "--library", library, "--model", files.model)
     assert run("learn", files.scan, *arguments).code == 0
     assert load_library(library).names == ("cube",)
-    assert "cut cube was left out: the field of view of the support cuts it." in said
+    assert any(text.startswith("cut cube was left out: the field of view of the support cuts it, or") for text in said)
 
 
 def test_learn_reads_slicer_point_lists(run, files):

@@ -2,6 +2,7 @@
 
 import base64
 import dataclasses
+import json
 import zlib
 
 import numpy as np
@@ -75,6 +76,17 @@ def test_damaged_text_is_refused_in_words(damage):
 @pytest.fixture(scope="module")
 def library(appearance):
     return library_of((Patient(), dataclasses.replace(smooth_map(), appearance=appearance)))
+
+
+@pytest.mark.parametrize(
+    "header", [{"shape": [0, 2, 2]}, {"grid_to_ras": [1]}, {"grid_to_ras": np.zeros((4, 4)).tolist()}]
+)
+def test_a_coarse_ct_without_cells_or_places_is_refused(header):
+    whole = {"shape": [1, 1, 1], "grid_to_ras": np.eye(4).tolist(), **header}
+    cells = bytes(int(np.prod(whole["shape"])))
+    text = base64.b64encode(zlib.compress(json.dumps(whole).encode() + b"\n" + cells)).decode()
+    with pytest.raises(MapError, match="damaged"):
+        Appearance.from_text(text)
 
 
 def test_a_library_file_keeps_the_coarse_ct(library, appearance):

@@ -177,6 +177,18 @@ def test_an_organ_that_the_field_of_view_cuts_is_left_out(support_map):
         learn_segmentation(EMPTY, support_map, labels, affine, {2: "cut"})
 
 
+def test_an_organ_that_reaches_into_the_air_is_left_out():
+    """One stray voxel of one label must not cost all the others."""
+    slim = smooth_map(body=lambda p: np.abs(p[:, 1]) < 30)
+    labels = np.zeros((40, 36, 30), np.int16)
+    labels[18:24, 16:20, 10:20] = 1
+    labels[18:24, 2:20, 21:25] = 2
+    library = learn_segmentation(EMPTY, slim, labels, label_grid(), {1: "inside", 2: "stray"})
+    assert library.names == ("inside",)
+    with pytest.raises(LearningError, match="stray reaches into the air"):
+        learn_segmentation(EMPTY, slim, labels, label_grid(), {2: "stray"})
+
+
 def test_thick_slices_do_not_widen_the_margin_within_a_slice():
     """10 mm slices: an organ 6 mm inside the left border is whole, one 6 mm below the top is cut."""
     view = Box((-100, -100, -100), (100, 100, 100))

@@ -218,3 +218,17 @@ def test_it_is_said_when_there_is_nothing_to_compare(library, wrong_map):
     assert not any("coordinates alone" in note for note in localize(wrong_map, library).notes)
     unwanted = localize(wrong_map, library, LocalizationSettings(refine=False))
     assert not any("coordinates alone" in note for note in unwanted.notes)
+
+
+@pytest.mark.parametrize("bare_first", [False, True])
+def test_a_support_without_coarse_ct_does_not_spoil_the_confidence(library, wrong_map, bare_first):
+    """In a library of both kinds, the way back is gone to those supports only that can be compared."""
+    bare = dataclasses.replace(embedding_map(phantom()), appearance=None, scan_name="bare", scan_fingerprint="bare")
+    points = {name: phantom_landmarks()[name] for name in NAMES}
+    other = learn_box(learn_points(LandmarkLibrary(), bare, points), bare, "liver box", LIVER)
+    both = other.merged(library) if bare_first else library.merged(other)
+    settings = LocalizationSettings(round_trip_threshold_mm=40)
+    alone, mixed = localize(wrong_map, library, settings), localize(wrong_map, both, settings)
+    for one, two in zip((*alone.points, *alone.organs), (*mixed.points, *mixed.organs), strict=True):
+        assert two.round_trip_mm == pytest.approx(one.round_trip_mm, abs=1.0), one.name
+    assert any("no coarse CT of bare" in note for note in mixed.notes) and not alone.notes

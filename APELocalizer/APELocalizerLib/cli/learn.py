@@ -70,7 +70,8 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     for note in support_map.notes:
         console.remark(note)
     for name in marks.left_out(learned, support_map):
-        console.remark(f"{name} was left out: the field of view of the support cuts it.")
+        why = "the field of view of the support cuts it, or it reaches into the air around the body"
+        console.remark(f"{name} was left out: {why}.")
     console.remark(f"{arguments.library}: {len(learned.landmarks)} landmarks and {len(learned.organs)} organs.")
     return 0
 

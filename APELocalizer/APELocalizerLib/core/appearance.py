@@ -90,8 +90,16 @@ class Appearance:
             header = json.loads(head)
             shape = tuple(int(n) for n in header["shape"])
             differences = np.frombuffer(data, np.uint8).reshape(shape)
-            return cls(np.cumsum(differences, axis=2, dtype=np.uint8), np.array(header["grid_to_ras"], np.float64))
-        except (ValueError, KeyError, TypeError, zlib.error) as error:
+            grid = np.array(header["grid_to_ras"], np.float64)
+            if (
+                len(shape) != 3
+                or not differences.size
+                or grid.shape != (4, 4)
+                or not np.isfinite(np.linalg.inv(grid)).all()
+            ):
+                raise ValueError("not a grid")
+            return cls(np.cumsum(differences, axis=2, dtype=np.uint8), grid)
+        except (ValueError, KeyError, TypeError, zlib.error, np.linalg.LinAlgError) as error:
             raise MapError("A support's coarse CT inside the library is damaged. Open an undamaged copy.") from error
 
 

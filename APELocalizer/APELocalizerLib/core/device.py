@@ -39,8 +39,12 @@ def describe_devices() -> list[tuple[str, str]]:
     found = []
     if torch.cuda.is_available():
         for index in range(torch.cuda.device_count()):
-            free, total = torch.cuda.mem_get_info(index)
-            label = f"{torch.cuda.get_device_name(index)}, {free / 2**30:.1f} of {total / 2**30:.1f} GB free"
+            try:
+                free, total = torch.cuda.mem_get_info(index)
+                memory = f"{free / 2**30:.1f} of {total / 2**30:.1f} GB free"
+            except RuntimeError:  # full, or used by one program alone
+                memory = "busy"
+            label = f"{torch.cuda.get_device_name(index)}, {memory}"
             found.append((f"cuda:{index}", label))
     if torch.backends.mps.is_available():
         found.append(("mps", "Apple GPU"))

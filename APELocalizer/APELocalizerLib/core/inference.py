@@ -78,11 +78,11 @@ class Runner:
                 output = self._run(prepared.image, plan, progress, cancelled)
                 break
             except RuntimeError as error:
-                unsupported = isinstance(error, NotImplementedError) and plan.device.type != "cpu"
+                unsupported = _is_unsupported(error) and plan.device.type != "cpu"
                 if not (_is_out_of_memory(error) or unsupported and self.settings.cpu_fallback):
                     raise
             # only here, without the error and its traceback, are the failed attempt's tensors free
-            if unsupported:  # some 3-D operations are missing on MPS
+            if unsupported:
                 plan, note = replace(plan, device=torch.device("cpu")), "The GPU lacks an operation: the CPU was used."
             else:
                 plan, note = self._smaller_plan(plan)
@@ -260,5 +260,10 @@ def _blend(
 
 
 def _is_out_of_memory(error: RuntimeError) -> bool:
-    words = ("out of memory", "can't allocate memory", "not enough memory")
+    words = ("out of memory", "can't allocate memory", "not enough memory", "alloc_failed")
     return isinstance(error, torch.cuda.OutOfMemoryError) or any(each in str(error).lower() for each in words)
+
+
+def _is_unsupported(error: RuntimeError) -> bool:
+    """Some 3-D operations are missing on MPS; a GPU may be older than those that PyTorch was built for."""
+    return isinstance(error, NotImplementedError) or "no kernel image" in str(error).lower()

@@ -207,15 +207,15 @@ class LandmarkLibrary:
         return replace(self, organs=_added(self.organs, organs))
 
     def merged(self, other: "LandmarkLibrary") -> "LandmarkLibrary":
-        """Everything of both libraries; shots of equally named entries are joined."""
+        """Everything of both libraries; shots of equally named entries are joined. A coarse CT in either is kept."""
         if other.checkpoint_id is not None:
             self._check_checkpoint(other.checkpoint_id)
-        known = {support.id for support in self.supports}
-        result = replace(
-            self,
-            checkpoint_id=self.checkpoint_id or other.checkpoint_id,
-            supports=(*self.supports, *(s for s in other.supports if s.id not in known)),
-        )
+        supports = {support.id: support for support in self.supports}
+        for support in other.supports:
+            if support.id not in supports or (support.coarse_ct and not supports[support.id].coarse_ct):
+                supports[support.id] = support
+        checkpoint_id = self.checkpoint_id or other.checkpoint_id
+        result = replace(self, checkpoint_id=checkpoint_id, supports=tuple(supports.values()))
         return result.with_landmarks(other.landmarks).with_organs(other.organs)
 
     def renamed(self, old: str, new: str) -> "LandmarkLibrary":

@@ -107,8 +107,8 @@ def learn_segmentation(
 ) -> LandmarkLibrary:
     """Learn organs from a labelled segmentation (i, j, k) on any grid: six edge points of each label in `names`.
 
-    An organ that the field of view cuts is left out, since its true extreme cannot be seen. Raises `LearningError` if
-    a label is absent, if two labels have one name, or if no whole organ remains.
+    An organ that the field of view cuts is left out, since its true extreme cannot be seen, and so is one with an
+    extreme in the air. Raises `LearningError` if a label is absent, two labels have one name, or no organ remains.
     """
     if not names:
         raise LearningError("There is nothing to learn: the segmentation names no organ.")
@@ -118,20 +118,22 @@ def learn_segmentation(
             raise LearningError(f'Two labels of the segmentation are called "{name}". Give each organ its own name.')
         if label not in present:
             raise LearningError(f'The segmentation holds no voxel of "{name}" (label {label}).')
-    cut = []
+    organs, cut, airy = [], [], []
     for label, name in names.items():
         edges = edge_points_of_mask(labels == label, ijk_to_ras)
         if is_cut(support_map.field_of_view, edges, ijk_to_ras):
             cut.append(name)
-            continue
-        _check_inside(support_map, edges, [name] * 6)
-        library = _with_organ(library, support_map, name, edges, (codes or {}).get(name), 1.0)
-    if len(cut) == len(names):
+        elif not support_map.is_body(edges).all():
+            airy.append(name)
+        else:
+            organs.append(_organ(support_map, name, edges, (codes or {}).get(name), 1.0))
+    if not organs:
+        why = [f"the field of view of the support cuts {', '.join(cut)}"] if cut else []
+        why += [f"{', '.join(airy)} reaches into the air around the body"] if airy else []
         raise LearningError(
-            f"No organ was learned: the field of view of the support cuts {', '.join(cut)}. "
-            "Use a support that shows it whole."
+            f"No organ was learned: {', and '.join(why)}. Use a support that shows it whole, and a segmentation of it."
         )
-    return library
+    return library.with_support(support_map).with_organs(organs)
 
 
 def is_cut(field_of_view: Box, edges: np.ndarray, ijk_to_ras: np.ndarray) -> bool:
@@ -203,10 +205,13 @@ def _with_organ(
     code: Code | None,
     alpha: float,
 ) -> LandmarkLibrary:
-    library = library.with_support(support_map)
+    return library.with_support(support_map).with_organ(_organ(support_map, name, edges, code, alpha))
+
+
+def _organ(support_map: EmbeddingMap, name: str, edges: np.ndarray, code: Code | None, alpha: float) -> Organ:
     embeddings = support_map.embedding_at(edges)
     shot = OrganShot(support_id_of(support_map), tuple(map(tuple, edges)), tuple(map(tuple, embeddings)), _today())
-    return library.with_organ(Organ(name, (shot,), code, alpha=alpha))
+    return Organ(name, (shot,), code, alpha=alpha)
 
 
 def _first_body_place(support_map: EmbeddingMap, start: np.ndarray, stop: np.ndarray) -> np.ndarray:

@@ -1,7 +1,7 @@
 """Localization: every landmark and organ of a library on one scan, each with a confidence, or "not found".
 
-Positions are RAS world mm. Confidence is the round-trip error in mm (see `retrieval.round_trip`); beyond the
-checkpoint's calibrated threshold a landmark counts as not found.
+Positions are RAS world mm. Confidence is the round-trip error in mm (see `retrieval.round_trip`, and for places that
+are refined `matching.refine_and_check`); beyond the checkpoint's calibrated threshold a landmark counts as not found.
 """
 
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from APELocalizerLib.core.errors import LocalizationError
 from APELocalizerLib.core.geometry import Box, spacing_of
 from APELocalizerLib.core.landmark_library import Code, Landmark, LandmarkLibrary, Organ
 from APELocalizerLib.core.matching import WAYS_BACK, can_be_compared, refine_and_check
-from APELocalizerLib.core.progress import CancelCheck, Progress, check_cancelled, report
+from APELocalizerLib.core.progress import CancelCheck, Progress, check_cancelled, report, sub_progress
 from APELocalizerLib.core.retrieval import Shots, Votes, collect_votes, decide, round_trip
 
 FOUND, NOT_FOUND = "found", "not_found"
@@ -143,9 +143,11 @@ def localize(
     report(progress, 0.5, "Checking them on the supports")
     errors = round_trip(embedding_map, supports, shots, positions, cancelled)
     if moved:
-        report(progress, 0.7, "Comparing what they look like")
         ways_back = np.repeat([WAYS_BACK, 1, 0], [len(library.landmarks), 6 * len(library.organs), len(library.organs)])
-        positions, errors = refine_and_check(embedding_map, supports, shots, positions, errors, ways_back, cancelled)
+        later = sub_progress(progress, 0.6, 1.0)
+        positions, errors = refine_and_check(
+            embedding_map, supports, shots, positions, errors, ways_back, cancelled, later
+        )
     boxes = "refined" if moved else settings.rule
     answers = _Answers(
         embedding_map, boxes, len(library.organs), float(threshold), shots, votes, positions, distances, errors
@@ -162,15 +164,22 @@ def localize(
         embedding_map.scan_name,
         settings.rule,
         float(threshold),
-        (*embedding_map.notes, *_spacing_notes(embedding_map, library), *_refinement_notes(settings.refine, moved)),
+        (
+            *embedding_map.notes,
+            *_spacing_notes(embedding_map, library),
+            *_refinement_notes(settings.refine, moved, supports),
+        ),
     )
 
 
-def _refinement_notes(wanted: bool, done: bool) -> tuple[str, ...]:
+def _refinement_notes(wanted: bool, done: bool, supports: list[EmbeddingMap]) -> tuple[str, ...]:
     """Says so when places could not be compared by what they look like: they are then less exact."""
-    if done or not wanted:
+    bare = [support.scan_name for support in supports if support.appearance is None]
+    if not wanted or (done and not bare):
         return ()
-    return (NOT_COMPARED,)
+    if not done:
+        return (NOT_COMPARED,)
+    return (f"The library holds no coarse CT of {', '.join(bare)}: what was learned there alone is less exact.",)
 
 
 def _spacing_notes(embedding_map: EmbeddingMap, library: LandmarkLibrary) -> tuple[str, ...]:

@@ -14,12 +14,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from APELocalizerLib.core.appearance import Appearance
-from APELocalizerLib.core.embedding_map import EmbeddingMap
-from APELocalizerLib.core.progress import CancelCheck, check_cancelled
+from APELocalizerLib.core.embedding_map import EmbeddingMap, nearest_on_each
+from APELocalizerLib.core.progress import CancelCheck, Progress, check_cancelled, report, sub_progress
 from APELocalizerLib.core.retrieval import Shots, medians
 
 WAYS_BACK = 3
 """Shots of a landmark on whose supports the way back is gone: the median of three is steady, and ten cost time."""
+
+COMPARING = "Comparing what they look like"
 
 PLACES_PER_BLOCK = 256
 """Places whose neighborhoods are held in memory together."""
@@ -58,33 +60,39 @@ def refine_and_check(
     errors: np.ndarray,
     ways_back: np.ndarray,
     cancelled: CancelCheck | None = None,
+    progress: Progress | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Refined positions (n, 3) RAS mm of n places, and their round-trip errors (n,) mm.
 
     `positions` and `errors` are what the embeddings say (`retrieval.decide`, `retrieval.round_trip`). A place is not
-    moved out of the field of view. From the refined place the way back is gone to at most `ways_back` (n,) supports, in
-    the same manner (embedding, then appearance); the error is the root mean square of the embeddings' round trip, which
-    tells whether the place is in view at all, and of the distance between click and return (median over these shots),
-    which tells how exact it is. Without a way back it is the former alone.
+    moved out of the field of view. From the refined place the way back is gone to at most `ways_back` (n,) supports,
+    of those with an appearance, in the same manner (embedding, then appearance); the error is the root mean square of
+    the embeddings' round trip, which tells whether the place is in view at all, and of the distance between click and
+    return (median over these shots), which tells how exact it is. Without a way back it is the former alone.
     """
     looks = [support.appearance for support in supports]
     here = np.zeros(len(positions), dtype=int)
-    refined = refine([scan.appearance], here, looks, shots.place, shots.support, shots.click, positions, cancelled)
+    refined = refine(
+        [scan.appearance], here, looks, shots.place, shots.support, shots.click, positions, cancelled,
+        progress=sub_progress(progress, 0.0, 0.5),
+    )  # fmt: skip
     inside = scan.field_of_view.contains(refined)
     refined[~inside] = positions[~inside]
-    checked = _some_shots(shots, ways_back)
-    away = np.linalg.norm(_way_back(scan, supports, checked, refined, cancelled) - checked.click, axis=1)
+    checked = _some_shots(shots, ways_back, np.array([look is not None for look in looks]))
+    returned = _way_back(scan, supports, checked, refined, cancelled, sub_progress(progress, 0.5, 1.0))
+    away = np.linalg.norm(returned - checked.click, axis=1)
     back, starts = np.unique(checked.place, return_index=True)  # places whose shots follow each other
     errors = errors.copy()
     errors[back] = np.sqrt((errors[back] ** 2 + medians(away, starts) ** 2) / 2)
     return refined, errors
 
 
-def _some_shots(shots: Shots, most: np.ndarray) -> Shots:
-    """At most `most` (n,) shots of each place, spread evenly over the library's supports, place by place."""
+def _some_shots(shots: Shots, most: np.ndarray, usable: np.ndarray) -> Shots:
+    """At most `most` (n,) shots of each place, spread evenly over the library's `usable` supports, place by place."""
     kept = []
     for rows, wanted in zip(np.split(shots.order, shots.starts[1:]), most, strict=True):
-        kept += list(rows[np.unique(np.linspace(0, len(rows) - 1, wanted).round().astype(int))])
+        rows = rows[usable[shots.support[rows]]]
+        kept += list(rows[np.unique(np.linspace(0, len(rows) - 1, wanted if len(rows) else 0).round().astype(int))])
     return Shots(shots.place[kept], shots.support[kept], shots.click[kept], shots.embedding[kept])
 
 
@@ -94,16 +102,17 @@ def _way_back(
     shots: Shots,
     positions: np.ndarray,
     cancelled: CancelCheck | None,
+    progress: Progress | None,
 ) -> np.ndarray:
     """Where each shot's click would be found on its support, coming back from the positions (n, 3): (m, 3) RAS mm."""
-    back = np.empty((len(shots.place), 3))
-    embeddings = scan.embedding_at(positions)
-    for number in np.unique(shots.support):
-        rows = np.flatnonzero(shots.support == number)
-        back[rows] = supports[number].nearest(embeddings[shots.place[rows]]).points_ras
+    back, embeddings = np.empty((len(shots.place), 3)), scan.embedding_at(positions)
+    rows_of = {number: np.flatnonzero(shots.support == number) for number in np.unique(shots.support)}
+    searches = [(supports[number], embeddings[shots.place[rows]]) for number, rows in rows_of.items()]
+    for rows, answer in zip(rows_of.values(), nearest_on_each(searches, cancelled), strict=True):
+        back[rows] = answer.points_ras
     looks, each = [support.appearance for support in supports], np.arange(len(back))
     found, here = positions[shots.place], np.zeros(len(back), dtype=int)
-    return refine(looks, shots.support, [scan.appearance], each, here, found, back, cancelled)
+    return refine(looks, shots.support, [scan.appearance], each, here, found, back, cancelled, progress=progress)
 
 
 def refine(
@@ -116,6 +125,7 @@ def refine(
     start: np.ndarray,
     cancelled: CancelCheck | None = None,
     stages: tuple[Stage, ...] = STAGES,
+    progress: Progress | None = None,
 ) -> np.ndarray:
     """Positions (n, 3) RAS mm of n places, moved from `start` (n, 3) to where it looks like at their clicks.
 
@@ -135,6 +145,7 @@ def refine(
         block = moved[first : first + PLACES_PER_BLOCK]
         own = rows[starts[first] : (*starts, len(rows))[min(first + PLACES_PER_BLOCK, len(moved))]]
         number = np.searchsorted(block, place[own])
+        report(progress, first / len(moved), COMPARING)
         for stage in stages:
             check_cancelled(cancelled)
             positions[block] += displacements(
