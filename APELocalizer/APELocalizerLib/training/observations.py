@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import csv
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 from scipy import ndimage
 
 from APELocalizerLib.training.canonical import Observation, box_observations, point_observations
+from APELocalizerLib.training.errors import TrainingError
 
 #: Box sides of soft or wandering organs are loose; uncertainty in mm added in quadrature.
 LOOSE = {
@@ -29,13 +30,27 @@ _SIDES = ("rmin", "rmax", "amin", "amax", "smin", "smax")
 
 
 def read_landmarks(path: Path) -> dict[str, dict[str, tuple[np.ndarray, float]]]:
-    """landmarks.csv -> {case: {name: (RAS mm (3,), uncertainty mm)}}; the column uncertainty_mm may be missing."""
+    """landmarks.csv -> {case: {name: (RAS mm (3,), uncertainty mm)}}; the column uncertainty_mm may be missing.
+
+    Raises `TrainingError` for NaN and infinity, ValueError or TypeError for what is no number.
+    """
     cases: dict[str, dict[str, tuple[np.ndarray, float]]] = defaultdict(dict)
     with open(path, newline="", encoding="utf-8-sig") as file:
         for row in csv.DictReader(file):
-            point = np.array([float(row["r_mm"]), float(row["a_mm"]), float(row["s_mm"])])
-            cases[row["case"]][row["name"]] = (point, float(row.get("uncertainty_mm") or UNCERTAINTY_MM))
+            *point, sigma = _finite(row, ("r_mm", "a_mm", "s_mm"), path)
+            cases[row["case"]][row["name"]] = (np.array(point), sigma)
     return dict(cases)
+
+
+def _finite(row: Mapping[str, str], columns: Sequence[str], path: Path) -> list[float]:
+    """Numbers of a row and, last, its uncertainty in mm. Raises `TrainingError` for NaN and infinity."""
+    values = [*(float(row[column]) for column in columns), float(row.get("uncertainty_mm") or UNCERTAINTY_MM)]
+    if not np.isfinite(values).all():
+        raise TrainingError(
+            f"In “{path}”, a coordinate or the uncertainty of “{row['name']}” of “{row['case']}” is not a finite "
+            "number; correct that line or remove it."
+        )
+    return values
 
 
 def annotation_observations(folder: Path) -> dict[str, list[Observation]]:
@@ -50,14 +65,18 @@ def annotation_observations(folder: Path) -> dict[str, list[Observation]]:
 
 
 def read_box_observations(path: Path) -> dict[str, list[Observation]]:
-    """Observations of the boxes of boxes.csv, by case; the columns uncertainty_mm and cut_sides may be missing."""
+    """Observations of the boxes of boxes.csv, by case; the columns uncertainty_mm and cut_sides may be missing.
+
+    Raises as `read_landmarks` does.
+    """
     cases: dict[str, list[Observation]] = defaultdict(list)
     with open(path, newline="", encoding="utf-8-sig") as file:
         for row in csv.DictReader(file):
-            low, high = ([float(row[a + side]) for a in "ras"] for side in ("min", "max"))
-            sigma = float(np.hypot(float(row.get("uncertainty_mm") or UNCERTAINTY_MM), 6.0))
+            *sides, sigma = _finite(row, _SIDES, path)
             cut = [side for side in (row.get("cut_sides") or "").split(";") if side]
-            cases[row["case"]] += box_observations(row["name"], low, high, sigma, cut)
+            cases[row["case"]] += box_observations(
+                row["name"], sides[0::2], sides[1::2], float(np.hypot(sigma, 6.0)), cut
+            )
     return dict(cases)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -21,8 +21,8 @@ from APELocalizerLib.training.scans import HU_LOW, HU_RANGE, TrainingScan, add_l
 _LOG = logging.getLogger(__name__)
 #: Brightest stored value, in the unit of anchored training (0 at HU_LOW, 1 at HU_LOW + HU_RANGE).
 BRIGHTEST = 1.6
-#: Fewest observed coordinates (a landmark has three) for which a scan gets a canonical frame.
-_FEWEST = 9
+#: Fewest observations along every axis (a landmark is one along each) for which a scan gets a canonical frame.
+_FEWEST = 3
 _LANDMARK_COLUMNS = {"case", "name", "r_mm", "a_mm", "s_mm"}
 _BOX_COLUMNS = {"case", "name", "rmin", "rmax", "amin", "amax", "smin", "smax"}
 
@@ -50,11 +50,15 @@ def read_table(path: str | None, columns: set[str]) -> Path | None:
 
 def landmark_table(path: str | None) -> dict[str, dict[str, tuple[np.ndarray, float]]]:
     """Landmarks by case and name: RAS mm (3,) and uncertainty in mm; empty without a file."""
-    table = read_table(path, _LANDMARK_COLUMNS)
+    return _parsed(read_landmarks, read_table(path, _LANDMARK_COLUMNS))
+
+
+def _parsed(read: Callable[[Path], dict], table: Path | None) -> dict:
+    """What `read` finds in a table; empty without one. Raises `TrainingError` for lines that are wrong."""
     try:
-        return read_landmarks(table) if table else {}
+        return read(table) if table else {}
     except (ValueError, TypeError) as error:
-        raise TrainingError(f"“{path}” has a line whose coordinates are not numbers ({error}).") from error
+        raise TrainingError(f"“{table}” has a line whose coordinates are not numbers ({error}).") from error
 
 
 def training_set(
@@ -64,7 +68,7 @@ def training_set(
     held_out: Sequence[str],
     model: FrameModel,
 ) -> TrainingSet:
-    """Scans, their canonical frames and landmarks. Scans with too few annotations stay unlabelled.
+    """Scans, their canonical frames and landmarks. Scans with too few annotations along an axis stay unlabelled.
 
     Raises `TrainingError` when no scan has enough.
     """
@@ -73,7 +77,10 @@ def training_set(
     names = {file.name for file in files}
     if strangers := sorted(set(observations) - names):
         _LOG.warning("No scan is called %s, which the annotations name.", ", ".join(strangers[:5]))
-    known = {n: o for n, o in observations.items() if n in names - set(held_out) and len(o) >= _FEWEST}
+    usable = {name: found for name, found in observations.items() if name in names - set(held_out)}
+    known = {name: found for name, found in usable.items() if _suffice(found)}
+    if few := sorted(set(usable) - set(known)):
+        _LOG.warning("The annotations of %s are not used: they are fewer than three along an axis.", ", ".join(few))
     if not known:
         raise TrainingError(
             "No scan has annotations enough for anchored training: at least three landmarks, in a table whose column "
@@ -96,13 +103,16 @@ def training_set(
     return TrainingSet(train, validation, unlabelled, patient, kept)
 
 
+def _suffice(observations: Sequence[Observation]) -> bool:
+    return all(sum(o.axis == axis for o in observations) >= _FEWEST for axis in range(3))
+
+
 def _observations(points: Mapping, boxes: str | None) -> dict[str, list[Observation]]:
     found: dict[str, list[Observation]] = {}
     for case, landmarks in points.items():
         for name, (point, sigma) in landmarks.items():
             found.setdefault(case, []).extend(point_observations(name, point, sigma))
-    table = read_table(boxes, _BOX_COLUMNS)
-    for case, rows in (read_box_observations(table) if table else {}).items():
+    for case, rows in _parsed(read_box_observations, read_table(boxes, _BOX_COLUMNS)).items():
         found.setdefault(case, []).extend(rows)
     return found
 
@@ -115,7 +125,10 @@ def training_scan(file: PreparedFile) -> TrainingScan:
 
 
 def fitted_range(scans: Sequence[TrainingScan], margin: float = 0.15) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Scale and offset (3,) in mm for which (0, 1) spans all canonical coordinates of the body, with a margin."""
+    """Scale and offset (3,) in mm for which (0, 1) spans the canonical coordinates of the scans, with a margin.
+
+    These are of all knots of a scan's volume, in the air around the body too.
+    """
     low, high = np.full(3, np.inf), np.full(3, -np.inf)
     for scan in scans:
         values = scan.target[0, :3].reshape(3, -1).cpu().numpy()
