@@ -92,6 +92,14 @@ def test_a_machine_without_bfloat16_says_so(monkeypatch):
         precision_for("bf16", CPU)
 
 
+@pytest.mark.parametrize(("hip", "capability", "fast"), [(None, 7, False), (None, 8, True), ("6.2", 7, True)])
+def test_gpus_with_fast_bfloat16_are_known_by_their_capability(monkeypatch, hip, capability, fast):
+    monkeypatch.setattr(torch.version, "hip", hip)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (capability, 5))
+    monkeypatch.delattr(torch.cuda, "is_bf16_supported")  # its argument is not in PyTorch 2.2
+    assert machine.has_fast_bf16(torch.device("cuda")) is fast
+
+
 def test_schedules(config):
     config = replace(config, max_steps=100, warm_up_steps=10, learning_rate=1.0)
     cosine = [learning_rate(config, step, step / 100) for step in range(101)]
@@ -258,9 +266,14 @@ def test_the_board_gets_every_number(tmp_path, monkeypatch):
 
 
 def test_wrong_settings_are_refused(config):
-    for changes in ({"schedule": "sunny"}, {"precision": "fp8"}, {"max_steps": 0}, {"anchored": False, "pairs": None}):
-        with pytest.raises(ValueError):
+    for changes in (
+        {"schedule": "sunny"}, {"precision": "fp8"}, {"max_steps": 0}, {"anchored": False, "pairs": None},
+        {"validate_every": 0}, {"seed": -1}, {"learning_rate": 0.0}, {"learning_rate": float("nan")},
+        {"learning_rate": float("inf")}, {"max_minutes": 0}, {"max_minutes": float("nan")},
+    ):  # fmt: skip
+        with pytest.raises(ValueError, match=list(changes)[0]):
             replace(config, **changes)
+    assert replace(config, seed=0, validate_every=1, max_minutes=0.5).max_minutes == 0.5
     values = json.loads(json.dumps(config.to_dict()))
     values["pairs"]["sunshine"] = 1
     with pytest.raises(ValueError, match="sunshine"):

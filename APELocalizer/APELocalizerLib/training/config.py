@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -87,9 +88,15 @@ class TrainingConfig:
                 raise ValueError(f"“{name}” must be one of {', '.join(allowed)}, not {getattr(self, name)!r}.")
         if not (self.anchored or self.pairs):
             raise ValueError("A training needs “pairs”, or “anchored”, or both.")
-        for name in ("max_steps", "accumulate", "crops_per_step", "threads", "checkpoint_every", "log_every"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"“{name}” must be at least 1, not {getattr(self, name)}.")
+        every = ("checkpoint_every", "validate_every", "log_every")
+        counts = ("max_steps", "accumulate", "crops_per_step", "threads", *every)
+        for name, least in (*((name, 1) for name in counts), ("seed", 0)):
+            if getattr(self, name) < least:
+                raise ValueError(f"“{name}” must be at least {least}, not {getattr(self, name)}.")
+        if not 0 < self.learning_rate < math.inf:
+            raise ValueError(f"“learning_rate” must be a number above 0, not {self.learning_rate}.")
+        if self.max_minutes is not None and not self.max_minutes > 0:
+            raise ValueError(f"“max_minutes” must be above 0, not {self.max_minutes}; leave it out for no limit.")
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values."""

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 
 from APELocalizerLib.core.device import resolve_device
+from APELocalizerLib.core.errors import DeviceError
+from APELocalizerLib.core.inference import _is_out_of_memory
 from APELocalizerLib.training.distributed import Processes
 from APELocalizerLib.training.errors import TrainingError
 
@@ -27,7 +31,7 @@ def training_device(name: str, processes: Processes) -> torch.device:
 def has_fast_bf16(device: torch.device) -> bool:
     """Whether a device multiplies bfloat16 numbers in hardware, faster than float32 ones."""
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return bool(torch.version.hip) or torch.cuda.get_device_capability(device)[0] >= 8
     return device.type == "cpu" and _cpu_has("_is_amx_tile_supported")
 
 
@@ -46,6 +50,20 @@ def precision_for(wanted: str, device: torch.device) -> str:
 
 def _cpu_has(name: str) -> bool:
     return bool(getattr(torch.cpu, name, lambda: False)())
+
+
+@contextmanager
+def enough_memory() -> Iterator[None]:
+    """Raises `DeviceError` with what to do instead of any error that says that memory ran out. Also a decorator."""
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if not (isinstance(error, MemoryError) or _is_out_of_memory(error)):
+            raise
+        raise DeviceError(
+            "The memory does not suffice. Train on fewer scans, a smaller network, fewer or smaller crops, or on "
+            "another device."
+        ) from error
 
 
 def gemm_peak(device: torch.device, precision: str, threads: int, seconds: float = 1.0) -> float:
