@@ -20,6 +20,9 @@ from APELocalizerLib.training.objective import Objective
 from APELocalizerLib.training.schedule import learning_rate
 from APELocalizerLib.training.workers import ItemReport, SerialWorkers, ThreadWorkers, Workers
 
+#: Steps in a row that may have gradients that are not numbers; such steps change nothing.
+_MOST_SKIPPED = 50
+
 
 class Trainer:
     """One run: network, averaged network, optimizer, and where it stands."""
@@ -37,7 +40,7 @@ class Trainer:
         self.device, self.processes = device or torch.device("cpu"), processes or Processes()
         self.folder = Path(config.output)
         network = APENetwork(config.network)
-        if config.initial_weights:
+        if config.initial_weights and not (self.folder / "state.pt").exists():
             network.load_state_dict(_initial_state(Path(config.initial_weights), network))
         head = copy.deepcopy(objective.head)
         self.model = Model(network, head, precision_for(config.precision, self.device)).to(self.device)
@@ -50,7 +53,7 @@ class Trainer:
         plain = [p for p in self.network.parameters() if p.ndim != 5] + others
         groups = [{"params": decay, "weight_decay": config.weight_decay}, {"params": plain, "weight_decay": 0.0}]
         self.optimizer = torch.optim.AdamW(groups, lr=config.learning_rate, betas=config.betas, eps=config.adam_eps)
-        self.step, self.minutes = 0, 0.0
+        self.step, self.minutes, self.skipped = 0, 0.0, 0
         self.stop_asked = False
 
     def _workers(self, timed: bool) -> Workers:
@@ -79,7 +82,10 @@ class Trainer:
         return self.step >= self.config.max_steps or self.progress() >= 1.0
 
     def train_step(self) -> dict[str, float]:
-        """One optimizer step over all items of all processes; returns its metrics."""
+        """One optimizer step over all items of all processes; returns its metrics.
+
+        A step whose gradients are not finite changes nothing. Raises `TrainingError` after many of these in a row.
+        """
         started = time.perf_counter()
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(self.config, self.step, self.progress())
@@ -87,7 +93,8 @@ class Trainer:
         norm = float(torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip_norm))
         if np.isfinite(norm):
             self.optimizer.step()
-        self._update_average()
+            self._update_average()
+        self._count_skipped(bool(np.isfinite(norm)))
         self.step += 1
         metrics = self._summary(self.reports)
         seconds = time.perf_counter() - started
@@ -101,6 +108,16 @@ class Trainer:
             "step": self.step, "minutes": self.minutes, **dict(zip(names, values, strict=True)),
             "gradient_norm": norm, "seconds": seconds, "drawing_seconds": drawing,
         }  # fmt: skip
+
+    def _count_skipped(self, finite: bool) -> None:
+        """Raise `TrainingError` when too many steps in a row had gradients that are not numbers."""
+        self.skipped = 0 if finite else self.skipped + 1
+        if self.skipped >= _MOST_SKIPPED:
+            raise TrainingError(
+                f"Training stopped at step {self.step}, because for {self.skipped} steps in a row the gradients were "
+                "not finite numbers; begin anew with a lower --learning-rate, or, if they were bf16, go on with "
+                "--precision fp32."
+            )
 
     def _summary(self, reports: list[ItemReport]) -> dict[str, float]:
         """The step's loss, and the mean of every other metric over the items that have it."""
@@ -184,8 +201,13 @@ def _initial_state(path: Path, network: APENetwork) -> dict[str, torch.Tensor]:
     """Weights of an earlier run's export, or of a model file."""
     if not path.is_file():
         raise TrainingError(f"The weights to start from, “{path}”, do not exist.")
-    exported = torch.load(path, weights_only=True, map_location="cpu")
-    state = {key: value.float() for key, value in exported.get("state", exported).items()}
+    try:
+        exported = torch.load(path, weights_only=True, map_location="cpu")
+        state = {key: value.float() for key, value in exported.get("state", exported).items()}
+    except Exception as error:  # a damaged file can make the unpickler raise anything
+        raise TrainingError(
+            f"The weights to start from, “{path.name}”, are damaged or no model file; give the model.pt of a training."
+        ) from error
     expected = {key: value.shape for key, value in network.state_dict().items()}
     if {key: value.shape for key, value in state.items()} != expected:
         raise TrainingError(f"“{path.name}” holds the weights of another network than this training's.")
