@@ -10,6 +10,7 @@ from training.made_up import TINY, save_settings, tiny_config, write_landmarks, 
 from APELocalizerLib.cli.program import main
 from APELocalizerLib.core.network import APENetwork, NetworkConfig
 from APELocalizerLib.core.registry import load_checkpoint
+from APELocalizerLib.training import benchmark, plan
 from APELocalizerLib.training.costs import activation_bytes, parameter_count, training_flops
 
 
@@ -104,6 +105,16 @@ def test_a_benchmark_measures_and_keeps_no_training(command, tmp_path):
     assert not (tmp_path / "out" / "state.pt").exists()
 
 
+@pytest.mark.parametrize(("module", "words"), [(plan, ("--dry-run",)), (benchmark, ("--benchmark", 1))])
+def test_trials_tell_that_memory_ran_out(command, monkeypatch, module, words):
+    def fail(*arguments, **keywords):
+        raise RuntimeError("[enforce fail at alloc_cpu.cpp:80] DefaultCPUAllocator: not enough memory: you tried to")
+
+    monkeypatch.setattr(module, "set_up", fail)
+    code, output, errors = command(*words)
+    assert code == 1 and output == "" and "memory does not suffice" in errors and errors.count("\n") == 1
+
+
 @pytest.mark.parametrize(
     ("words", "told"),
     [
@@ -113,6 +124,10 @@ def test_a_benchmark_measures_and_keeps_no_training(command, tmp_path):
         (("--scans", "{place}/scans", "--landmarks", "absent.csv"), "cannot be read"),
         (("--scans", "{place}/scans", "--landmarks", "{place}/wrong.csv"), "lacks the column"),
         (("--scans", "{place}/scans", "--steps", "0"), "at least 1"),
+        (("--scans", "{place}/scans", "--validate-every", "0"), "at least 1"),
+        (("--scans", "{place}/scans", "--learning-rate", "nan"), "above 0"),
+        (("--scans", "{place}/scans", "--minutes", "0"), "above 0"),
+        (("--scans", "{place}/scans", "--seed", "-1"), "at least 0"),
         (("--scans", "{place}/scans", "--device", "cuda:7"), "cuda"),
         (("--scans", "{place}/scans", "--held-out", "nobody"), "nobody"),
         (("--scans", "{place}/scans", "--initial-weights", "absent.pt"), "absent.pt"),

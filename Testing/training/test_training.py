@@ -1,20 +1,30 @@
 """The trainer on a tiny made-up scan: geometry of crops, falling loss, exact resume, exported weights."""
 
+import copy
+import csv
+
 import numpy as np
 import pytest
 import torch
 
+from APELocalizerLib.core.errors import DeviceError
 from APELocalizerLib.core.network import APENetwork, NetworkConfig
+from APELocalizerLib.training import loop
+from APELocalizerLib.training.anchored import AnchoredObjective
 from APELocalizerLib.training.augmentation import augment, random_visibility
 from APELocalizerLib.training.canonical import AveragePatient
 from APELocalizerLib.training.config import TrainingConfig
 from APELocalizerLib.training.data import TrainingSet
+from APELocalizerLib.training.errors import TrainingError
+from APELocalizerLib.training.heads import NormalizedHead
 from APELocalizerLib.training.loop import train
 from APELocalizerLib.training.observations import LabelMap, label_landmarks
 from APELocalizerLib.training.retrieval import embed, nearest, sample
 from APELocalizerLib.training.scans import HU_LOW, HU_RANGE, add_targets, scan_from_ct, scan_from_labels
 from APELocalizerLib.training.synthetic import INSIDE, RIM
+from APELocalizerLib.training.trainer import Trainer
 from APELocalizerLib.training.virtual_patients import CropKind, Deformation, draw_crop
+from APELocalizerLib.training.workers import ItemReport
 
 GRID = np.array([[0, -4.0, 0, 100], [-4.0, 0, 0, 90], [0, 0, -4.0, 80], [0, 0, 0, 1]])  # (P, L, I) -> RAS
 TINY = NetworkConfig(channels=(8, 12, 16, 16), depths=((1, 1), (1, 1), (1, 1), 1), layer_scale_init=0.1)
@@ -115,6 +125,120 @@ def test_a_killed_run_resumes_to_the_same_losses(tmp_path):
     train(config, made_up_set(), parts.append)
     resumed = {row["step"]: row["loss"] for row in parts}  # the steps after the last save come twice
     assert resumed == {row["step"]: row["loss"] for row in whole}
+
+
+def validated(folder):
+    with (folder / "validation.csv").open(encoding="utf-8", newline="") as file:
+        return [int(row["step"]) for row in csv.DictReader(file)]
+
+
+@pytest.fixture
+def validating(monkeypatch):
+    monkeypatch.setattr(Trainer, "validate", lambda trainer: {"distance_mm": 1.0})
+
+
+def test_a_finished_training_is_validated_once(tmp_path, validating):
+    config = made_up_config(tmp_path, max_steps=2, validate_every=10)
+    for _ in range(3):
+        train(config, made_up_set())
+    assert validated(tmp_path) == [2]
+    (tmp_path / "validation.csv").unlink()  # as after a kill between the last save and the validation
+    train(config, made_up_set())
+    assert validated(tmp_path) == [2]
+
+
+def test_a_stop_is_heeded_before_the_next_step_and_without_validation(tmp_path, validating):
+    rows = []
+    config = made_up_config(tmp_path, max_steps=5, validate_every=1)
+    trainer = train(config, made_up_set(), rows.append, cancelled=lambda: len(rows) == 2)
+    assert trainer.step == len(rows) == 2 and trainer.stop_asked
+    assert validated(tmp_path) == [1, 2]
+    config = made_up_config(tmp_path / "other", max_steps=5, validate_every=10)
+    train(config, made_up_set(), cancelled=lambda: True)
+    assert torch.load(tmp_path / "other" / "state.pt", weights_only=True)["step"] == 0
+    assert not (tmp_path / "other" / "validation.csv").exists()
+
+
+class Diverging:
+    """Workers whose gradients are not numbers, nor what they saw."""
+
+    count = 1
+
+    def __init__(self, model):
+        self.model = model
+
+    def run(self, step):
+        for parameter in self.model.parameters():
+            parameter.grad = torch.full_like(parameter, float("nan"))
+        return [ItemReport({"loss": float("nan")}, 1.0, float("nan"), [float("nan")] * 6, (), DREW)]
+
+
+DREW = {"data": 0.0, "augmentation": 0.0, "network": 0.0}
+
+
+def test_steps_without_finite_gradients_leave_no_trace_and_end_the_training(tmp_path):
+    objective = AnchoredObjective(made_up_config(tmp_path), made_up_set(), torch.device("cpu"))
+    objective.head = NormalizedHead()
+    trainer = Trainer(made_up_config(tmp_path), objective)
+    good = trainer.workers
+    before = copy.deepcopy(trainer.average_model.state_dict()), copy.deepcopy(trainer.model.state_dict())
+    trainer.workers = Diverging(trainer.model)
+    for _ in range(49):
+        trainer.train_step()
+    for old, new in zip(before, (trainer.average_model, trainer.model), strict=True):
+        torch.testing.assert_close(new.state_dict(), old, rtol=0, atol=0)
+    trainer.workers = good
+    assert np.isfinite(trainer.train_step()["gradient_norm"])  # the count begins anew
+    trainer.workers = Diverging(trainer.model)
+    for _ in range(49):
+        trainer.train_step()
+    with pytest.raises(TrainingError, match="learning-rate"):
+        trainer.train_step()
+    good.close()
+
+
+OUT_OF_MEMORY = {
+    "Linux": RuntimeError("[enforce fail at alloc_cpu.cpp:117] DefaultCPUAllocator: can't allocate memory: you tried"),
+    "Windows": RuntimeError("[enforce fail at alloc_cpu.cpp:80] DefaultCPUAllocator: not enough memory: you tried to"),
+    "MPS": RuntimeError("MPS backend out of memory (MPS allocated: 9.00 GB, max allowed: 9.07 GB)."),
+    "CUDA": torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."),
+    "NumPy": MemoryError(),
+}
+
+
+@pytest.mark.parametrize("where", ["set_up", "Trainer", "_Run"])
+@pytest.mark.parametrize("error", OUT_OF_MEMORY.values(), ids=OUT_OF_MEMORY)
+def test_too_little_memory_is_told_in_a_sentence_wherever_it_shows(tmp_path, monkeypatch, where, error):
+    def fail(*arguments):
+        raise error
+
+    monkeypatch.setattr(loop, where, fail) if where != "_Run" else monkeypatch.setattr(Trainer, "train_step", fail)
+    with pytest.raises(DeviceError, match="memory does not suffice"):
+        train(made_up_config(tmp_path), made_up_set())
+
+
+def test_other_errors_are_not_taken_for_too_little_memory(tmp_path, monkeypatch):
+    monkeypatch.setattr(Trainer, "train_step", lambda trainer: torch.ones(2) @ torch.ones(3))
+    with pytest.raises(RuntimeError):
+        train(made_up_config(tmp_path), made_up_set())
+
+
+@pytest.mark.parametrize("content", [b"no model", [1, 2], {"state": 5}, {"step": 3}], ids=str)
+def test_weights_to_start_from_must_be_those_of_a_network(tmp_path, content):
+    path = tmp_path / "weights.pt"
+    path.write_bytes(content) if isinstance(content, bytes) else torch.save(content, path)
+    with pytest.raises(TrainingError, match=r"“weights.pt”"):
+        train(made_up_config(tmp_path, initial_weights=str(path)), made_up_set())
+
+
+def test_a_begun_training_does_not_need_the_weights_that_it_started_from(tmp_path):
+    train(made_up_config(tmp_path / "first", max_steps=1), made_up_set())
+    weights = tmp_path / "first" / "export.pt"
+    train(made_up_config(tmp_path / "run", max_steps=1, initial_weights=str(weights)), made_up_set())
+    weights.unlink()
+    assert train(made_up_config(tmp_path / "run", max_steps=2, initial_weights=str(weights)), made_up_set()).step == 2
+    with pytest.raises(TrainingError, match="do not exist"):
+        train(made_up_config(tmp_path / "new", max_steps=1, initial_weights=str(weights)), made_up_set())
 
 
 def test_exported_weights_give_the_same_map_and_find_a_place_again(tmp_path):

@@ -12,13 +12,14 @@ from APELocalizerLib.core.progress import Progress, report
 from APELocalizerLib.training.config import TrainingConfig
 from APELocalizerLib.training.costs import training_flops
 from APELocalizerLib.training.distributed import Processes
-from APELocalizerLib.training.machine import gemm_peak, synchronize, training_device
+from APELocalizerLib.training.machine import enough_memory, gemm_peak, synchronize, training_device
 from APELocalizerLib.training.setup import set_up
 from APELocalizerLib.training.trainer import Trainer
 
 _WARM_UP = 2
 
 
+@enough_memory()
 def benchmark(config: TrainingConfig, steps: int, progress: Progress | None = None) -> dict[str, float]:
     """Train `steps` steps after two of warm-up, and measure; nothing of it is kept but prepared scans in the cache.
 

@@ -34,6 +34,14 @@ def trim_rows(path: Path, last_step: int) -> None:
     os.replace(temporary, path)
 
 
+def has_row(path: Path, step: int) -> bool:
+    """Whether a CSV file has a row of a step."""
+    if not path.exists():
+        return False
+    with open(path, encoding="utf-8", newline="") as file:
+        return any(row.get("step") and float(row["step"]) == step for row in csv.DictReader(file))
+
+
 def append_row(path: Path, row: dict[str, float]) -> None:
     """Append to a CSV file, writing its header first; columns that the file does not have are left out."""
     new = not path.exists()

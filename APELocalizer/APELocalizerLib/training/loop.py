@@ -8,15 +8,14 @@ from pathlib import Path
 
 import torch
 
-from APELocalizerLib.core.errors import DeviceError
 from APELocalizerLib.core.progress import CancelCheck, Progress, report, sub_progress
 from APELocalizerLib.training.config import TrainingConfig
 from APELocalizerLib.training.data import TrainingSet
 from APELocalizerLib.training.distributed import Processes
 from APELocalizerLib.training.errors import TrainingError
 from APELocalizerLib.training.export import export_model
-from APELocalizerLib.training.files import Board, append_row, trim_rows
-from APELocalizerLib.training.machine import training_device
+from APELocalizerLib.training.files import Board, append_row, has_row, trim_rows
+from APELocalizerLib.training.machine import enough_memory, training_device
 from APELocalizerLib.training.setup import set_up
 from APELocalizerLib.training.trainer import Trainer
 
@@ -24,6 +23,7 @@ _LOG = logging.getLogger(__name__)
 METRICS, VALIDATION, CONFIG, EXPORT, MODEL = "metrics.csv", "validation.csv", "config.json", "export.pt", "model.pt"
 
 
+@enough_memory()
 def train(
     config: TrainingConfig,
     data: TrainingSet | None = None,
@@ -35,7 +35,8 @@ def train(
 
     Its folder then holds `config.json` (which reproduces the run), `state.pt` (to go on from), `model.pt` (for
     `--model` of the other subcommands), `export.pt`, `metrics.csv`, `validation.csv`, and `tensorboard/` if that is
-    installed. Under `torchrun` every process takes part, and the first one writes.
+    installed. Under `torchrun` every process takes part, and the first one writes. Raises `DeviceError` when memory
+    runs out.
     """
     torch.set_num_threads(config.threads)
     processes = Processes.join(config.device)
@@ -50,12 +51,6 @@ def train(
         run = _Run(trainer, len(setup.scans), progress, cancelled)
         try:
             run.to_the_end(on_step)
-        except (RuntimeError, MemoryError) as error:
-            if not (isinstance(error, torch.cuda.OutOfMemoryError | MemoryError) or "can't allocate" in str(error)):
-                raise
-            raise DeviceError(
-                "The memory does not suffice. Train a smaller network, fewer or smaller crops, or on another device."
-            ) from error
         finally:
             trainer.close()
             run.board.close()
@@ -81,20 +76,20 @@ class _Run:
             config.save(self.folder / CONFIG)
             for name in (METRICS, VALIDATION):
                 trim_rows(self.folder / name, trainer.step)
-        validated = -1
         while not trainer.finished and not trainer.stop_asked:
             trainer.stop_asked = self.cancelled is not None and self.cancelled()
+            if trainer.stop_asked and trainer.processes.size == 1:
+                break  # several processes agree on it in the next step
             metrics = trainer.train_step()
             if on_step is not None:
                 on_step(metrics)
             self._log(metrics)
             if trainer.step % config.checkpoint_every == 0:
                 self._save()
-            if trainer.step % config.validate_every == 0:
+            if trainer.step % config.validate_every == 0 and not trainer.stop_asked:
                 self._validate()
-                validated = trainer.step
         self._save()
-        if validated != trainer.step and not trainer.stop_asked:
+        if not trainer.stop_asked:
             self._validate()
 
     def _log(self, metrics: dict[str, float]) -> None:
@@ -119,9 +114,10 @@ class _Run:
             export_model(self.trainer, self.folder / MODEL, self.scans)
 
     def _validate(self) -> None:
-        """Numbers of the averaged network, by the first process while the others wait."""
+        """Numbers of the averaged network, unless its step has them, by the first process while the others wait."""
         trainer = self.trainer
-        if self.writes and (found := trainer.validate()):
+        new = self.writes and not has_row(self.folder / VALIDATION, trainer.step)
+        if new and (found := trainer.validate()):
             row = {"step": trainer.step, "minutes": trainer.minutes, **found}
             append_row(self.folder / VALIDATION, row)
             self.board.add("validation", found, trainer.step)

@@ -12,7 +12,7 @@ from APELocalizerLib.core.progress import Progress
 from APELocalizerLib.training.config import TrainingConfig
 from APELocalizerLib.training.costs import activation_bytes, model_bytes, parameter_count
 from APELocalizerLib.training.distributed import Processes
-from APELocalizerLib.training.machine import precision_for, training_device
+from APELocalizerLib.training.machine import enough_memory, precision_for, training_device
 from APELocalizerLib.training.presets import PRESETS
 from APELocalizerLib.training.scan_files import find_scans
 from APELocalizerLib.training.setup import Setup, scan_places, set_up
@@ -22,6 +22,7 @@ from APELocalizerLib.training.user_data import landmark_table
 _TRIED = 2
 
 
+@enough_memory()
 def dry_run(config: TrainingConfig, progress: Progress | None = None) -> str:
     """What a run of these settings would do: scans, steps, memory, and the shapes of a first step.
 
