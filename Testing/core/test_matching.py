@@ -192,7 +192,7 @@ def test_localize_corrects_what_the_embeddings_get_wrong(library, wrong_map):
         assert after.found and np.linalg.norm(after.position_ras - wanted[after.name]) < 6.0
     assert np.median([np.linalg.norm(p.position_ras - wanted[p.name]) for p in refined.points]) < 3.6
     box = Box(tuple(LIVER.minimum + SHIFT), tuple(LIVER.maximum + SHIFT))
-    assert refined.organs[0].raw_box.iou(box) > 0.9 > plain.organs[0].raw_box.iou(box)
+    assert refined.organs[0].raw_box.iou(box) > 0.87 > plain.organs[0].raw_box.iou(box) + 0.1  # no texture inside
 
 
 def test_the_confidence_is_good_where_scans_look_alike_and_bad_where_they_do_not(library, wrong_map):

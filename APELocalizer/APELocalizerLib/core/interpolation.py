@@ -122,7 +122,11 @@ def sample_exactly(
 
 
 def parallel_for(
-    work: Callable[[int], None], count: int, progress: Progress | None = None, cancelled: CancelCheck | None = None
+    work: Callable[[int], None],
+    count: int,
+    progress: Progress | None = None,
+    cancelled: CancelCheck | None = None,
+    text: str = "Preparing the scan",
 ) -> None:
     """Call work(0) … work(count - 1) on all cores; reports progress and raises Cancelled between the pieces."""
     check_cancelled(cancelled)
@@ -131,7 +135,7 @@ def parallel_for(
         for done, future in enumerate([executor.submit(work, i) for i in range(count)], 1):
             future.result()
             check_cancelled(cancelled)
-            report(progress, done / count, "Preparing the scan")
+            report(progress, done / count, text)
     finally:
         executor.shutdown(cancel_futures=True)
 

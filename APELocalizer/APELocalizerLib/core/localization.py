@@ -12,6 +12,7 @@ from APELocalizerLib.core.checkpoints import DEFAULT_THRESHOLD_MM, Checkpoint
 from APELocalizerLib.core.embedding_map import EmbeddingMap
 from APELocalizerLib.core.errors import LocalizationError
 from APELocalizerLib.core.geometry import Box, spacing_of
+from APELocalizerLib.core.inner_points import fitted_walls, inner_points
 from APELocalizerLib.core.landmark_library import Code, Landmark, LandmarkLibrary, Organ
 from APELocalizerLib.core.matching import WAYS_BACK, can_be_compared, refine_and_check
 from APELocalizerLib.core.progress import CancelCheck, Progress, check_cancelled, report, sub_progress
@@ -135,7 +136,7 @@ def localize(
         threshold = checkpoint.round_trip_threshold_mm if checkpoint else DEFAULT_THRESHOLD_MM
     supports = [support.map for support in library.supports]
     moved = settings.refine and can_be_compared(embedding_map, supports)
-    shots = _all_shots(library, with_centers=moved)
+    shots, insides = _all_shots(library, with_insides=moved)
     report(progress, 0.1, "Finding landmarks")
     votes = collect_votes(embedding_map, supports, shots, settings.rule, cancelled)
     check_cancelled(cancelled)
@@ -143,15 +144,16 @@ def localize(
     report(progress, 0.5, "Checking them on the supports")
     errors = round_trip(embedding_map, supports, shots, positions, cancelled)
     if moved:
-        ways_back = np.repeat([WAYS_BACK, 1, 0], [len(library.landmarks), 6 * len(library.organs), len(library.organs)])
+        marked = len(library.landmarks) + 6 * len(library.organs)
+        ways_back = np.repeat(
+            [WAYS_BACK, 1, 0], [len(library.landmarks), 6 * len(library.organs), shots.places - marked]
+        )
         later = sub_progress(progress, 0.6, 1.0)
         positions, errors = refine_and_check(
             embedding_map, supports, shots, positions, errors, ways_back, cancelled, later
         )
     boxes = "refined" if moved else settings.rule
-    answers = _Answers(
-        embedding_map, boxes, len(library.organs), float(threshold), shots, votes, positions, distances, errors
-    )
+    answers = _Answers(embedding_map, boxes, insides, float(threshold), shots, votes, positions, distances, errors)
     points = [answers.point(landmark, place) for place, landmark in enumerate(library.landmarks)]
     organs = [answers.organ(organ, len(library.landmarks) + 6 * n, n) for n, organ in enumerate(library.organs)]
     check_cancelled(cancelled)
@@ -190,13 +192,13 @@ def _spacing_notes(embedding_map: EmbeddingMap, library: LandmarkLibrary) -> tup
     return (f"The scan was read at {embedding_map.spacing} spacing, supports of the library at {', '.join(others)}.",)
 
 
-def _all_shots(library: LandmarkLibrary, with_centers: bool) -> Shots:
+def _all_shots(library: LandmarkLibrary, with_insides: bool) -> tuple[Shots, list["_Inside"]]:
     """Every shot of the library in a row: a landmark is one place, an organ six, in the library's order.
 
-    With centers, one more place for every organ follows at the end: the center of its box on each support.
+    With insides, more places follow at the end: those inside the organs' boxes (`inner_points`).
     """
     numbers = {support.id: number for number, support in enumerate(library.supports)}
-    rows = []
+    rows, insides = [], []
     for place, landmark in enumerate(library.landmarks):
         for shot in landmark.shots:
             rows.append((place, numbers[shot.support_id], shot.position_ras, shot.embedding))
@@ -205,14 +207,31 @@ def _all_shots(library: LandmarkLibrary, with_centers: bool) -> Shots:
         for shot in organ.shots:
             for edge, (point, embedding) in enumerate(zip(shot.edge_points_ras, shot.embeddings, strict=True)):
                 rows.append((first + edge, numbers[shot.support_id], point, embedding))
-    for number, organ in enumerate(library.organs if with_centers else ()):
-        place = len(library.landmarks) + 6 * len(library.organs) + number
-        for shot in organ.shots:
-            center = _walls(np.array(shot.edge_points_ras)).mean(axis=0)
-            embedding = library.support(shot.support_id).map.embedding_at(center[None])[0]
-            rows.append((place, numbers[shot.support_id], center, embedding))
+    place = len(library.landmarks) + 6 * len(library.organs)
+    for organ in library.organs if with_insides else ():
+        walls = np.array([_walls(np.array(shot.edge_points_ras)) for shot in organ.shots])
+        maps = [library.support(shot.support_id).map for shot in organ.shots]
+        points, positions = inner_points(maps, walls)
+        insides.append(_Inside(place, points, np.ptp(walls, axis=1).mean(axis=0) / 2))
+        for shot, support, clicks in zip(organ.shots, maps, positions, strict=True):
+            embeddings = support.embedding_at(clicks)
+            rows += [
+                (place + number, numbers[shot.support_id], click, embedding)
+                for number, (click, embedding) in enumerate(zip(clicks, embeddings, strict=True))
+            ]
+        place += len(points)
     place, support, click, embedding = zip(*rows, strict=True)
-    return Shots(np.array(place), np.array(support), np.array(click), np.array(embedding))
+    return Shots(np.array(place), np.array(support), np.array(click), np.array(embedding)), insides
+
+
+@dataclass(frozen=True)
+class _Inside:
+    """Places inside an organ's box: the first of them, where they lie (k, 3) in halves of the box's size from its
+    center, and half the mean size (3,) of the box on the supports, mm."""
+
+    first: int
+    points: np.ndarray
+    half_size: np.ndarray
 
 
 def _walls(edges: np.ndarray) -> np.ndarray:
@@ -226,7 +245,7 @@ class _Answers:
 
     map: EmbeddingMap
     boxes: str
-    organs: int
+    insides: list[_Inside]
     threshold_mm: float
     shots: Shots
     votes: Votes
@@ -256,7 +275,7 @@ class _Answers:
         six = slice(first, first + 6)
         edges, error = self.positions[six], float(np.median(self.errors[six]))
         if self.boxes == "refined":
-            edges = self._with_center(organ, edges, number)
+            edges = self._with_inside(edges, self.insides[number])
         raw_box = self._box(edges, first, len(organ.shots))
         box = raw_box.enlarged(organ.alpha).clipped(self.map.field_of_view) if raw_box is not None else None
         seen = int((self.errors[six] <= self.threshold_mm).sum())
@@ -277,15 +296,14 @@ class _Answers:
             code=organ.code,
         )
 
-    def _with_center(self, organ: Organ, edges: np.ndarray, number: int) -> np.ndarray:
-        """Edge points (6, 3) whose walls also heed where the organ's center was found, and its size on the supports.
+    def _with_inside(self, edges: np.ndarray, inside: _Inside) -> np.ndarray:
+        """Edge points (6, 3) whose walls also heed the places found inside the box.
 
-        Halfway between the box that the edge points span and the one of the supports' mean size around the center:
-        center and walls err differently, so their mean errs less.
+        Halfway between the box that the edge points span and the one fitted to the places inside: they err
+        differently, so their mean errs less.
         """
-        center = self.positions[number - self.organs]
-        size = np.mean([np.ptp(_walls(np.array(shot.edge_points_ras)), axis=0) for shot in organ.shots], axis=0)
-        walls = (_walls(edges) + center + np.array([[-0.5], [0.5]]) * size) / 2
+        found = self.positions[inside.first : inside.first + len(inside.points)]
+        walls = (_walls(edges) + fitted_walls(inside.points, found, inside.half_size)) / 2
         edges = edges.copy()
         for axis in range(3):
             edges[2 * axis : 2 * axis + 2, axis] = walls[:, axis]

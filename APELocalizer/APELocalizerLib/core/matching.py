@@ -15,16 +15,15 @@ import numpy as np
 
 from APELocalizerLib.core.appearance import Appearance
 from APELocalizerLib.core.embedding_map import EmbeddingMap, nearest_on_each
-from APELocalizerLib.core.progress import CancelCheck, Progress, check_cancelled, report, sub_progress
+from APELocalizerLib.core.interpolation import parallel_for, worker_count
+from APELocalizerLib.core.progress import CancelCheck, Progress, check_cancelled, sub_progress
 from APELocalizerLib.core.retrieval import Shots, medians
 
 WAYS_BACK = 3
 """Shots of a landmark on whose supports the way back is gone: the median of three is steady, and ten cost time."""
 
-COMPARING = "Comparing what they look like"
-
-PLACES_PER_BLOCK = 256
-"""Places whose neighborhoods are held in memory together."""
+PLACES_PER_BLOCK = (32, 256)
+"""Least and most places that one thread works on together: fewer cost more each, more take memory (9 MB per 100)."""
 
 
 @dataclass(frozen=True)
@@ -133,7 +132,7 @@ def refine(
     is of and which support it was made on; `clicks` (m, 3) RAS mm there. A place stays where it is if its scan or all
     its supports lack an appearance, or nothing comparable is near.
     """
-    from APELocalizerLib.core.neighborhoods import displacements  # PyTorch is imported only when there is work to do
+    from APELocalizerLib.core.neighborhoods import displacements, one_thread_each  # PyTorch only when there is work
 
     positions = np.array(start, dtype=np.float64)
     comparable = np.array([scans[number] is not None for number in scan], dtype=bool)[place]
@@ -141,14 +140,20 @@ def refine(
     rows = np.flatnonzero(comparable)
     rows = rows[np.argsort(place[rows], kind="stable")]
     moved, starts = np.unique(place[rows], return_index=True)
-    for first in range(0, len(moved), PLACES_PER_BLOCK):
-        block = moved[first : first + PLACES_PER_BLOCK]
-        own = rows[starts[first] : (*starts, len(rows))[min(first + PLACES_PER_BLOCK, len(moved))]]
-        number = np.searchsorted(block, place[own])
-        report(progress, first / len(moved), COMPARING)
+    for look in {id(look): look for look in (*scans, *supports) if look is not None}.values():
+        look.level(0)  # made once, before the threads ask for it
+    size = int(np.clip(-(-len(moved) // worker_count()), *PLACES_PER_BLOCK))
+
+    def work(number: int) -> None:
+        first, last = number * size, min((number + 1) * size, len(moved))
+        block, own = moved[first:last], rows[starts[first] : (*starts, len(rows))[last]]
+        here = np.searchsorted(block, place[own])
         for stage in stages:
             check_cancelled(cancelled)
             positions[block] += displacements(
-                scans, scan[block], positions[block], supports, number, support[own], clicks[own], stage
+                scans, scan[block], positions[block], supports, here, support[own], clicks[own], stage
             )
+
+    with one_thread_each():
+        parallel_for(work, -(-len(moved) // size), progress, cancelled, "Comparing what they look like")
     return positions

@@ -6,7 +6,8 @@ transforms give for all steps at once; and since they are linear in w, w p and w
 first: a place costs the same however many clicks it has.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -22,6 +23,17 @@ MINIMUM_OVERLAP = 0.4
 
 PLACES_PER_CHUNK = 16
 """Places whose correlations are computed together: few enough for the processor's cache."""
+
+
+@contextmanager
+def one_thread_each() -> Iterator[None]:
+    """Within, PyTorch starts no threads of its own: the work here is too small for them, and is shared out anyway."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def displacements(
