@@ -1,10 +1,10 @@
 """Compare training recipes: short trainings that differ in one setting each, and what they find on held-out patients.
 
-    python Resources/Training/compare.py DATA [--steps 500] [--only NAME ...] [--out runs/compare]
+    python Resources/Training/compare.py DATA [--steps 500] [--weights W.pt] [--only NAME ...] [--out runs/compare]
 
-DATA is laid out as for `default.json`. Every training begins with random weights and the same seed and sees the same
-number of crops; the table is printed, and kept as `table.md` in the output folder. A comparison that was stopped goes
-on where it was. What helps in a short training need not help in a long one.
+DATA is laid out as for `default.json`. Every training begins with random weights (or with the weights given) and the
+same seed and sees the same number of crops; the table is printed, and kept as `table.md` in the output folder. A
+comparison that was stopped goes on where it was. What helps in a short training need not help in a long one.
 """
 
 import argparse
@@ -44,6 +44,7 @@ def variants(base: TrainingConfig) -> dict[str, TrainingConfig]:
         "only fine crops": replace(base, kinds=(fine,)),
         "one crop per step": replace(base, crops_per_step=1, max_steps=base.max_steps * base.crops_per_step),
         "nothing hidden": replace(base, hidden_chance=0.0),
+        "twice as often parts hidden": replace(base, hidden_chance=2 * base.hidden_chance),
         "no synthetic scans": replace(base, synthetic_share=0.0),
         "no averaging of weights": replace(base, ema_decay=0.0),
         "squared distances": replace(base, huber_mm=1e4),
@@ -57,13 +58,16 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("--steps", type=int, default=500)
     parser.add_argument("--crops", type=int, default=4, help="crops per step")
+    parser.add_argument("--weights", type=Path, help="begin with these weights of a training, not with random ones")
     parser.add_argument("--only", nargs="+", metavar="NAME")
     parser.add_argument("--out", type=Path, default=Path("runs/compare"))
     options = parser.parse_args()
     settings = json.loads((HERE / "default.json").read_text(encoding="utf-8"))
     base = replace(
         TrainingConfig.from_dict(settings), data=str(options.data), held_out=HELD_OUT, crops_per_step=options.crops,
-        max_steps=options.steps, learning_rate=2e-3, warm_up_steps=50, ema_decay=0.98, seed=1,
+        max_steps=options.steps, seed=1, warm_up_steps=50,
+        initial_weights=str(options.weights) if options.weights else None,
+        learning_rate=1.2e-3 if options.weights else 2e-3, ema_decay=0.995 if options.weights else 0.98,
         more_landmarks=str(HERE / "colonography_landmarks.csv"), checkpoint_every=100, validate_every=10**9,
     )  # fmt: skip
     data = load_training_set(

@@ -82,6 +82,31 @@ def open_module() -> dict:
     return {"seconds": seconds, "imported": [name for name in heavy if name in sys.modules and name not in before]}
 
 
+def first_after_getting_ready(path: str, repeats: int = 3) -> dict:
+    """Seconds of getting ready as the panel does while the user chooses, then of the module's logic on one scan after
+    another, all new to it."""
+    import slicer_stand_ins.installed  # noqa: F401
+
+    from APELocalizer import APELocalizerLogic
+    from APELocalizerLib.core.scan_io import read_scan
+    from APELocalizerLib.scene.headless import add_volume, open_headless_scene
+
+    with open_headless_scene():
+        logic = APELocalizerLogic()
+        library = logic.loadLibrary("built-in")
+        begin = time.perf_counter()
+        logic.engine.warm_up(device="cpu", library=library)
+        ready = time.perf_counter() - begin
+        scan = read_scan(Path(path))
+        volume, seconds = add_volume(scan.voxels, scan.ijk_to_ras, scan.name), []
+        for _ in range(1 + repeats):
+            volume.GetImageData().Modified()  # to the module another scan
+            begin = time.perf_counter()
+            logic.localize(volume, library, device="cpu", overlay=False)
+            seconds.append(time.perf_counter() - begin)
+    return {"ready": ready, "localize": seconds}
+
+
 def second_library(path: str, repeats: int = 5) -> dict:
     """Seconds of the module's logic on one scan: the first run, then runs with another library, without and with the
     color overlay; and the profiles of these two."""

@@ -46,6 +46,12 @@ class KnowingEmbedder:
         self.embedded: list[str] = []
         self.notes: tuple[str, ...] = ()
         self.threads: set[str] = set()
+        self.warmed = 0
+
+    def warm_up(self) -> None:
+        if self.fail_with:
+            raise self.fail_with
+        self.warmed += 1
 
     def __call__(self, checkpoint, settings) -> "KnowingEmbedder":
         self.checkpoint = checkpoint

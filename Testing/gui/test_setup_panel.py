@@ -81,6 +81,8 @@ def test_a_failing_installation_is_shown(open_panel, messages):
 
 
 def test_devices_and_models_are_listed_when_pytorch_is_there(panel):
+    panel.ui.setupSection.collapsed = False
+    panel.wait(lambda: not panel.session.runner.in_background_now)
     assert GREEN in panel.ui.torchLight.text and GREEN in panel.ui.deviceLight.text
     devices = [panel.ui.deviceComboBox.itemData(index) for index in range(panel.ui.deviceComboBox.count)]
     models = [panel.ui.modelComboBox.itemData(index) for index in range(panel.ui.modelComboBox.count)]
@@ -99,6 +101,7 @@ def test_buttons_that_are_not_needed_are_hidden_also_after_the_section_was_close
 
 def test_a_device_of_another_computer_is_red_but_kept(panel):
     panel.parameters.device = "cuda:7"
+    panel.wait(lambda: not panel.session.runner.in_background_now)
     assert RED in panel.ui.deviceLight.text and "cuda:7" in panel.ui.deviceLabel.text
     assert panel.ui.deviceComboBox.itemData(panel.ui.deviceComboBox.currentIndex) == "cuda:7"
 
@@ -110,6 +113,7 @@ def test_weights_that_are_not_there_are_downloaded_only_after_yes(no_weights, pa
     monkeypatch.setattr(registry, "fetch", lambda model, *_: fetched.append(model) or "/somewhere/ape.pt")
     panel.ui.setupSection.collapsed = False
     panel.parameters.model = "ape-published"
+    panel.wait(lambda: not panel.session.runner.in_background_now)
     assert RED in panel.ui.weightsLight.text and panel.ui.weightsButton.visible
     panel.click("weightsButton")
     assert fetched == [] and "huggingface.co" in questions[0] and "License" in questions[0]
@@ -126,6 +130,7 @@ def test_a_download_can_be_cancelled(no_weights, panel, monkeypatch, messages):
     monkeypatch.setattr(slicer.util, "confirmOkCancelDisplay", lambda text: True)
     monkeypatch.setattr(registry, "fetch", endless)
     panel.parameters.model = "ape-published"
+    panel.wait(lambda: not panel.session.runner.in_background_now)
     panel.click("weightsButton")
     assert panel.ui.weightsButton.text == "Cancel" and not panel.ui.localizeButton.enabled
     panel.click("weightsButton")
@@ -138,6 +143,7 @@ def test_a_model_file_can_be_chosen_and_is_kept_in_the_scene(panel, monkeypatch,
     file.write_bytes(b"")
     monkeypatch.setattr(qt.QFileDialog, "getOpenFileName", staticmethod(lambda *_: str(file)))
     panel.click("modelFileButton")
+    panel.wait(lambda: not panel.session.runner.in_background_now)
     assert panel.parameters.model == str(file) and GREEN in panel.ui.weightsLight.text
     assert panel.ui.modelComboBox.currentText == "mine.pt"
     file.unlink()

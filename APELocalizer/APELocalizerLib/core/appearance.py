@@ -110,8 +110,8 @@ def to_level_index(grid_to_ras: np.ndarray, points_ras: np.ndarray) -> np.ndarra
 
 def _halved(features: np.ndarray) -> np.ndarray:
     """Mean over 2 x 2 x 2 cells; an odd last cell is repeated."""
-    odd = [(0, n % 2) for n in features.shape[1:]]
-    features = np.pad(features, [(0, 0), *odd], mode="edge")
-    channels, *cells = features.shape
-    pairs = [size for cell in cells for size in (cell // 2, 2)]
-    return features.reshape(channels, *pairs).mean(axis=(2, 4, 6), dtype=np.float32)
+    for axis in (1, 2, 3):
+        length = features.shape[axis]
+        first, second = (np.minimum(np.arange(start, length + start, 2), length - 1) for start in (0, 1))
+        features = (features.take(first, axis) + features.take(second, axis)) * np.float32(0.5)
+    return features

@@ -87,8 +87,10 @@ class Checkpoint:
 
     def build_network(self) -> APENetwork:
         """The network with these weights, fp32, in evaluation mode, on the CPU."""
-        network = APENetwork(self.network)
-        network.load_state_dict({key: value.float() for key, value in self.state.items()})
+        with torch.device("meta"):  # random initial weights would take longer than all else here
+            network = APENetwork(self.network)
+        weights = {key: value.to("cpu", torch.float32, copy=True) for key, value in self.state.items()}
+        network.load_state_dict(weights, assign=True)
         return network.eval().requires_grad_(False)
 
     def with_scale(self, scale: tuple[float, float, float]) -> "Checkpoint":

@@ -54,6 +54,15 @@ class Engine:
                     self._maps.popitem(last=False)
         return found
 
+    def warm_up(self, model: str = "default", device: str = "auto", library=None) -> None:
+        """Do beforehand what a first run takes longer for: import PyTorch, load the model, run it once, and look for
+        the library on one of its own supports. Raises CheckpointError, DeviceError, LocalizationError."""
+        from APELocalizerLib.core.localization import localize
+
+        self._warm_embedder(model, device).warm_up()
+        if library is not None and library.names:
+            localize(library.supports[0].map, library)
+
     def recall(self, scan_key: Hashable, model: str, spacing: str):
         """The map computed before for exactly this, or None."""
         return self._recall(self._map_key(scan_key, model, spacing)) if model in self._checkpoints else None

@@ -11,6 +11,7 @@ from APELocalizerLib.gui.messages import errors_shown, show_error
 from APELocalizerLib.gui.session import Session
 from APELocalizerLib.gui.setup_status import Found, Light
 from APELocalizerLib.gui.tasks import CallTask
+from APELocalizerLib.gui.warm_up import WarmUp
 
 COLORS = {True: "#2e9e44", False: "#d0342c", None: "#b0b0b0"}
 
@@ -22,6 +23,7 @@ class SetupPanel:
         self._ui, self._session = ui, session
         self._found: Found | None = None
         self._filling = False
+        self._looking = False
         self._lights = (
             (ui.torchLight, ui.torchLabel, ui.torchButton),
             (ui.deviceLight, ui.deviceLabel, None),
@@ -35,8 +37,9 @@ class SetupPanel:
         ui.modelComboBox.currentIndexChanged.connect(self._on_model)
         session.listeners.append(self.update)
         session.runner.listeners.append(self._update_enabled)
-        self.look_up()
+        WarmUp(session, self.look_up)
         self.update()
+        ui.setupSection.contentsCollapsed.connect(self._on_collapsed)
         ui.setupSection.collapsed = all(light.ok is not False for light in self.lights())
 
     def lights(self) -> tuple[Light, Light, Light]:
@@ -59,11 +62,20 @@ class SetupPanel:
         self._update_enabled()
 
     def look_up(self) -> None:
-        """Look up devices and models in the worker thread, for loading PyTorch takes seconds."""
-        if setup_status.pytorch_light().ok:
+        """Look up devices and models, once, in the worker thread, for loading PyTorch takes seconds.
+
+        Not before the user opens the section or chooses something: opening the module loads nothing.
+        """
+        if self._found is None and not self._looking and setup_status.pytorch_light().ok:
+            self._looking = True
             self._session.runner.in_background(setup_status.look_up, self._on_found)
 
+    def _on_collapsed(self, collapsed: bool) -> None:
+        if not collapsed:
+            self.look_up()
+
     def _on_found(self, job) -> None:
+        self._looking = False
         if job.error is not None:
             show_error(job.error)
             return
