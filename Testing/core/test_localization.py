@@ -70,6 +70,14 @@ def test_an_organs_box_is_found_enlarged_and_measured(organ_library, target, rul
     assert organ.found and organ.alpha == 1.2 and organ.code.value == "10200004"
     assert organ.raw_box.iou(expected) > 0.95
     assert organ.box.iou(expected.enlarged(1.2)) > 0.95
+
+
+def test_an_organs_center_is_not_moved_where_the_field_of_view_cuts_the_enlarged_box(support_map, target):
+    library = learn_box(LandmarkLibrary(), support_map, "liver", ORGAN, alpha=4.0)
+    organ = localize(target, library, LocalizationSettings("paper", 25.0)).organs[0]
+    expected = PATIENT.place(ORGAN.center)
+    np.testing.assert_allclose(organ.center_ras, expected, atol=1.5)
+    assert np.linalg.norm(organ.box.center - expected) > 5.0
     assert organ.volume_ratio == pytest.approx(target.field_of_view.volume_mm3 / organ.box.volume_mm3)
     assert np.array(organ.edge_points_ras).shape == (6, 3)
 

@@ -96,6 +96,11 @@ class LocatedOrgan:
         """ "found" or "not_found"."""
         return FOUND if self.found else NOT_FOUND
 
+    @property
+    def center_ras(self) -> tuple[float, float, float] | None:
+        """Center of the organ: of the box before it was enlarged and clipped, which moves the box's own center."""
+        return None if self.box is None or self.raw_box is None else tuple(float(x) for x in self.raw_box.center)
+
 
 @dataclass(frozen=True)
 class Localization:

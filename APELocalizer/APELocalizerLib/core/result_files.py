@@ -222,7 +222,7 @@ def _number(value: object, where: str) -> float:
 
 def _result_row(result: LocatedPoint | LocatedOrgan) -> list:
     organ = isinstance(result, LocatedOrgan)
-    position = (None if result.box is None else result.box.center) if organ else result.position_ras
+    position = result.center_ras if organ else result.position_ras
     coordinates = ["", "", ""] if position is None else [f"{x:.3f}" for x in position]
     kind = "organ" if organ else "landmark"
     return [result.name, kind, result.status, *coordinates, f"{result.round_trip_mm:.3f}", f"{result.distance:.3f}"]

@@ -198,7 +198,7 @@ def _point_row(point: "LocatedPoint") -> tuple[str, ...]:
 
 
 def _organ_row(organ: "LocatedOrgan") -> tuple[str, ...]:
-    position = organ.box.center if organ.found else None
+    position = organ.center_ras if organ.found else None
     return (organ.name, "organ", *_row_end(organ, position, _organ_note(organ) if organ.found else organ.reason))
 
 
