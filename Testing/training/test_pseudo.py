@@ -1,12 +1,14 @@
 """Frames from a teacher: scans without annotations join the training, annotations keep the last word."""
 
 import numpy as np
+import pytest
 import torch
 
 from APELocalizerLib.core.network import APENetwork, NetworkConfig
 from APELocalizerLib.training.canonical import AveragePatient, FrameModel, point_observations
 from APELocalizerLib.training.data import TrainingSet
-from APELocalizerLib.training.pseudo import apply_teacher, teacher_frame
+from APELocalizerLib.training.errors import TrainingError
+from APELocalizerLib.training.pseudo import apply_teacher, load_teacher, teacher_frame
 from APELocalizerLib.training.retrieval import embed
 from APELocalizerLib.training.scans import scan_from_ct
 
@@ -48,3 +50,14 @@ def test_a_scan_without_annotations_joins_with_the_teachers_coordinates(tmp_path
     there = [n // 2 for n in found.body.shape]
     difference = scan.target[0, :3, middle[0], middle[1], middle[2]] - found.values[:, there[0], there[1], there[2]]
     assert difference.abs().max() < 25
+
+
+@pytest.mark.parametrize("content", [None, b"no weights", {"state": {}}])
+def test_a_teacher_that_is_none_is_named(tmp_path, content):
+    file = tmp_path / "teacher.pt"
+    if isinstance(content, bytes):
+        file.write_bytes(content)
+    elif content is not None:
+        torch.save(content, file)
+    with pytest.raises(TrainingError, match="teacher.pt"):
+        load_teacher(file)

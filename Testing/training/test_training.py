@@ -127,6 +127,13 @@ def test_a_killed_run_resumes_to_the_same_losses(tmp_path):
     assert resumed == {row["step"]: row["loss"] for row in whole}
 
 
+def test_a_damaged_save_is_named_and_left_alone(tmp_path):
+    (tmp_path / "state.pt").write_bytes(b"half a save")
+    with pytest.raises(TrainingError, match="state.pt.*damaged"):
+        train(made_up_config(tmp_path, max_steps=8), made_up_set())
+    assert (tmp_path / "state.pt").read_bytes() == b"half a save"
+
+
 def validated(folder):
     with (folder / "validation.csv").open(encoding="utf-8", newline="") as file:
         return [int(row["step"]) for row in csv.DictReader(file)]

@@ -232,21 +232,17 @@ class LandmarkLibrary:
         """The library without one landmark or organ, and without supports that nothing refers to any more."""
         if name not in self.names:
             raise LibraryError(f'The library holds no landmark or organ "{name}".')
-        landmarks = tuple(e for e in self.landmarks if e.name != name)
-        organs = tuple(e for e in self.organs if e.name != name)
+        return self.subset(set(self.names) - {name})
+
+    def subset(self, names: Iterable[str]) -> "LandmarkLibrary":
+        """Only the landmarks and organs named, and the supports that they refer to."""
+        wanted = set(names)
+        landmarks = tuple(e for e in self.landmarks if e.name in wanted)
+        organs = tuple(e for e in self.organs if e.name in wanted)
         used = {shot.support_id for entry in (*landmarks, *organs) for shot in entry.shots}
         supports = tuple(s for s in self.supports if s.id in used)
         checkpoint_id = self.checkpoint_id if supports else None
         return LandmarkLibrary(checkpoint_id, landmarks, organs, supports)
-
-    def subset(self, names: Iterable[str]) -> "LandmarkLibrary":
-        """Only the landmarks and organs named."""
-        wanted = set(names)
-        result = self
-        for name in self.names:
-            if name not in wanted:
-                result = result.without(name)
-        return result
 
     def _check_checkpoint(self, checkpoint_id: str) -> None:
         if self.checkpoint_id is not None and checkpoint_id != self.checkpoint_id:

@@ -17,6 +17,7 @@ import torch
 from APELocalizerLib.core.network import APENetwork, NetworkConfig
 from APELocalizerLib.training.canonical import AveragePatient, Frame, FrameModel, Observation, fit_frame
 from APELocalizerLib.training.data import TrainingSet, share_out
+from APELocalizerLib.training.errors import TrainingError
 from APELocalizerLib.training.retrieval import embed
 from APELocalizerLib.training.scans import TrainingScan, add_targets
 
@@ -25,12 +26,21 @@ _GRID_MM = 36.0
 
 
 def load_teacher(path: Path) -> tuple[APENetwork, torch.Tensor, torch.Tensor]:
-    """Network, scale and offset of exported weights."""
-    exported = torch.load(path, weights_only=True, map_location="cpu")
-    network = APENetwork(NetworkConfig.from_dict(exported["network"])).eval()
-    network.load_state_dict(exported["state"])
+    """Network, scale and offset of exported weights. Raises TrainingError for a file that holds none."""
+    if not Path(path).is_file():
+        raise TrainingError(f"The teacher's weights, “{path}”, do not exist.")
+    try:
+        exported = torch.load(path, weights_only=True, map_location="cpu")
+        network = APENetwork(NetworkConfig.from_dict(exported["network"])).eval()
+        network.load_state_dict(exported["state"])
+        scale, offset = torch.tensor(exported["scale"]), torch.tensor(exported["offset"])
+    except Exception as error:  # a damaged file can make the unpickler raise anything
+        raise TrainingError(
+            f"The teacher's weights, “{Path(path).name}”, are damaged or not those of a training; "
+            "give the export.pt of a training."
+        ) from error
     network.to(memory_format=torch.channels_last_3d)
-    return network, torch.tensor(exported["scale"]), torch.tensor(exported["offset"])
+    return network, scale, offset
 
 
 def predicted_points(

@@ -151,11 +151,16 @@ class Trainer:
         save_atomically(state, self.folder / "state.pt")
 
     def resume(self) -> bool:
-        """Go on from the last save, if there is one."""
+        """Go on from the last save, if there is one. Raises TrainingError for a damaged one, or another network's."""
         path = self.folder / "state.pt"
         if not path.exists():
             return False
-        state = torch.load(path, weights_only=True, map_location=self.device)
+        try:
+            state = torch.load(path, weights_only=True, map_location="cpu")
+        except Exception as error:  # a damaged file can make the unpickler raise anything
+            raise TrainingError(
+                f"“{path}”, from which this training would go on, is damaged. Restore it, or choose another folder."
+            ) from error
         try:
             self.network.load_state_dict(state["network"])
             self.average.load_state_dict(state["average"])
