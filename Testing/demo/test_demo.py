@@ -2,6 +2,7 @@
 
 import csv
 import importlib.util
+import re
 import sys
 from pathlib import Path
 
@@ -65,3 +66,9 @@ def test_demo_prints_positions_errors_and_times(printed_and_rows):
         assert text in printed
     for name in rows:
         assert name in printed
+
+
+def test_ten_patients_clicks_find_them_better_than_one_patients(printed_and_rows):
+    printed, _ = printed_and_rows
+    one, ten = (float(median) for median in re.findall(r"median error ([\d.]+) mm", printed))
+    assert ten < min(one, 12.0)
