@@ -146,7 +146,8 @@ def write_figures(study: Study, path: str | Path) -> None:
         for shots in tables.used_shots(study):
             found.setdefault(text, {})[tables.shots_text(shots)] = _figures(study, kind, shots, definition, value)
     few = _figures(study, "few-shot box", None, None, tables.iou)
-    found["box IoU"][f"mean of {study.protocol.few_shots} boxes"] = few if few["count"] else {}
+    if few["count"]:
+        found.setdefault("box IoU", {})[f"mean of {study.protocol.few_shots} boxes"] = few
     Path(path).write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
 
 

@@ -178,8 +178,8 @@ def enlargement_table(study: Study) -> list[str]:
     found = enlargements(main_rows(study, "few-shot box"), study)
     alpha = "α" if study.protocol.enlargement == "factor" else "margin, mm"
     rows = [[e.organ, str(e.boxes), f"{e.alpha:.2f}", f"{e.recall:.3f}", f"{e.volume_ratio:.1f}"] for e in found]
-    mean = float(np.mean([e.volume_ratio for e in found])) if found else float("nan")
-    rows.insert(0, ["**mean of the organs**", str(sum(e.boxes for e in found)), "", "", f"{mean:.1f}"])
+    mean = f"{np.mean([e.volume_ratio for e in found]):.1f}" if found else "–"
+    rows.insert(0, ["**mean of the organs**", str(sum(e.boxes for e in found)), "", "", mean])
     return table(["organ", "boxes", alpha, "recall", "VR@99"], rows)
 
 
