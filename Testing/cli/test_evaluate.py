@@ -5,6 +5,7 @@ import shutil
 
 import pytest
 
+from APELocalizerLib.cli.console import Console
 from cli.phantom import BOXES, POINTS, read_table, write_table
 
 SIDES = "rmin,rmax,amin,amax,smin,smax"
@@ -90,3 +91,15 @@ def test_where_nothing_is_shared_one_sentence_says_so(evaluate, files, folder):
     done = evaluate()
     assert done.code == 1 and "Nothing can be compared" in done.errors and done.errors.count("\n") == 1
     assert not files.out.exists()
+
+
+@pytest.mark.parametrize("work", ["Embedding one", "Embedding two", "Searching one", "Searching two"])
+def test_an_interrupted_study_ends_in_one_sentence_and_writes_nothing(evaluate, files, folder, monkeypatch, work):
+    """The user interrupts while this is being done; the last search has nothing after it."""
+    mark(folder, all_points("one", "two"))
+    shown = []
+    monkeypatch.setattr(Console, "progress", lambda self, fraction, text: shown.append(text))
+    monkeypatch.setattr(Console, "cancelled", lambda self: work in shown)
+    done = evaluate()
+    assert (done.code, done.errors) == (1, "ape-localizer: Cancelled. Nothing was changed.\n")
+    assert shown[-1] == work and not files.out.exists()

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from APELocalizerLib.core.progress import Progress
+from APELocalizerLib.core.progress import CancelCheck, Progress, check_cancelled
 from APELocalizerLib.evaluation.cases import Case, EvaluationError, chosen, with_patients
 from APELocalizerLib.evaluation.data_folder import read_data_folder
 from APELocalizerLib.evaluation.protocol import add_options, from_arguments
@@ -106,8 +106,10 @@ def run(arguments: argparse.Namespace, progress: Progress | None = None) -> Path
     if arguments.skip is not None:
         settings = replace(settings, skipped=tuple(arguments.skip))
     methods = _methods(arguments, checkpoint)
-    study = run_study(targets, supports, methods, from_arguments(arguments), settings, progress)
+    protocol, cancelled = from_arguments(arguments), _cancelled(arguments)
+    study = run_study(targets, supports, methods, protocol, settings, progress, cancelled)
     study = with_few_shots(study)
+    check_cancelled(cancelled)
     arguments.out.mkdir(parents=True, exist_ok=True)
     write_csv(study.retrievals, arguments.out / "retrievals.csv")
     write_figures(study, arguments.out / "figures.json")
@@ -193,9 +195,16 @@ def _ape(name: str, arguments: argparse.Namespace, checkpoint: "Checkpoint") -> 
     store, spacing = MapStore(arguments.cache), arguments.spacing
     return ApeMethod(
         name,
-        lambda scan: store.get(scan, checkpoint.id, spacing, lambda each: embedder.embed(each, spacing)),
+        lambda scan: store.get(
+            scan, checkpoint.id, spacing, lambda each: embedder.embed(each, spacing, cancelled=_cancelled(arguments))
+        ),
         LocalizationSettings(arguments.rule, checkpoint.round_trip_threshold_mm, not arguments.no_refine),
     )
+
+
+def _cancelled(arguments: argparse.Namespace) -> CancelCheck | None:
+    """What tells whether the user asked to stop; None where nobody can."""
+    return getattr(arguments, "cancelled", None)
 
 
 def _pictured(

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from APELocalizerLib.core.errors import APELocalizerError
+from APELocalizerLib.core.errors import APELocalizerError, Cancelled
 from APELocalizerLib.core.geometry import Box, apply_affine
 from APELocalizerLib.core.landmark_library import EDGES
 from APELocalizerLib.core.progress import CancelCheck, Progress, check_cancelled, report
@@ -126,6 +126,8 @@ def _read(
                 for method in methods:
                     if method.says_not_found:
                         method.prepare(crop.id, crop.scan)
+            except Cancelled:
+                raise
             except APELocalizerError:  # too small a part of the body is left to embed
                 continue
             gone.setdefault(case.id, {})[crop.id] = crop.gone
