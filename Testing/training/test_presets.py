@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from training.made_up import SAMPLES, TINY
@@ -90,21 +91,32 @@ def small(config: TrainingConfig) -> TrainingConfig:
     return replace(config, **changes)
 
 
-@pytest.mark.parametrize("name", sorted(PRESETS))
-def test_every_preset_trains_on_real_scans(name, tmp_path):
-    config = small(PRESETS[name](str(tmp_path / "run")))
+def on_samples(config: TrainingConfig, folder: Path) -> TrainingConfig:
+    """Settings with the two sample scans and their landmarks."""
     scans = (str(SAMPLES / "support_ct.nii.gz"), str(SAMPLES / "target_ct.nii.gz"))
-    landmarks = tmp_path / "landmarks.csv"
+    landmarks = folder / "landmarks.csv"
     lines = ["case,name,r_mm,a_mm,s_mm"]
     for case in ("support", "target"):
         rows = (SAMPLES / f"{case}_points.csv").read_text(encoding="utf-8").splitlines()[1:]
         lines += [f"{case}_ct,{row}" for row in rows]
     landmarks.write_text("\n".join(lines))
+    return replace(config, scans=scans, landmarks=str(landmarks))
+
+
+@pytest.mark.parametrize("name", sorted(PRESETS))
+def test_every_preset_trains_on_real_scans(name, tmp_path):
+    config = small(PRESETS[name](str(tmp_path / "run")))
     rows = []
-    trainer = train(replace(config, scans=scans, landmarks=str(landmarks)), on_step=rows.append)
+    trainer = train(on_samples(config, tmp_path), on_step=rows.append)
     assert trainer.finished and all(math.isfinite(row["loss"]) and row["gradient_norm"] > 0 for row in rows)
-    if config.pairs is not None:
-        validation = (tmp_path / "run" / "validation.csv").read_text(encoding="utf-8")
-        assert "self_median_mm" in validation and "nan" not in validation
-        assert config.anchored or "landmarks_median_mm" in validation
+    validation = (tmp_path / "run" / "validation.csv").read_text(encoding="utf-8")
+    assert "self_median_mm" in validation and "nan" not in validation
+    assert config.anchored or "landmarks_median_mm" in validation
     assert (tmp_path / "run" / "model.pt").exists() and (tmp_path / "run" / "config.json").exists()
+
+
+def test_held_out_landmarks_validate_anchored_training(tmp_path):
+    config = on_samples(small(PRESETS["anchored"](str(tmp_path / "run"))), tmp_path)
+    train(replace(config, held_out=("target_ct",)))
+    columns = (tmp_path / "run" / "validation.csv").read_text(encoding="utf-8").splitlines()[0].split(",")
+    assert {"one_f_mean", "several_f_median"} <= set(columns) and "self_median_mm" not in columns

@@ -11,10 +11,11 @@ from torch import nn
 from APELocalizerLib.training.augmentation import augment, random_visibility
 from APELocalizerLib.training.config import TrainingConfig
 from APELocalizerLib.training.data import TrainingSet
-from APELocalizerLib.training.heads import Head, Model
+from APELocalizerLib.training.heads import FixedHead, Head, Model
 from APELocalizerLib.training.losses import anchored_loss
 from APELocalizerLib.training.objective import Outcome
 from APELocalizerLib.training.retrieval import embed, fuse, retrieval_errors
+from APELocalizerLib.training.self_consistency import SelfConsistency
 from APELocalizerLib.training.synthetic import paint
 from APELocalizerLib.training.virtual_patients import Crop, draw_crop
 
@@ -26,8 +27,16 @@ class AnchoredObjective:
 
     head: Head | None = None
 
-    def __init__(self, config: TrainingConfig, data: TrainingSet, device: torch.device | None = None) -> None:
+    def __init__(
+        self,
+        config: TrainingConfig,
+        data: TrainingSet,
+        device: torch.device | None = None,
+        validation: SelfConsistency | None = None,
+    ) -> None:
+        """validation: what to measure where no held-out scan has landmarks."""
         self.config, self.data, self.device = config, data, device or torch.device("cpu")
+        self.validation = validation
         for scan in data.train + data.held_out:
             scan.move(self.device)
         self.items = config.crops_per_step * config.accumulate
@@ -72,9 +81,12 @@ class AnchoredObjective:
         return self.items
 
     def validate(self, model: Model) -> dict[str, float]:
-        """Retrieval between held-out patients and the annotated training scans, at three spacings and fused."""
+        """Retrieval between held-out patients and the annotated training scans, at three spacings and fused.
+
+        Without landmarks of held-out patients: between virtual patients of the training scans ("self").
+        """
         if not any(len(scan.landmark_names) for scan in self.data.held_out):
-            return {}
+            return {} if self.validation is None else self.validation.measure(self._in_millimeters(model))
         supports = [scan for scan in self.data.train if scan.label_names is None and len(scan.landmark_names) >= 5]
         metrics: dict[str, float] = {}
         maps = {}
@@ -95,6 +107,11 @@ class AnchoredObjective:
                     metrics[f"{kind}_{name}_mean"] = float(values.mean())
                     metrics[f"{kind}_{name}_median"] = float(np.median(values))
         return metrics
+
+    def _in_millimeters(self, model: Model) -> Model:
+        """The same network with coordinates in mm as its output, whose axes can be compared with each other."""
+        head = FixedHead(self.config.scale, self.config.offset).to(self.device)
+        return Model(model.network, head, model.precision).eval()
 
     def shape_of(self, item: Crop) -> tuple[int, ...]:
         """One image."""

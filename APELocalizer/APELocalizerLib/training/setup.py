@@ -66,13 +66,18 @@ def set_up(
     if config.scale is None or config.offset is None:
         scale, offset = fitted_range(data.train)
         config = replace(config, scale=scale, offset=offset)
-    objective: Objective = AnchoredObjective(config, data, device)
-    if config.pairs is not None:
-        plain = [AnchoredSource(scan) for scan in data.train + data.unlabelled if scan.label_names is None]
-        validation = SelfConsistency(plain[:_VALIDATED], config.deformation, (4.0, 4.0, 6.0), device, config.seed)
-        objective = MixedObjective(objective, PairObjective(config, plain, device, validation))
+    objective = _anchored_objective(config, data, device)
     names = tuple(scan.name for scan in data.train + data.held_out + data.unlabelled)
     return Setup(objective, config, names, left_out)
+
+
+def _anchored_objective(config: TrainingConfig, data: TrainingSet, device: torch.device) -> Objective:
+    """Anchored training, alone or beside the self-supervised one; some of its scans validate it."""
+    plain = [AnchoredSource(scan) for scan in data.train + data.unlabelled if scan.label_names is None]
+    validation = SelfConsistency(plain[:_VALIDATED], config.deformation, (4.0, 4.0, 6.0), device, config.seed)
+    if config.pairs is None:
+        return AnchoredObjective(config, data, device, validation)
+    return MixedObjective(AnchoredObjective(config, data, device), PairObjective(config, plain, device, validation))
 
 
 def prepared_files(
