@@ -61,6 +61,18 @@ def test_the_coarse_level_shows_the_same_places(appearance):
         np.testing.assert_allclose(*near, atol=0.25)
 
 
+@pytest.mark.parametrize("shape", [(6, 8, 4), (7, 5, 9), (1, 2, 3)])
+def test_the_coarse_level_is_the_mean_of_eight_cells_and_odd_ends_are_repeated(shape):
+    codes = np.random.default_rng(1).integers(0, 256, shape).astype(np.uint8)
+    look = Appearance(codes, np.diag([-5.0, -5.0, 5.0, 1.0]))
+    fine, coarse = look.level(0)[0], look.level(1)[0]
+    assert coarse.shape == (3, *(-(-n // 2) for n in shape)) and coarse.dtype == np.float32
+    for cell in np.ndindex(coarse.shape[1:]):
+        ends = [[min(2 * c + o, n - 1) for o in (0, 1)] for c, n in zip(cell, shape, strict=True)]
+        eight = fine[np.ix_(range(3), *ends)]
+        np.testing.assert_allclose(coarse[(slice(None), *cell)], eight.mean(axis=(1, 2, 3)), atol=1e-6)
+
+
 def test_text_gives_the_same_appearance_back(appearance):
     back = Appearance.from_text(appearance.to_text())
     np.testing.assert_array_equal(back.codes, appearance.codes)

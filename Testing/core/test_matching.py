@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import threading
 
 import numpy as np
 import pytest
@@ -9,14 +10,16 @@ import torch
 from core.builders import CHECKPOINT_ID
 from phantoms import body_phantom, grid_to_ras, phantom_landmarks, reoriented
 
+from APELocalizerLib.core import matching, neighborhoods
 from APELocalizerLib.core.appearance import Appearance
 from APELocalizerLib.core.embedding_map import EmbeddingMap
+from APELocalizerLib.core.errors import Cancelled
 from APELocalizerLib.core.geometry import Box, apply_affine
 from APELocalizerLib.core.landmark_library import LandmarkLibrary
 from APELocalizerLib.core.learning import learn_box, learn_points
 from APELocalizerLib.core.localization import LocalizationSettings, localize
 from APELocalizerLib.core.matching import Stage, refine
-from APELocalizerLib.core.neighborhoods import MINIMUM_OVERLAP, Templates
+from APELocalizerLib.core.neighborhoods import MINIMUM_OVERLAP, Templates, one_thread_each
 
 SHAPE, SPACING = (133, 93, 88), (3.0, 3.0, 3.0)
 SHIFT = np.array([12.0, -9.0, 14.0])
@@ -66,6 +69,52 @@ def found(scan, supports, clicks, start):
 def assert_near(result, wanted):
     errors = np.linalg.norm(result - wanted, axis=1)
     assert errors.max() < 6.0 and np.median(errors) < 3.6
+
+
+def test_how_places_are_shared_out_changes_nothing(support, target, monkeypatch):
+    """Blocks for threads and chunks for the cache, over two scans, against all places at once."""
+    clicks, start = places(), places(shift=SHIFT) + OFF
+    n = len(start)
+    arguments = (
+        [target, support], np.arange(n) % 2, [support], np.arange(n), np.zeros(n, int), clicks,
+        np.where((np.arange(n) % 2 == 0)[:, None], start, clicks + OFF / 3),
+    )  # fmt: skip
+    at_once = refine(*arguments)
+    monkeypatch.setattr(matching, "PLACES_PER_BLOCK", (3, 5))
+    monkeypatch.setattr(neighborhoods, "PLACES_PER_CHUNK", 2)
+    np.testing.assert_allclose(refine(*arguments), at_once, atol=1e-3)
+
+
+def test_pytorchs_threads_are_given_back_also_when_two_threads_are_within(support, target):
+    usual, within, done = torch.get_num_threads(), threading.Event(), threading.Event()
+    counts = []
+
+    def another():
+        with one_thread_each():
+            counts.append(torch.get_num_threads())
+            within.set()
+            done.wait(30)
+        counts.append(torch.get_num_threads())
+
+    torch.set_num_threads(3)
+    try:
+        thread = threading.Thread(target=another)
+        with one_thread_each():
+            thread.start()
+            within.wait(30)
+        assert torch.get_num_threads() == 3
+        done.set()
+        thread.join(30)
+        assert counts == [1, 3]
+        with pytest.raises(Cancelled):
+            refine(
+                [target], np.zeros(1, int), [support], np.zeros(1, int), np.zeros(1, int), places()[:1], places()[:1],
+                cancelled=lambda: True,
+            )  # fmt: skip
+        assert torch.get_num_threads() == 3
+    finally:
+        done.set()
+        torch.set_num_threads(usual)
 
 
 def test_costs_are_the_weighted_squared_differences():

@@ -46,9 +46,12 @@ class KnowingEmbedder:
         self.embedded: list[str] = []
         self.notes: tuple[str, ...] = ()
         self.threads: set[str] = set()
+        self.warm_gate = threading.Event()
+        self.warm_gate.set()
         self.warmed = 0
 
     def warm_up(self) -> None:
+        self.warm_gate.wait(30)
         if self.fail_with:
             raise self.fail_with
         self.warmed += 1

@@ -72,6 +72,7 @@ def test_other_settings_than_the_run_had_do_not_matter(localized, scene, message
 
 def test_a_map_that_is_gone_is_said(localized, messages):
     localized.click("freeMemoryButton")
+    localized.wait(lambda: not localized.session.runner.in_background_now)
     choose(localized, Overlay.RIGHT)
     assert len(messages) == 1 and "Localize" in messages[0]
 

@@ -2,12 +2,16 @@
 
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import slicer_stand_ins
 
 import APELocalizer
 from APELocalizerLib.core import localization
+from APELocalizerLib.core.errors import DeviceError
+from APELocalizerLib.core.progress import check_cancelled
+from APELocalizerLib.gui import setup_status
 
 GUI = Path(APELocalizer.__file__).parent / "APELocalizerLib" / "gui"
 
@@ -79,11 +83,70 @@ def test_another_device_is_made_ready_too(panel, patient):
 
 
 def test_a_learned_library_is_made_ready_for_the_next_scan(panel, patient, monkeypatch):
-    sought, localize = [], localization.localize
-    monkeypatch.setattr(localization, "localize", lambda m, library: sought.append(library) or localize(m, library))
+    ready = []
+    monkeypatch.setattr(localization, "get_ready", lambda library, *_: ready.append(library))
     panel.learn(patient)
     settle(panel)
-    assert sought == [panel.session.library]
+    assert any(library is panel.session.library for library in ready)
+
+
+def test_of_several_changes_only_the_last_is_made_ready(panel, patient, monkeypatch):
+    panel.learn(patient)
+    settle(panel)
+    libraries = [panel.session.library.without(name) for name in panel.session.library.names[:3]]
+    ready = []
+    monkeypatch.setattr(localization, "get_ready", lambda library, *_: ready.append(library))
+    monkeypatch.setattr(localization, "localize", lambda *_, **__: None)
+    panel.embedder.warm_gate.clear()
+    for library in libraries:
+        panel.session.set_library(library, "")
+    panel.embedder.warm_gate.set()
+    settle(panel)
+    assert len(ready) == 1 and ready[0] is libraries[-1]
+
+
+def test_a_run_stops_the_preparations_and_does_not_wait_for_them(panel, patient, monkeypatch):
+    panel.learn(patient)
+    settle(panel)
+    began, stopped = threading.Event(), threading.Event()
+
+    def endless(library, cancelled):
+        began.set()
+        try:
+            while True:
+                check_cancelled(cancelled)
+        finally:
+            stopped.set()
+
+    with monkeypatch.context() as patch:
+        patch.setattr(localization, "get_ready", endless)
+        panel.session.set_library(panel.session.library.without("heart"), "")
+        panel.wait(began.is_set)
+    panel.localize(patient.volume)
+    assert stopped.is_set() and len(panel.rows()) == 3
+
+
+def test_memory_freed_while_getting_ready_stays_free_until_the_next_choice(panel, patient):
+    panel.embedder.warm_gate.clear()
+    panel.ui.supportSelector.setCurrentNode(patient.volume)
+    panel.click("freeMemoryButton")
+    panel.embedder.warm_gate.set()
+    settle(panel)
+    assert panel.session.logic.engine._embedder is None and "removed from memory" in panel.ui.statusLabel.text
+    panel.ui.pointsSelector.setCurrentNode(patient.points)
+    settle(panel)
+    assert panel.embedder.warmed == 2
+
+
+def test_a_failed_look_for_devices_is_told_once(panel, add_patient, messages, monkeypatch):
+    def broken(progress, cancelled):
+        raise DeviceError("PyTorch is broken.")
+
+    monkeypatch.setattr(setup_status, "look_up", broken)
+    for name in ("patient A", "patient B"):
+        panel.ui.scanSelector.setCurrentNode(add_patient(name).volume)
+        settle(panel)
+    assert len(messages) == 1 and "PyTorch is broken." in messages[0]
 
 
 def test_what_goes_wrong_while_getting_ready_is_told_by_the_run_alone(panel, patient, messages):

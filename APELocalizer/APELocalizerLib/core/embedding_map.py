@@ -103,6 +103,12 @@ class EmbeddingMap:
         object.__setattr__(result, "appearance", appearance)
         return result
 
+    def get_ready(self) -> None:
+        """Make now what the first search, and the first comparison of what places look like, would make."""
+        _ = self._space.tree
+        if self.appearance is not None:
+            self.appearance.level(0)
+
     # Searching ---------------------------------------------------------------------------------------------------
 
     def nearest(self, queries: np.ndarray) -> Nearest:

@@ -13,6 +13,7 @@ from APELocalizerLib.core.embedding_map import EmbeddingMap
 from APELocalizerLib.core.errors import LocalizationError
 from APELocalizerLib.core.geometry import Box, spacing_of
 from APELocalizerLib.core.inner_points import fitted_walls, inner_points
+from APELocalizerLib.core.interpolation import parallel_for
 from APELocalizerLib.core.landmark_library import Code, Landmark, LandmarkLibrary, Organ
 from APELocalizerLib.core.matching import WAYS_BACK, can_be_compared, refine_and_check
 from APELocalizerLib.core.progress import CancelCheck, Progress, check_cancelled, report, sub_progress
@@ -116,6 +117,12 @@ class Localization:
     notes: tuple[str, ...] = ()
 
 
+def get_ready(library: LandmarkLibrary, cancelled: CancelCheck | None = None) -> None:
+    """Make now, on all cores, what the first localization with the library would make of its supports."""
+    maps = [each for support in library.supports for each in (support.map, *support.map.passes)]
+    parallel_for(lambda number: maps[number].get_ready(), len(maps), None, cancelled)
+
+
 def localize(
     embedding_map: EmbeddingMap,
     library: LandmarkLibrary,
@@ -139,6 +146,7 @@ def localize(
     threshold = settings.round_trip_threshold_mm
     if threshold is None:
         threshold = checkpoint.round_trip_threshold_mm if checkpoint else DEFAULT_THRESHOLD_MM
+    get_ready(library, cancelled)
     supports = [support.map for support in library.supports]
     moved = settings.refine and can_be_compared(embedding_map, supports)
     shots, insides = _all_shots(library, with_insides=moved)

@@ -6,6 +6,7 @@ transforms give for all steps at once; and since they are linear in w, w p and w
 first: a place costs the same however many clicks it has.
 """
 
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -25,15 +26,29 @@ PLACES_PER_CHUNK = 16
 """Places whose correlations are computed together: few enough for the processor's cache."""
 
 
+_lock = threading.Lock()
+_inside, _usual_threads = 0, 1
+
+
 @contextmanager
 def one_thread_each() -> Iterator[None]:
-    """Within, PyTorch starts no threads of its own: the work here is too small for them, and is shared out anyway."""
-    before = torch.get_num_threads()
+    """Within, PyTorch starts no threads of its own: the work here is too small for them, and is shared out anyway.
+
+    Several threads may be within at a time. A thread that is new to PyTorch then would start with one thread, and
+    stay so: each leaves with as many as there were before the first came in.
+    """
+    global _inside, _usual_threads
+    with _lock:
+        if _inside == 0:
+            _usual_threads = torch.get_num_threads()
+        _inside += 1
     torch.set_num_threads(1)
     try:
         yield
     finally:
-        torch.set_num_threads(before)
+        with _lock:
+            _inside -= 1
+        torch.set_num_threads(_usual_threads)
 
 
 def displacements(

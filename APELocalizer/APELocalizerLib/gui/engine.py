@@ -1,12 +1,16 @@
 """The warm part of the module: loaded checkpoints, the network in use and the maps of recent scans. No Qt, no MRML."""
 
+import sys
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
 
-from APELocalizerLib.core.progress import CancelCheck, Progress
+from APELocalizerLib.core.progress import CancelCheck, Progress, check_cancelled
 
 MAPS_KEPT = 8
+
+FEW = 8
+"""Landmarks and organs that are looked for while warming up: enough to go every way once."""
 
 
 class Engine:
@@ -29,9 +33,10 @@ class Engine:
         """The `Checkpoint` of a registry id or file, loaded once. Raises CheckpointError."""
         from APELocalizerLib.core.registry import load_checkpoint
 
-        if model not in self._checkpoints:
-            self._checkpoints[model] = (self._load or load_checkpoint)(model)
-        return self._checkpoints[model]
+        found = self._checkpoints.get(model)
+        if found is None:
+            found = self._checkpoints[model] = (self._load or load_checkpoint)(model)
+        return found
 
     def embed(
         self,
@@ -54,25 +59,35 @@ class Engine:
                     self._maps.popitem(last=False)
         return found
 
-    def warm_up(self, model: str = "default", device: str = "auto", library=None) -> None:
-        """Do beforehand what a first run takes longer for: import PyTorch, load the model, run it once, and look for
-        the library on one of its own supports. Raises CheckpointError, DeviceError, LocalizationError."""
-        from APELocalizerLib.core.localization import localize
+    def warm_up(
+        self, model: str = "default", device: str = "auto", library=None, cancelled: CancelCheck | None = None
+    ) -> None:
+        """Do beforehand what a first run takes longer for: import PyTorch, load the model, run it once, make the
+        library's supports ready, and look for a few of its landmarks on one of them.
+
+        Raises CheckpointError, DeviceError, LocalizationError, Cancelled.
+        """
+        from APELocalizerLib.core.localization import get_ready, localize
 
         self._warm_embedder(model, device).warm_up()
+        check_cancelled(cancelled)
         if library is not None and library.names:
-            localize(library.supports[0].map, library)
+            get_ready(library, cancelled)
+            localize(library.supports[0].map, library.subset(library.names[:FEW]), cancelled=cancelled)
 
     def recall(self, scan_key: Hashable, model: str, spacing: str):
         """The map computed before for exactly this, or None."""
         return self._recall(self._map_key(scan_key, model, spacing)) if model in self._checkpoints else None
 
     def release(self) -> None:
-        """Free the network's and the maps' memory."""
+        """Free the network's and the maps' memory, also a GPU's. Not while another thread embeds: see `Worker`."""
         with self._lock:
             self._maps.clear()
             self._checkpoints.clear()
             self._embedder = None
+        torch = sys.modules.get("torch")  # nothing to free, and nothing to load, where it was not used
+        if torch is not None and torch.cuda.is_available():
+            torch.cuda.empty_cache()
 
     def _recall(self, key: Hashable):
         with self._lock:
@@ -88,9 +103,10 @@ class Engine:
         from APELocalizerLib.core.pipeline import Embedder
 
         checkpoint, settings = self.checkpoint(model), self._settings(device)
-        if self._embedder is None or self._embedder[0] != (checkpoint.id, settings):
-            self._embedder = ((checkpoint.id, settings), (self._make_embedder or Embedder)(checkpoint, settings))
-        return self._embedder[1]
+        wanted, warm = (checkpoint.id, settings), self._embedder
+        if warm is None or warm[0] != wanted:
+            warm = self._embedder = (wanted, (self._make_embedder or Embedder)(checkpoint, settings))
+        return warm[1]
 
     @staticmethod
     def _settings(device: str):

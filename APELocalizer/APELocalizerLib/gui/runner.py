@@ -41,6 +41,7 @@ class TaskRunner:
         self._on_done: Callable[[Any], None] | None = None
         self._on_error: Callable[[Exception], None] | None = None
         self._background: list[tuple[Job, Callable[[Job], None]]] = []
+        self._preparing: Job | None = None
         self._timer = qt.QTimer()
         self._timer.interval = POLL_MS
         self._timer.timeout.connect(self._poll)
@@ -75,6 +76,7 @@ class TaskRunner:
         """Start a task for the button called `owner`; does nothing while another one runs."""
         if self.busy:
             return
+        self.stop_preparing()
         self.owner, self._task, self._on_done, self._on_error = owner, task, on_done, on_error
         self._job = self._worker.submit(task.run)
         self._timer.start()
@@ -82,8 +84,13 @@ class TaskRunner:
 
     def in_background(self, work: Work, on_end: Callable[[Job], None]) -> None:
         """Do something short beside the task, without a button; `on_end` gets the finished job."""
-        self._background.append((self._worker.submit(work), on_end))
-        self._timer.start()
+        self._add(self._worker.submit(work), on_end)
+
+    def prepare(self, work: Work, on_end: Callable[[Job], None]) -> None:
+        """Do in the background what makes later tasks faster; stopped by the next task, or by the next of its kind."""
+        self.stop_preparing()
+        self._preparing = self._worker.submit(work)
+        self._add(self._preparing, on_end)
 
     def cancel(self) -> None:
         """Ask the running task to stop; its end is reported as `Cancelled`."""
@@ -93,6 +100,7 @@ class TaskRunner:
 
     def abandon(self) -> None:
         """Forget the running task: it stops by itself, and nothing of it reaches the scene or the listeners."""
+        self.stop_preparing()
         if self._job is not None:
             self._job.cancel()
             self._forget()
@@ -129,12 +137,22 @@ class TaskRunner:
         self._changed()
 
     def _poll_background(self) -> None:
-        for job, on_end in list(self._background):
-            job.wait(YIELD_S)
-            if job.finished:
-                self._background.remove((job, on_end))
-                on_end(job)
+        if self._background:
+            self._background[0][0].wait(YIELD_S)  # the worker does them in this order
+        while self._background and self._background[0][0].finished:
+            job, on_end = self._background.pop(0)  # before `on_end`, which may let Qt work, and so poll again
+            on_end(job)
         self._stop_timer_when_idle()
+
+    def _add(self, job: Job, on_end: Callable[[Job], None]) -> None:
+        self._background.append((job, on_end))
+        self._timer.start()
+
+    def stop_preparing(self) -> None:
+        """Let go of what `prepare` began: it ends at its next check."""
+        if self._preparing is not None:
+            self._preparing.cancel()
+            self._preparing = None
 
     def _forget(self) -> None:
         self._job = self._task = self.owner = self._on_done = self._on_error = None

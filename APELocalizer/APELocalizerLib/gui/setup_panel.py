@@ -23,7 +23,7 @@ class SetupPanel:
         self._ui, self._session = ui, session
         self._found: Found | None = None
         self._filling = False
-        self._looking = False
+        self._looking = self._failed = False
         self._lights = (
             (ui.torchLight, ui.torchLabel, ui.torchButton),
             (ui.deviceLight, ui.deviceLabel, None),
@@ -37,7 +37,7 @@ class SetupPanel:
         ui.modelComboBox.currentIndexChanged.connect(self._on_model)
         session.listeners.append(self.update)
         session.runner.listeners.append(self._update_enabled)
-        WarmUp(session, self.look_up)
+        self._warm_up = WarmUp(session, self._look_up_unless_failed)
         self.update()
         ui.setupSection.contentsCollapsed.connect(self._on_collapsed)
         ui.setupSection.collapsed = all(light.ok is not False for light in self.lights())
@@ -64,19 +64,24 @@ class SetupPanel:
     def look_up(self) -> None:
         """Look up devices and models, once, in the worker thread, for loading PyTorch takes seconds.
 
-        Not before the user opens the section or chooses something: opening the module loads nothing.
+        Not before the user opens the section or chooses something: opening the module loads nothing. After a failure,
+        which is told, only when the section is opened again or something was installed.
         """
         if self._found is None and not self._looking and setup_status.pytorch_light().ok:
             self._looking = True
             self._session.runner.in_background(setup_status.look_up, self._on_found)
+
+    def _look_up_unless_failed(self) -> None:
+        if not self._failed:
+            self.look_up()
 
     def _on_collapsed(self, collapsed: bool) -> None:
         if not collapsed:
             self.look_up()
 
     def _on_found(self, job) -> None:
-        self._looking = False
-        if job.error is not None:
+        self._looking, self._failed = False, job.error is not None
+        if self._failed:
             show_error(job.error)
             return
         self._found = job.result
@@ -144,7 +149,13 @@ class SetupPanel:
             self._session.changed()
 
     def _on_free_memory(self, *_arguments) -> None:
-        self._session.logic.engine.release()
+        """In the worker thread, after what it still does: it may be using what is to be removed."""
+        engine = self._session.logic.engine
+        self._session.runner.stop_preparing()
+        self._session.runner.in_background(lambda progress, cancelled: engine.release(), self._on_freed)
+
+    def _on_freed(self, job) -> None:
+        self._warm_up.forget()
         self._session.say(_("The model and the maps were removed from memory. They are loaded again when needed."))
 
 

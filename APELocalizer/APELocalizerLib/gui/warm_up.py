@@ -3,12 +3,14 @@
 from collections.abc import Callable
 
 from APELocalizerLib.gui.session import Session
+from APELocalizerLib.gui.worker import Job
 
 
 class WarmUp:
     """Loads PyTorch and makes model and library ready in the background, as soon as the user chooses something.
 
-    Opening the panel alone loads nothing. What goes wrong here is not told: the run itself will tell it.
+    Opening the panel alone loads nothing. What goes wrong here is not told: the run itself will tell it. A run never
+    waits for it: it is stopped when one is started.
     """
 
     def __init__(self, session: Session, look_up: Callable[[], None]) -> None:
@@ -42,6 +44,15 @@ class WarmUp:
             return
         self._ready_on, self._ready_library = device, library
         engine = session.logic.engine
-        session.runner.in_background(
-            lambda progress, cancelled: engine.warm_up(settings.model, settings.device, library), lambda job: None
+        session.runner.prepare(
+            lambda progress, cancelled: engine.warm_up(settings.model, settings.device, library, cancelled),
+            self._on_end,
         )
+
+    def forget(self) -> None:
+        """Model and maps were removed from memory: get ready anew at the next choice."""
+        self._ready_on = self._ready_library = None
+
+    def _on_end(self, job: Job) -> None:
+        if job.error is not None:
+            self.forget()
