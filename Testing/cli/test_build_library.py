@@ -57,6 +57,27 @@ def test_only_the_named_supports_are_used(run, annotated):
     assert [support.id for support in library.supports] == ["two"] and library.organs == ()
 
 
+@pytest.mark.parametrize("where", ["nowhere", "column", "patients.csv", "prefix"])
+def test_an_enlargement_is_not_measured_with_shots_of_the_same_patient(run, annotated, where):
+    """Two whole organs; α of each is measured with the other, unless both scans are said to be one patient's."""
+    columns = f"case,name,rmin,rmax,amin,amax,smin,smax{',patient' if where == 'column' else ''}"
+    [(name, corners)] = BOXES.items()
+    sides = [side for pair in zip(*corners, strict=True) for side in pair]
+    person = ["p1"] if where == "column" else []
+    write_table(annotated.boxes, columns, [[case, name, *sides, *person] for case in ("one", "two")])
+    if where == "patients.csv":
+        write_table(annotated.scans / where, "case,patient", [["one", "p1"], ["two", "p1"]])
+    if where == "prefix":
+        (annotated.scans / "two.nii.gz").rename(annotated.scans / "one later.nii.gz")
+        for table in (annotated.boxes, annotated.landmarks):
+            table.write_text(table.read_text().replace("two,", "one later,"))
+    done = build(run, annotated, *(["--patients", "one"] if where == "prefix" else []))
+    assert done.code == 0, done.errors
+    alone = where != "nowhere"
+    assert ("0 of 0" in done.output, "2 of 2" in done.output) == (alone, not alone)
+    assert ("its enlargement could not be measured" in done.output) == alone
+
+
 def test_names_that_the_terms_lack_are_refused_and_nothing_is_written(run, annotated):
     annotated.terms.write_text(TERMS.replace("bone,", "skull,"))
     done = build(run, annotated)

@@ -64,6 +64,15 @@ def test_one_case_has_one_patient(tmp_path):
         read_cases(tmp_path, tmp_path / "l.csv")
 
 
+def test_patients_are_named_in_a_table_of_their_own_too(tmp_path):
+    """As in a folder that is evaluated; a row without patient leaves the case its own."""
+    for name in ("anna", "bert", "carl"):
+        (tmp_path / f"{name}.nii.gz").touch()
+    (tmp_path / "l.csv").write_text("case,name,r_mm,a_mm,s_mm\nanna,a,1,2,3\nbert,a,1,2,3\ncarl,a,1,2,3\n")
+    (tmp_path / "patients.csv").write_text("case,patient\nanna,p1\nbert,p1\ncarl\nghost,p1\n")
+    assert [case.person for case in read_cases(tmp_path, tmp_path / "l.csv")] == ["p1", "p1", "carl"]
+
+
 # Folders --------------------------------------------------------------------------------------------------------------
 
 

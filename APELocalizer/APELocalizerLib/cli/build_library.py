@@ -24,9 +24,9 @@ def add_parser(subparsers) -> None:
         "build-library", help="make a library from many annotated scans", description=DESCRIPTION
     )
     parser.add_argument("scans", type=Path, metavar="SCANS", help="folder of scans, <case>.nii.gz (or .nrrd, .mha)")
-    parser.add_argument("--landmarks", type=Path, metavar="L", help=".csv: case,name,r_mm,a_mm,s_mm")
+    parser.add_argument("--landmarks", type=Path, metavar="L", help=".csv: case,name,r_mm,a_mm,s_mm[,patient]")
     parser.add_argument(
-        "--boxes", type=Path, metavar="B", help=".csv: case,name,rmin,rmax,amin,amax,smin,smax[,cut_sides]"
+        "--boxes", type=Path, metavar="B", help=".csv: case,name,rmin,rmax,amin,amax,smin,smax[,cut_sides,patient]"
     )
     parser.add_argument(
         "--terms",
@@ -53,24 +53,24 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     from APELocalizerLib.core.library_files import save_library
     from APELocalizerLib.core.localization import LocalizationSettings
     from APELocalizerLib.core.pipeline import Embedder
-    from APELocalizerLib.evaluation.cases import read_cases
+    from APELocalizerLib.evaluation.cases import read_cases, with_patients
     from APELocalizerLib.evaluation.library_builder import build_library
     from APELocalizerLib.evaluation.terms import read_terms
 
     terms = read_terms(_terms_file(arguments.terms))
-    supports = read_cases(arguments.scans, arguments.landmarks, arguments.boxes, arguments.supports)
+    supports = with_patients(
+        read_cases(arguments.scans, arguments.landmarks, arguments.boxes, arguments.supports), arguments.patients
+    )
+    person = {case.id: case.person for case in supports}
     checkpoint = load_model(arguments)
     embedder = Embedder(checkpoint, inference_settings(arguments))
-
-    def patient(case_id: str) -> str:
-        return next((prefix for prefix in arguments.patients if case_id.startswith(prefix)), case_id)
 
     built = build_library(
         supports,
         lambda scan: embedder.embed(scan, arguments.spacing, cancelled=console.cancelled),
         terms,
         LocalizationSettings(round_trip_threshold_mm=checkpoint.round_trip_threshold_mm),
-        same_patient=lambda a, b: patient(a) == patient(b),
+        same_patient=lambda a, b: person[a] == person[b],
         progress=console.progress,
         cancelled=console.cancelled,
     )

@@ -3,7 +3,8 @@
 `landmarks.csv`: case,name,r_mm,a_mm,s_mm[,uncertainty_mm,patient]; `boxes.csv`: case,name,rmin,rmax,amin,amax,smin,smax
 [,uncertainty_mm,cut_sides,patient]. The scan of a case is `<case>.nii.gz` (or .nii, .nrrd, .mha; or `<case>_ct.…`) in
 the scans' folder. A missing row says nothing: the annotator may have skipped a structure that is visible. Cases of one
-patient never support each other: name the patient in the column `patient`, or see `with_patients`.
+patient never support each other: name the patient in the column `patient`, in a table `patients.csv` (case,patient) in
+the scans' folder, or see `with_patients`.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -25,6 +26,7 @@ from APELocalizerLib.evaluation.tables import (
 )
 
 SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".mha")
+TABLE_FOLDERS = ("", "annotations")
 
 __all__ = ["Case", "EvaluationError", "chosen", "find_scan", "read_cases", "with_patients"]
 
@@ -86,6 +88,7 @@ def read_cases(
     folder = Path(scans_folder)
     cases: dict[str, Case] = {}
     add_tables(cases, lambda name: find_scan(folder, name), landmarks_csv, boxes_csv)
+    add_patients(cases, table_of(folder, "patients.csv"))
     if only is None and not cases:
         raise EvaluationError(f"No annotated scan was found in {folder}.")
     found = chosen(cases, only)
@@ -118,6 +121,18 @@ def add_tables(
                     )
                 cases[name] = replace(cases[name], patient=patient)
             add(cases[name], row, table)
+
+
+def add_patients(cases: dict[str, Case], path: str | Path | None) -> None:
+    """Give the cases the patients that the table (case,patient) says; without a table nothing changes."""
+    for row in read_rows(path, ("case", "patient")) if path else ():
+        if row["case"] in cases:
+            cases[row["case"]] = replace(cases[row["case"]], patient=(row["patient"] or "").strip())
+
+
+def table_of(folder: Path, name: str) -> Path | None:
+    """File of the table `name` of a folder of scans, or None."""
+    return next((folder / sub / name for sub in TABLE_FOLDERS if (folder / sub / name).is_file()), None)
 
 
 def chosen(cases: Mapping[str, Case], names: Iterable[str] | None) -> list[Case]:

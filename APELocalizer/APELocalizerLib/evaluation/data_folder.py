@@ -17,12 +17,19 @@ from pathlib import Path
 
 from APELocalizerLib.core.errors import LearningError
 from APELocalizerLib.core.result_files import read_labels
-from APELocalizerLib.evaluation.cases import SUFFIXES, Case, EvaluationError, add_tables, find_scan
+from APELocalizerLib.evaluation.cases import (
+    SUFFIXES,
+    Case,
+    EvaluationError,
+    add_patients,
+    add_tables,
+    find_scan,
+    table_of,
+)
 from APELocalizerLib.evaluation.tables import BOX_COLUMNS, POINT_COLUMNS, read_rows
 
 SCAN_FOLDERS = ("", "scans", "train", "val")
 LABEL_FOLDERS = (*SCAN_FOLDERS, "labels")
-TABLE_FOLDERS = ("", "annotations")
 
 
 def read_data_folder(
@@ -47,11 +54,11 @@ def read_data_folder(
         if case.label_map or case.points or case.boxes:
             cases[name] = case
     for root in roots:
-        found = [_table(root, table) for table in ("landmarks.csv", "boxes.csv")]
+        found = [table_of(root, table) for table in ("landmarks.csv", "boxes.csv")]
         add_tables(cases, scans.get, *found)
     add_tables(cases, scans.get, landmarks_csv, boxes_csv)
     for root in roots:
-        _add_patients(cases, _table(root, "patients.csv"))
+        add_patients(cases, table_of(root, "patients.csv"))
     if not cases:
         raise EvaluationError(f"No annotated scan was found in {', '.join(map(str, roots))}.")
     return dict(sorted(cases.items()))
@@ -95,13 +102,3 @@ def _add_own_tables(case: Case) -> None:
         path = case.path.with_name(f"{case.id}_{kind}.csv")
         for row in read_rows(path, columns) if path.is_file() else ():
             add(case, row, path)
-
-
-def _add_patients(cases: dict[str, Case], path: Path | None) -> None:
-    for row in read_rows(path, ("case", "patient")) if path else ():
-        if row["case"] in cases:
-            cases[row["case"]] = replace(cases[row["case"]], patient=row["patient"].strip())
-
-
-def _table(root: Path, name: str) -> Path | None:
-    return next((root / sub / name for sub in TABLE_FOLDERS if (root / sub / name).is_file()), None)
