@@ -25,6 +25,7 @@ from APELocalizerLib.core.preparation import PreparationConfig, prepare
 from APELocalizerLib.core.progress import CancelCheck, Progress, check_cancelled, report, sub_progress
 from APELocalizerLib.core.scan_io import read_scan
 from APELocalizerLib.training.errors import TrainingError
+from APELocalizerLib.training.files import write_atomically
 
 _LOG = logging.getLogger(__name__)
 _VERSION = 1
@@ -189,17 +190,15 @@ class _Index:
 
     def fingerprint(self, path: Path) -> str | None:
         """The fingerprint of an unchanged file or folder, or None."""
-        return self.known.get(_state_of(path))
+        return self.known.get(state_of(path))
 
     def remember(self, path: Path, fingerprint: str) -> None:
         """Keep a fingerprint, at once and atomically."""
-        self.known[_state_of(path)] = fingerprint
-        temporary = self.path.with_name(f"{self.path.name}.{os.getpid()}.part")
-        temporary.write_text(json.dumps(self.known, indent=0), encoding="utf-8")
-        os.replace(temporary, self.path)
+        self.known[state_of(path)] = fingerprint
+        write_atomically(json.dumps(self.known, indent=0), self.path)
 
 
-def _state_of(path: Path) -> str:
+def state_of(path: Path) -> str:
     """Path, sizes and times of a file or of all files of a folder, hashed: differs when anything has changed."""
     if path.is_dir():
         files = sorted(path.rglob("*"))

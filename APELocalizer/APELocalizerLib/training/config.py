@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 from APELocalizerLib.core.network import NetworkConfig
 from APELocalizerLib.training.canonical import FrameModel
+from APELocalizerLib.training.files import write_atomically
 from APELocalizerLib.training.pair_settings import PairSettings
 from APELocalizerLib.training.virtual_patients import CropKind, Deformation
 
@@ -130,9 +130,7 @@ class TrainingConfig:
 
     def save(self, path: Path) -> None:
         """Write as JSON, atomically."""
-        temporary = path.with_name(path.name + ".part")
-        temporary.write_text(json.dumps(self.to_dict(), indent=1), encoding="utf-8")
-        os.replace(temporary, path)
+        write_atomically(json.dumps(self.to_dict(), indent=1), path)
 
     @classmethod
     def load(cls, path: Path) -> TrainingConfig:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import logging
-import pickle
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
+from APELocalizerLib.training.cache import state_of
 from APELocalizerLib.training.canonical import (
     AveragePatient,
     FrameModel,
@@ -19,6 +18,7 @@ from APELocalizerLib.training.canonical import (
     point_observations,
     robust_frames,
 )
+from APELocalizerLib.training.files import write_atomically
 from APELocalizerLib.training.observations import annotation_observations, label_observations, read_landmarks
 from APELocalizerLib.training.scans import (
     TrainingScan,
@@ -70,9 +70,10 @@ def load_training_set(
     """Read everything into memory. `held_out` names patients (see SAME_PATIENT) that only validation may see.
 
     Held-out patients have no part in the average patient; `excluded` scans are not used at all.
-    `more_landmarks` is a further table like annotations/landmarks.csv.
+    `more_landmarks` is a further table like annotations/landmarks.csv. `cache` is a JSON file that keeps the
+    observations until the tables or label maps change.
     """
-    observations = _cached(cache, lambda: gather_observations(folder))
+    observations = _cached(cache, folder)
     known = {name: o for name, o in observations.items() if SAME_PATIENT.get(name, name) not in held_out}
     known = {name: o for name, o in known.items() if name not in excluded}
     landmarks = read_landmarks(folder / "annotations" / "landmarks.csv")
@@ -126,12 +127,29 @@ def share_out(real: list[TrainingScan], painted: list[TrainingScan], synthetic_s
         scan.share *= synthetic_share / max(1e-9, 1 - synthetic_share) * total_real / max(total_painted, 1e-9)
 
 
-def _cached(path: Path | None, build: Callable[[], Any]) -> Any:
-    """Observations of label maps take half a minute: keep them in the run's own folder."""
-    if path is not None and path.exists():
-        return pickle.loads(path.read_bytes())
-    value = build()
-    if path is not None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(pickle.dumps(value))
-    return value
+def _cached(path: Path | None, folder: Path) -> dict[str, list[Observation]]:
+    """Observations of label maps take half a minute: keep them in the run's own folder, with what they were made of."""
+    if path is None:
+        return gather_observations(folder)
+    state = [state_of(folder / part) for part in ("annotations", "labels")]
+    if (kept := _kept(path, state)) is not None:
+        return kept
+    found = gather_observations(folder)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    rows = {case: [astuple(observation) for observation in own] for case, own in found.items()}
+    write_atomically(json.dumps({"state": state, "observations": rows}), path)
+    return found
+
+
+def _kept(path: Path, state: list[str]) -> dict[str, list[Observation]] | None:
+    """Observations kept in a file, or None if it is missing, damaged, or made of other tables and label maps."""
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        if values["state"] != state:
+            return None
+        return {
+            case: [Observation(key, axis, tuple(point), sigma) for key, axis, point, sigma in rows]
+            for case, rows in values["observations"].items()
+        }
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+        return None

@@ -136,7 +136,7 @@ def _laid_out(config: TrainingConfig) -> TrainingSet:
             "Anchored training needs scans with landmarks: give --scans and --landmarks, or in the settings “data”, "
             "a folder with train/, labels/ and annotations/landmarks.csv."
         )
-    cache = Path(config.output) / "observations.pkl"
+    cache = Path(config.output) / "observations.json"
     more = Path(config.more_landmarks) if config.more_landmarks else None
     return load_training_set(
         folder, config.held_out, config.frame, cache, config.synthetic_share, config.excluded, more
