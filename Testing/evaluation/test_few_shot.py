@@ -12,6 +12,7 @@ from APELocalizerLib.evaluation.retrievals import Retrieval
 from APELocalizerLib.evaluation.searches import StudySettings
 from APELocalizerLib.evaluation.study import Study
 from APELocalizerLib.evaluation.subjects import Subject
+from APELocalizerLib.evaluation.tables_of_study import enlargement_table
 
 VIEW = Box((-200, -200, -200), (200, 200, 200))
 BODY = Box((-100, -100, -200), (100, 100, 200))
@@ -151,3 +152,30 @@ def test_a_box_that_misses_the_organ_grows_until_it_holds_it():
     result = enlargement_of([far])
     assert result.recall == pytest.approx(0.99, abs=1e-3) and result.alpha > 10
     assert 1 <= result.volume_ratio < 3
+
+
+FLAT = Box((0, -50, -50), (0, 50, 50))
+"""Found without thickness: no factor makes it hold the organ."""
+
+
+@pytest.mark.parametrize("voxels", [None, np.linspace(-50, 50, 30).reshape(10, 3)], ids=["box", "mask"])
+@pytest.mark.parametrize("choices", [{}, {"alpha_over": "fold"}, {"recall": "each", "volume_ratio": "ratio"}])
+def test_a_flat_box_reaches_the_recall_with_no_factor_but_with_a_margin(voxels, choices):
+    everyone = {"anna": subject("anna", voxels=voxels)}
+    result = enlargement_of([FLAT], everyone, **choices)
+    assert np.isnan(result.alpha) and np.isnan(result.volume_ratio) and result.recall < 0.99
+    margin = enlargement_of([FLAT], everyone, enlargement="margin", **choices)
+    assert margin.recall >= 0.99 and margin.alpha <= 50
+
+
+def test_the_table_has_a_dash_where_the_recall_is_not_reached_and_means_the_other_organs():
+    """The spleen's box holds 1/64 of the scan, and the liver's is flat."""
+    rows = [Retrieval("ours", "anna", ("b",), "few-shot box", "liver", box=FLAT)]
+    rows.append(Retrieval("ours", "anna", ("b",), "few-shot box", "spleen", box=TRUTH))
+    anna = subject("anna")
+    anna.organs["spleen"] = OrganMarks(TRUTH)
+    _, _, mean, liver, spleen = enlargement_table(study_of(rows, ["b"], {"anna": anna}))
+    assert liver == "| liver | 1 | – | 0.000 | – |"
+    assert spleen == "| spleen | 1 | 1.00 | 1.000 | 64.0 |" and mean == "| **mean of the organs** | 2 |  |  | 64.0 |"
+    _, _, mean, _ = enlargement_table(study_of(rows[:1], ["b"], {"anna": anna}))
+    assert mean == "| **mean of the organs** | 1 |  |  | – |"

@@ -18,6 +18,8 @@ from APELocalizerLib.evaluation.subjects import Subject
 
 RECALL = 0.99
 SEARCH_STEPS = 40
+LARGEST = 10_000.0
+"""Where the search for an enlargement ends, as factor or mm: only a box without thickness gets there."""
 
 
 def few_shot_boxes(study: Study, method: str) -> list[Retrieval]:
@@ -86,7 +88,8 @@ def _drawn(order: Sequence[str], subjects: Mapping[str, Subject], count: int) ->
 class Enlargement:
     """How far an organ's boxes must be enlarged for the wanted recall, and what is left of the scan's volume then.
 
-    `alpha` is the factor (or margin in mm), `volume_ratio` how many times smaller the cropped scan is (VR@99).
+    `alpha` is the factor (or margin in mm), `volume_ratio` how many times smaller the cropped scan is (VR@99). Both are
+    NaN where no enlargement gives the wanted recall, and `recall` is then that of the largest one tried.
     """
 
     organ: str
@@ -124,8 +127,10 @@ def _enlargement(organ: str, rows: Sequence[Retrieval], study: Study) -> Enlarge
 
     low, high = (1.0, 2.0) if protocol.enlargement == "factor" else (0.0, 20.0)
     if recall(low) < RECALL:
-        while recall(high) < RECALL:
+        while recall(high) < RECALL and high < LARGEST:
             low, high = high, 2 * high
+        if recall(high) < RECALL:
+            return Enlargement(organ, float("nan"), recall(high), float("nan"), len(rows))
         for _ in range(SEARCH_STEPS):
             middle = (low + high) / 2
             low, high = (low, middle) if recall(middle) >= RECALL else (middle, high)

@@ -56,6 +56,11 @@ def figure(summary: Summary, digits: int = 1) -> str:
     return f"{summary.mean:.{digits}f} ± {summary.std:.{digits}f} ({summary.median:.{digits}f})"
 
 
+def number(value: float, digits: int) -> str:
+    """The number, or a dash for NaN."""
+    return "–" if np.isnan(value) else f"{value:.{digits}f}"
+
+
 def summarized(rows: Sequence[Retrieval], value: Value, study: Study) -> Summary:
     """Summary of the rows that have a value, pooled as the protocol says."""
     values = np.array([value(each) for each in rows])
@@ -174,11 +179,12 @@ def own_axis_text(study: Study, definition: str) -> list[str]:
 
 
 def enlargement_table(study: Study) -> list[str]:
-    """α and VR@99 of every organ (APE paper, Table 4)."""
+    """α and VR@99 of every organ (APE paper, Table 4), with a dash where no enlargement gives the recall."""
     found = enlargements(main_rows(study, "few-shot box"), study)
     alpha = "α" if study.protocol.enlargement == "factor" else "margin, mm"
-    rows = [[e.organ, str(e.boxes), f"{e.alpha:.2f}", f"{e.recall:.3f}", f"{e.volume_ratio:.1f}"] for e in found]
-    mean = f"{np.mean([e.volume_ratio for e in found]):.1f}" if found else "–"
+    rows = [[e.organ, str(e.boxes), number(e.alpha, 2), f"{e.recall:.3f}", number(e.volume_ratio, 1)] for e in found]
+    ratios = [e.volume_ratio for e in found if np.isfinite(e.volume_ratio)]
+    mean = number(float(np.mean(ratios)) if ratios else float("nan"), 1)
     rows.insert(0, ["**mean of the organs**", str(sum(e.boxes for e in found)), "", "", mean])
     return table(["organ", "boxes", alpha, "recall", "VR@99"], rows)
 
