@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from APELocalizerLib.core.geometry import Box, apply_affine
+from APELocalizerLib.core.inference import InferenceSettings
 from APELocalizerLib.core.landmark_library import LandmarkLibrary
 from APELocalizerLib.core.learning import learn_box, learn_points
 from APELocalizerLib.core.library_files import from_json, to_json
@@ -65,6 +66,15 @@ def library(support_map):
 
 def positions(localization) -> np.ndarray:
     return np.array([point.candidate_ras for point in localization.points])
+
+
+def test_bfloat16_moves_landmarks_by_less_than_a_millimeter(checkpoint, library, target, target_map):
+    in_half = Embedder(checkpoint, InferenceSettings(device="cpu", mixed_precision=True)).embed(target)
+    plain, half = (localize(each, library, checkpoint=checkpoint) for each in (target_map, in_half))
+    assert np.abs(in_half.values - target_map.values).max() > 0, "bfloat16 was not used"
+    moved = np.linalg.norm(positions(half) - positions(plain), axis=1)
+    assert moved.max() < 1.0
+    assert [point.found for point in half.points] == [point.found for point in plain.points]
 
 
 def test_every_click_is_found_again_on_the_support_itself(support_map, library, checkpoint):

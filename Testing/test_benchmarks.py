@@ -6,7 +6,7 @@ import time
 
 import numpy as np
 import pytest
-from benchmarks import goal_8_growth, program, published, report, scans, timing
+from benchmarks import goal_8_growth, machine, program, published, report, scans, timing
 from benchmarks.bench import Bench, body_queries
 from benchmarks.table import Goal, Row, as_csv, markdown, not_measured, quantity
 from benchmarks.timing import Times
@@ -115,6 +115,13 @@ def test_what_grows_too_fast_is_foreseen():
     assert goal_8_growth.expected({10: 1.0}, 100) == pytest.approx(10.0)
     assert goal_8_growth.expected({10: 1.0, 100: 100.0}, 1000) == pytest.approx(10_000.0)  # quadratic so far
     assert goal_8_growth.expected({10: 1.0, 100: 1.1}, 1000) == pytest.approx(11.0)  # never less than proportional
+
+
+def test_the_peak_is_the_fastest_size_in_the_median_and_the_best_single_product_stands_beside():
+    times = {"gemm 10": Times((1.0, 2.0, 3.0)), "gemm 20": Times((0.9, 9.0, 9.0)), "ours": Times((0.01,))}
+    peak = machine.Peak.of(times)
+    assert (peak.size, peak.median) == (20, pytest.approx(2 * 20**3 / 9.0))
+    assert peak.best == pytest.approx(2 * 20**3 / 0.9)
 
 
 def test_a_percentile_is_one_of_the_repeats():

@@ -109,7 +109,9 @@ def first_after_getting_ready(path: str, repeats: int = 3) -> dict:
 
 def second_library(path: str, repeats: int = 5) -> dict:
     """Seconds of the module's logic on one scan: the first run, then runs with another library, without and with the
-    color overlay; and the profiles of these two."""
+    color overlay, and without it once the panel got the library ready; and the profiles of the former two.
+
+    Each library is read from its file anew, so that nothing of an earlier run is left in it."""
     import slicer_stand_ins.installed  # noqa: F401
 
     from APELocalizer import APELocalizerLogic
@@ -118,20 +120,26 @@ def second_library(path: str, repeats: int = 5) -> dict:
     from benchmarks.timing import functions_profile
 
     scan = read_scan(Path(path))
-    _, library = _model_and_library()
-    seconds: dict[str, list[float]] = {"first": [], "other library": [], "other library, overlay": []}
+    kinds = ("other library", "other library, overlay", "other library, ready")
+    seconds: dict[str, list[float]] = {name: [] for name in ("first", *kinds)}
     with open_headless_scene():
         volume, logic = add_volume(scan.voxels, scan.ijk_to_ras, scan.name), APELocalizerLogic()
-        names = library.names
-        for number in range(1 + 2 * repeats):
-            name = list(seconds)[0 if number == 0 else 1 + number % 2]
-            other = library.without(names[number % len(names)])
+        for number in range(1 + len(kinds) * repeats):
+            name = kinds[number % len(kinds)] if number else "first"
+            whole = logic.loadLibrary("built-in")
+            other = whole.without(whole.names[number % len(whole.names)])
+            if name.endswith("ready"):
+                logic.engine.warm_up(device="cpu", library=other)
             begin = time.perf_counter()
             logic.localize(volume, other, device="cpu", overlay=name.endswith("overlay"))
             seconds[name].append(time.perf_counter() - begin)
         profiles = [
-            functions_profile(lambda overlay=overlay: logic.localize(volume, library, device="cpu", overlay=overlay))
-            for overlay in (False, True)
+            functions_profile(
+                lambda overlay=overlay, library=library: logic.localize(
+                    volume, library, "standard", "cpu", overlay=overlay
+                )
+            )
+            for overlay, library in ((each, logic.loadLibrary("built-in")) for each in (False, True))
         ]
     return {**seconds, "profiles": profiles}
 

@@ -88,17 +88,14 @@ def _cached(bench: Bench, path) -> Iterator[Row]:
         yield Row("7", what, CACHED, remark=missing)
         return
     done = run_child("second_library", path=str(path), repeats=bench.repeats)
-    for number, (name, goal) in enumerate((("other library", CACHED), ("other library, overlay", None))):
-        shown = "with the color overlay" if name.endswith("overlay") else "points, boxes and table"
+    for name, goal, shown, number in (
+        ("other library", CACHED, "just opened; points, boxes and table", 0),
+        ("other library, ready", None, "which got ready in the background; points, boxes and table", 0),
+        ("other library, overlay", None, "just opened; with the color overlay", 1),
+    ):
         times = {"reference": Times(tuple(done["first"])), "ours": Times(tuple(done[name]))}
-        yield Row.of_times(
-            "7",
-            f"{what}, {shown}",
-            goal,
-            "the first localization",
-            times,
-            profile=partial(done["profiles"].__getitem__, number),
-        )
+        profile = partial(done["profiles"].__getitem__, number)
+        yield Row.of_times("7", f"{what}, {shown}", goal, "the first localization", times, profile=profile)
 
 
 def _missing() -> str:

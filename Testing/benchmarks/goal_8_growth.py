@@ -1,7 +1,6 @@
 """Goal 8: how the cost grows with the scan and with the number of landmarks."""
 
 import math
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import fields, replace
 from functools import partial
@@ -14,7 +13,7 @@ from APELocalizerLib.core.landmark_library import LandmarkLibrary
 from APELocalizerLib.core.learning import learn_points
 from APELocalizerLib.core.localization import LocalizationSettings, localize
 from APELocalizerLib.core.scan import Scan
-from benchmarks import scans
+from benchmarks import scans, timing
 from benchmarks.bench import Bench, body_queries
 from benchmarks.table import Goal, Row, quantity
 from benchmarks.timing import functions_profile
@@ -24,6 +23,8 @@ LENGTHS_MM = (200, 400, 600, 900, 1200)
 COUNTS = (1, 10, 100, 1000, 3000, 10_000)
 LONG_MM = 900
 TOO_LONG_S = 40.0
+QUICK_S = 5.0
+"""Up to this a first try is only a warm-up; what takes longer is timed once."""
 LIMIT_S = 20.0
 
 
@@ -123,19 +124,16 @@ def _body_places(long_map: EmbeddingMap, count: int) -> np.ndarray:
 
 
 def _while_affordable(make: Callable[[int], Callable[[], object]]) -> dict[int, float]:
-    """Seconds (the shortest of up to three) by count, until the next would take too long by the growth so far."""
+    """Seconds (median of up to three; where it is quick, after one more) by count, until the next would take too long
+    by the growth so far."""
     seconds: dict[int, float] = {}
     for count in COUNTS:
         if expected(seconds, count) > TOO_LONG_S:
             break
-        work, tries = make(count), []
-        for _ in range(3):
-            start = time.perf_counter()
-            work()
-            tries.append(time.perf_counter() - start)
-            if sum(tries) > 3:
-                break
-        seconds[count] = min(tries)
+        work = make(count)
+        first = timing.repeated(work, 1, warm_up=False)
+        again = timing.repeated(work, 3, warm_up=False, limit_s=3) if first.median < QUICK_S else first
+        seconds[count] = again.median
     return seconds
 
 

@@ -3,16 +3,18 @@
 import os
 import platform
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import torch
 
-from benchmarks.timing import repeated
+from benchmarks.timing import Times, alternating, repeated
 
 FLAGS = ("avx2", "fma", "avx512f", "avx512_vnni", "avx512_bf16", "amx_tile", "amx_bf16", "asimd", "sve")
 PACKAGES = ("torch", "numpy", "SimpleITK", "scipy", "scikit-image")
+GEMM = "gemm "
 GEMM_SIZES = (1024, 2048, 3072)
 CUDA_GEMM_SIZES = (4096, 8192)
 
@@ -68,13 +70,28 @@ def has_bf16() -> bool:
     return "avx512_bf16" in present or "amx_bf16" in present
 
 
-def fastest_gemm(dtype: torch.dtype, device: str = "cpu") -> tuple[Callable[[], None], int]:
-    """The product of square matrices that reaches the most FLOP/s, and its size: the machine's peak in practice."""
+@dataclass(frozen=True)
+class Peak:
+    """The machine's peak in practice: the matrix product with the most FLOP/s in the median, its size, and the FLOP/s
+    of the fastest single product of all."""
+
+    size: int
+    median: float
+    best: float
+
+    @classmethod
+    def of(cls, times: Mapping[str, Times]) -> "Peak":
+        """From the times of `gemms`, among which others may be."""
+        flops = {name: 2.0 * int(name[len(GEMM) :]) ** 3 for name in times if name.startswith(GEMM)}
+        fastest = max(flops, key=lambda name: flops[name] / times[name].median)
+        best = max(flops[name] / min(times[name].seconds) for name in flops)
+        return cls(int(fastest[len(GEMM) :]), flops[fastest] / times[fastest].median, best)
+
+
+def gemms(dtype: torch.dtype, device: str = "cpu") -> dict[str, Callable[[], None]]:
+    """Products of square matrices of several sizes, by name, to be timed in turn with what is compared with them."""
     sizes = GEMM_SIZES if device == "cpu" else CUDA_GEMM_SIZES
-    works = {size: gemm(dtype, size, device) for size in sizes}
-    speed = {size: size**3 / min(repeated(work, 3).seconds) for size, work in works.items()}
-    best = max(speed, key=speed.get)
-    return works[best], best
+    return {f"{GEMM}{size}": gemm(dtype, size, device) for size in sizes}
 
 
 def gemm(dtype: torch.dtype, size: int, device: str = "cpu") -> Callable[[], None]:
@@ -89,6 +106,11 @@ def gemm(dtype: torch.dtype, size: int, device: str = "cpu") -> Callable[[], Non
             torch.cuda.synchronize()
 
     return work
+
+
+def measured_peak(dtype: torch.dtype, repeats: int = 7) -> Peak:
+    """The peak of the CPU by itself."""
+    return Peak.of(alternating(gemms(dtype), repeats))
 
 
 def copy_bandwidth(megabytes: int = 256) -> float:

@@ -10,8 +10,9 @@ FOLDER = ROOT / "Resources" / "Benchmarks"
 
 READING = (
     "“Ratio” says how many times better ours is than the reference (faster, smaller, or of a speed: higher; below 1 it "
-    "is worse). Times are medians; reference and ours ran in turn in the same process, after a warm-up. Rows without a "
-    "target stand beside for comparison."
+    "is worse). Times are medians; reference and ours ran in turn in the same process, after a warm-up, except: first "
+    "localizations and runs with another library are not warmed up, each first run is a process of its own, and costs "
+    "per landmark are timed one number of landmarks after the other. Rows without a target stand beside for comparison."
 )
 
 

@@ -37,8 +37,9 @@ class InferenceSettings:
 
     `tile` voxels of the prepared grid; `overlap` is a fraction of a tile; `one_pass` None means as the checkpoint was
     trained; `mixed_precision` None means half precision on CUDA and, for networks as wide as the published one,
-    bfloat16 on processors made for it (a third faster; it moves places by about 0.1 mm); `cpu_fallback` allows the last
-    step when a GPU's memory is full.
+    bfloat16 on processors made for it (a third faster; on the default model it moves places by about 0.1 mm, on the
+    published one, without its weights, this could not be measured); `cpu_fallback` allows the last step when a GPU's
+    memory is full.
     """
 
     device: str = "auto"
@@ -119,11 +120,15 @@ class Runner:
     def warm_up(self) -> None:
         """Build the network and run it once on next to nothing, so that the first scan does not wait for it.
 
-        Meant for a background thread while the user is still choosing a scan. Raises `DeviceError`.
+        Meant for a background thread while the user is still choosing a scan. On a GPU, tiles are run in the size and
+        number of a scan's, for which plans are made there. Raises `DeviceError`.
         """
         plan = self._first_plan()
-        smallest = (self.checkpoint.network.total_stride,) * 3
-        self._run(torch.zeros(smallest), replace(plan, tile=None), None, None)
+        if plan.device.type == "cpu" or plan.tile is None:
+            shape, plan = (self.checkpoint.network.total_stride,) * 3, replace(plan, tile=None)
+        else:
+            shape = (plan.tile[0] * plan.batch_size, *plan.tile[1:])
+        self._run(torch.zeros(shape), plan, None, None)
 
     def _network_on(self, device: torch.device) -> Callable[[Tensor, Tensor | None], Tensor]:
         if self._network is None or self._network_device != device:
