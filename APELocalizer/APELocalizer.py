@@ -244,7 +244,7 @@ class APELocalizerLogic(ScriptedLoadableModuleLogic):
 
     def localizeTask(self, volumeNode, library, settings=DEFAULT_SETTINGS, overlay=True):
         """What `localize` does, in steps that a panel can run in the background (see `gui.tasks`)."""
-        return LocalizeTask(self.engine, volumeNode, library, settings, overlay, self.overlays.adopt)
+        return LocalizeTask(self.engine, volumeNode, library, settings, overlay, self.overlays)
 
     def learnTask(self, volumeNode, library, settings=DEFAULT_SETTINGS, points_node=None, segmentation_node=None):
         """What `learn` does, in steps that a panel can run in the background (see `gui.tasks`)."""

@@ -48,9 +48,11 @@ class KnowingEmbedder:
         self.threads: set[str] = set()
         self.warm_gate = threading.Event()
         self.warm_gate.set()
+        self.warming = threading.Event()
         self.warmed = 0
 
     def warm_up(self) -> None:
+        self.warming.set()
         self.warm_gate.wait(30)
         if self.fail_with:
             raise self.fail_with

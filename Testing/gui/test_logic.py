@@ -28,6 +28,22 @@ def test_the_console_example_works(logic, patient, add_patient, tmp_path):
     assert "carina" in shown.GetName()
 
 
+def test_another_library_on_the_same_scan_uses_the_overlay_that_is_there(logic, patient, add_patient):
+    library, scan = logic.learn(patient.volume, pointsNode=patient.points), add_patient("patient B").volume
+    first = logic.localize(scan, library)
+    second = logic.localize(scan, library.without("heart"))
+    assert second.overlay_node is first.overlay_node and second.points_node is not first.points_node
+    assert logic.localize(scan, library, overlay=False).overlay_node is None
+    hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(slicer.mrmlScene)
+    assert hierarchy.GetItemParent(hierarchy.GetItemByDataNode(first.overlay_node)) == first.folder_item_id
+    slicer.mrmlScene.RemoveNode(first.overlay_node)
+    third = logic.localize(scan, library)
+    assert third.overlay_node is not None and slicer.mrmlScene.IsNodePresent(third.overlay_node)
+    assert logic.localize(scan, library, spacing="fast").overlay_node is not third.overlay_node
+    scan.GetImageData().Modified()
+    assert logic.localize(scan, library, spacing="fast").overlay_node is not third.overlay_node
+
+
 def test_a_scan_under_a_transform_gives_results_where_it_is_seen(logic, patient, add_patient, scene):
     library = logic.learn(patient.volume, pointsNode=patient.points)
     other = add_patient("patient B").volume

@@ -129,6 +129,7 @@ def test_a_run_stops_the_preparations_and_does_not_wait_for_them(panel, patient,
 def test_memory_freed_while_getting_ready_stays_free_until_the_next_choice(panel, patient):
     panel.embedder.warm_gate.clear()
     panel.ui.supportSelector.setCurrentNode(patient.volume)
+    panel.wait(panel.embedder.warming.is_set)
     panel.click("freeMemoryButton")
     panel.embedder.warm_gate.set()
     settle(panel)

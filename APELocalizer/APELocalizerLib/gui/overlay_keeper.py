@@ -26,6 +26,13 @@ class OverlayKeeper:
         if nodes.overlay_node is not None:
             self._made[self._key(volume_node, "rgb", "")] = nodes.overlay_node
 
+    def rgb_of(self, volume_node, settings: RunSettings):
+        """The RGB overlay that was made of the scan as it is now, with these settings, if it is still in the scene."""
+        if self._settings.get(volume_node.GetID()) != settings:
+            return None
+        node = self._made.get(self._key(volume_node, "rgb", ""))
+        return node if node is not None and slicer.mrmlScene.IsNodePresent(node) else None
+
     def show(self, volume_node, kind: str | int, opacity: float = 0.4, library=None, landmark: str = ""):
         """Show one overlay over the scan in all slices: its node, or None for "none".
 

@@ -5,7 +5,7 @@ Python console the three simply follow each other; see `do`.
 """
 
 import dataclasses
-from collections.abc import Callable, Hashable
+from collections.abc import Hashable
 from dataclasses import dataclass
 
 import slicer
@@ -87,15 +87,16 @@ class LocalizeTask(_ScanTask):
         library,
         settings: RunSettings,
         overlay: bool = True,
-        on_shown: Callable[..., None] | None = None,
+        overlays=None,
     ) -> None:
-        """`overlay` also adds the RGB overlay; `on_shown(volume_node, settings, result_nodes)` is called at the end."""
+        """`overlay` also adds the RGB overlay, or uses again that of the same map; `overlays` is the `OverlayKeeper`
+        that knows it, and is told of the new one."""
         if library is None or not library.names:
             raise LibraryError(_("The landmark library is empty. Learn a landmark from a support scan, or open one."))
         if volume_node is None:
             raise SceneError(_("Choose the scan on which the landmarks are to be found."))
         super().__init__(engine, volume_node, settings)
-        self._library, self._overlay, self._on_shown = library, overlay, on_shown
+        self._library, self._overlay, self._overlays = library, overlay, overlays
         self.localization = None
 
     def run(self, progress: Progress | None = None, cancelled: CancelCheck | None = None):
@@ -124,9 +125,14 @@ class LocalizeTask(_ScanTask):
         localization, found_map = computed
         self._check_scan_is_unchanged()
         self.localization = localization
-        nodes = show_localization(self._node, localization, found_map if self._overlay else None)
-        if self._on_shown:
-            self._on_shown(self._node, self._settings, nodes)
+        if self._overlay:
+            before = self._overlays.rgb_of(self._node, self._settings) if self._overlays else None
+            anchored = self._engine.checkpoint(self._settings.model).anchored
+            nodes = show_localization(self._node, localization, found_map, overlay_node=before, anchored=anchored)
+        else:
+            nodes = show_localization(self._node, localization)
+        if self._overlays:
+            self._overlays.adopt(self._node, self._settings, nodes)
         return nodes
 
 

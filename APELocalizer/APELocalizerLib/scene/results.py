@@ -46,9 +46,13 @@ def show_localization(
     localization: "Localization",
     embedding_map: "EmbeddingMap | None" = None,
     folder_name: str | None = None,
+    overlay_node=None,
+    anchored: bool = True,
 ) -> ResultNodes:
     """Show what was found on a scan; with `embedding_map` also its RGB overlay.
 
+    An `overlay_node` of the same map that an earlier run made is used again, and stays in that run's folder.
+    `anchored`: whether the map's channels are anatomical directions (see `overlays.add_rgb_overlay`).
     The folder lies under the scan's study (or wherever the scan lies). Every name is made unique by choosing another
     name for the new node: nodes that are already in the scene are never touched. All or nothing: if anything fails,
     what was made so far is removed. Raises SceneError for an unusable scan node.
@@ -60,10 +64,12 @@ def show_localization(
         points_node = _add_points(volume_node, localization)
         roi_nodes = {organ.name: _add_roi(volume_node, organ) for organ in localization.organs if organ.found}
         table_node = _add_table(volume_node, localization)
-        overlay_node = None if embedding_map is None else add_rgb_overlay(volume_node, embedding_map)
-        for node in (points_node, *roi_nodes.values(), table_node, overlay_node):
-            if node is not None:
-                put_in_folder(node, folder)
+        new = [points_node, *roi_nodes.values(), table_node]
+        if embedding_map is not None and overlay_node is None:
+            overlay_node = add_rgb_overlay(volume_node, embedding_map, anchored)
+            new.append(overlay_node)
+        for node in new:
+            put_in_folder(node, folder)
         return ResultNodes(folder, points_node, roi_nodes, table_node, overlay_node)
 
 
