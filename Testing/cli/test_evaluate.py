@@ -103,3 +103,65 @@ def test_an_interrupted_study_ends_in_one_sentence_and_writes_nothing(evaluate, 
     done = evaluate()
     assert (done.code, done.errors) == (1, "ape-localizer: Cancelled. Nothing was changed.\n")
     assert shown[-1] == work and not files.out.exists()
+
+
+def bone(*cases):
+    return [[case, "bone", *POINTS["bone"]] for case in cases]
+
+
+def slab(case, low, high):
+    """A box whose extent along A is given."""
+    return [case, "disc", 40, 60, low, high, 0, 30]
+
+
+@pytest.mark.parametrize(
+    ("points", "boxes", "options"),
+    [
+        (bone("one", "two"), [], ["--targets", "one", "--supports", "two"]),
+        ([*bone("one"), ["two", "bone", 4000, 20, -30]], [], []),
+        (all_points("one", "two"), all_boxes("one"), []),
+        (all_points("one", "two", "nobody"), [], ["--targets", "one", "one"]),
+        ([], [slab("one", 10, 10), slab("two", 10, 10)], []),
+        ([], [slab("one", 10, 11), slab("two", 10, 11)], ["--box-from", "all", "--answers", "voxel"]),
+    ],
+    ids=["one landmark", "annotated outside", "a structure of one case", "no scan", "flat boxes", "flat answers"],
+)
+@pytest.mark.filterwarnings("error")
+def test_sparse_annotations_make_a_report(evaluate, files, folder, points, boxes, options):
+    pytest.importorskip("matplotlib")
+    mark(folder, points, boxes)
+    done = evaluate(*options)
+    assert (done.code, done.errors) == (0, "")
+    text, _ = written(files)
+    assert "embeddings.png" in text and " nan" not in text
+
+
+def test_names_may_hold_anything_that_is_no_formula_and_no_column(evaluate, files, folder):
+    pytest.importorskip("matplotlib")
+    cases, names = ("Müller, A $x_$", "zwei b+c"), ("größter Wirbel", "a|b", "$\\frac{$", "_x^y*")
+    for old, new in zip(("one", "two"), cases, strict=True):
+        (folder / f"{old}.nii.gz").rename(folder / f"{new}.nii.gz")
+    mark(folder, [[case, name, *POINTS["bone"]] for case in cases for name in names])
+    done = evaluate()
+    assert (done.code, done.errors) == (0, "")
+    text, figures = written(files)
+    assert figures["landmarks, mm"]["one support"]["count"] == 8
+    assert all(f"\n| {name} |" in text for name in (*cases, "größter Wirbel", "a\\|b", "$\\frac{$", "_x^y*"))
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", "lacks the column"),
+        ("case,name,r_mm,a_mm,s_mm\n", "No annotated scan was found"),
+        ("case,name,r_mm,a_mm,s_mm\none,bone,nan,1,2\n", "has no number in the column r_mm"),
+        ("case,name,r_mm,a_mm,s_mm\none\n", "a row of one names no landmark or organ"),
+        ("case,name,r_mm,a_mm,s_mm\nthree,bone,1,1,2\n", "No annotated scan was found"),
+        ("case,name,r_mm,a_mm,s_mm,patient\none,bone,1,1,2,p\ntwo,bone,1,1,2,p\n", "Nothing can be compared"),
+    ],
+)
+def test_tables_that_allow_no_study_are_told_in_one_sentence(evaluate, files, folder, text, words):
+    (folder / "landmarks.csv").write_text(text)
+    done = evaluate()
+    assert done.code == 1 and words in done.errors and done.errors.count("\n") == 1
+    assert not files.out.exists()

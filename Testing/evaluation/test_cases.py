@@ -26,6 +26,9 @@ def test_missing_cases_are_named(tmp_path):
         ("case,name,r_mm,a_mm\nanna,carina,1,2\n", None, "l.csv lacks the column.s. s_mm; it needs case,name,r_mm"),
         ("", None, "l.csv lacks the column.s. case, name, r_mm, a_mm, s_mm"),
         (HEADER + "anna,carina,1,two,3,\n", None, 'carina of anna has no number in the column a_mm, but "two"'),
+        (HEADER + "anna\n", None, "l.csv: a row of anna names no landmark or organ"),
+        (HEADER + "anna,carina,1\n", None, 'carina of anna has no number in the column a_mm, but ""'),
+        (None, BOX_HEADER + "anna, ,0,1,0,1,0,1\n", "b.csv: a row of anna names no landmark or organ"),
         (HEADER + "anna,carina,1,nan,3,\n", None, 'has no number in the column a_mm, but "nan"'),
         (HEADER + "anna,carina,1,2,3,some\n", None, "has no number in the column uncertainty_mm"),
         (None, "case,name,rmin,rmax,amin,amax,smin\nanna,liver,0,1,0,1,0\n", "b.csv lacks the column.s. smax"),
@@ -131,3 +134,4 @@ def test_prefixes_make_patients_and_unknown_cases_are_named(folder):
     assert with_patients(list(cases.values()), ["be"])[1].person == "be"
     with pytest.raises(EvaluationError, match="no annotated scan for: dora"):
         chosen(cases, ["anna", "dora"])
+    assert [case.id for case in chosen(cases, ["carl", "anna", "carl"])] == ["carl", "anna"]

@@ -49,19 +49,35 @@ def test_the_sample_data_can_be_evaluated_and_a_second_time_from_the_cache(sampl
     [
         (["--shots", "-1"], "--shots must be 0"),
         (["--folds", "0"], "--folds must be at least 1"),
+        (["--pairs", "0"], "--pairs must be at least 1"),
+        (["--seed", "-1"], "--seed must be 0 or more"),
         (["--targets", "nobody"], "no annotated scan for: nobody"),
         (["--pictures", "nobody"], "no annotated scan for: nobody"),
         (["--against-rule", "paper"], "second method is the first one"),
         (["--study", "{missing}"], "cannot be read as JSON"),
         (["--study", "{unknown}"], "it has target"),
+        (["--study", "{empty}"], "supports names no case"),
+        (["--study", "{text}"], "targets must be a list of texts"),
+        (["--study", "{number}"], "targets must be a list of texts"),
+        (["--study", "{nested}"], "pictures must be a list of texts"),
+        (["--study", "{untitled}"], "title must be a text"),
     ],
 )
 def test_wrong_requests_are_refused_in_one_sentence_before_anything_is_embedded(
     samples, tmp_path, capsys, monkeypatch, options, words
 ):
     monkeypatch.setattr("APELocalizerLib.core.pipeline.Embedder.embed", None)
-    (tmp_path / "unknown.json").write_text('{"target": ["target"]}')
-    files = {"{missing}": str(tmp_path / "missing.json"), "{unknown}": str(tmp_path / "unknown.json")}
+    studies = {
+        "unknown": {"target": ["target"]},
+        "empty": {"supports": []},
+        "text": {"targets": "target"},
+        "number": {"targets": 5},
+        "nested": {"pictures": [["target"]]},
+        "untitled": {"targets": None, "title": 5},
+    }
+    for name, content in studies.items():
+        (tmp_path / f"{name}.json").write_text(json.dumps(content))
+    files = {f"{{{name}}}": str(tmp_path / f"{name}.json") for name in ("missing", *studies)}
     options = [files.get(each, each) for each in options]
     assert main(["evaluate", samples, "--out", str(tmp_path / "out"), *options]) == 1
     errors = capsys.readouterr().err

@@ -20,6 +20,7 @@ from APELocalizerLib.evaluation.tables import (
     EvaluationError,
     box_of,
     cut_sides,
+    name_of,
     numbers,
     read_rows,
     uncertainty,
@@ -64,14 +65,16 @@ class Case:
 
     def add_point(self, row: Mapping[str, str], path: str | Path) -> None:
         """Take over one row of a table of points."""
-        self.points[row["name"]] = np.array(numbers(row, POINT_COLUMNS[1:], path, self.id))
-        self.uncertainty_mm[row["name"]] = uncertainty(row, path, self.id)
+        name = name_of(row, path, self.id)
+        self.points[name] = np.array(numbers(row, POINT_COLUMNS[1:], path, self.id))
+        self.uncertainty_mm[name] = uncertainty(row, path, self.id)
 
     def add_box(self, row: Mapping[str, str], path: str | Path) -> None:
         """Take over one row of a table of boxes."""
-        self.boxes[row["name"]] = box_of(row, path, self.id)
-        self.cut[row["name"]] = cut_sides(row, path, self.id)
-        self.box_uncertainty_mm[row["name"]] = uncertainty(row, path, self.id)
+        name = name_of(row, path, self.id)
+        self.boxes[name] = box_of(row, path, self.id)
+        self.cut[name] = cut_sides(row, path, self.id)
+        self.box_uncertainty_mm[name] = uncertainty(row, path, self.id)
 
 
 def read_cases(
@@ -127,7 +130,7 @@ def add_patients(cases: dict[str, Case], path: str | Path | None) -> None:
     """Give the cases the patients that the table (case,patient) says; without a table nothing changes."""
     for row in read_rows(path, ("case", "patient")) if path else ():
         if row["case"] in cases:
-            cases[row["case"]] = replace(cases[row["case"]], patient=(row["patient"] or "").strip())
+            cases[row["case"]] = replace(cases[row["case"]], patient=row["patient"].strip())
 
 
 def table_of(folder: Path, name: str) -> Path | None:
@@ -136,8 +139,8 @@ def table_of(folder: Path, name: str) -> Path | None:
 
 
 def chosen(cases: Mapping[str, Case], names: Iterable[str] | None) -> list[Case]:
-    """The cases named (all without names); raises `EvaluationError` naming those that have no annotated scan."""
-    wanted = list(cases if names is None else names)
+    """The cases named, each once (all without names); raises `EvaluationError` naming those without annotated scan."""
+    wanted = list(cases if names is None else dict.fromkeys(names))
     missing = [name for name in wanted if name not in cases]
     if missing:
         raise EvaluationError(f"There is no annotated scan for: {', '.join(missing)}.")

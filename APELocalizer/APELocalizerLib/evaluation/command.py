@@ -125,6 +125,10 @@ def _check(arguments: argparse.Namespace) -> None:
     for name in positive:
         if getattr(arguments, name) < 1:
             raise EvaluationError(f"--{name.replace('_', '-')} must be at least 1.")
+    if arguments.pairs is not None and arguments.pairs < 1:
+        raise EvaluationError("--pairs must be at least 1.")
+    if arguments.seed < 0:
+        raise EvaluationError("--seed must be 0 or more.")
     if min(arguments.shots) < 0:
         raise EvaluationError("--shots must be 0 (all supports at once) or more.")
     if not arguments.no_plots:
@@ -152,8 +156,22 @@ def _fill_in(arguments: argparse.Namespace) -> None:
     if unknown:
         raise EvaluationError(f"{arguments.study.name} may have {', '.join(STUDY_KEYS)}, but it has {unknown[0]}.")
     for key, value in content.items():
+        _check_entry(arguments.study, key, value)
         if getattr(arguments, key) is None:
             setattr(arguments, key, value)
+
+
+def _check_entry(path: Path, key: str, value: object) -> None:
+    """Refuse an entry of a study file that is not what its name promises; null stands for nothing said."""
+    if value is None:
+        return
+    if key == "title":
+        if not isinstance(value, str):
+            raise EvaluationError(f'{path.name}: title must be a text, for example "My study".')
+    elif not isinstance(value, list) or not all(isinstance(each, str) for each in value):
+        raise EvaluationError(f'{path.name}: {key} must be a list of texts, for example ["anna", "bert"].')
+    elif not value and key in ("targets", "supports"):
+        raise EvaluationError(f"{path.name}: {key} names no case. Name one, or leave it out to take all.")
 
 
 def _methods(arguments: argparse.Namespace, checkpoint: "Checkpoint") -> list["Method"]:

@@ -14,7 +14,7 @@ from APELocalizerLib.core.geometry import apply_affine
 from APELocalizerLib.core.map_sampling import sample_on_grid
 from APELocalizerLib.core.scan import Scan
 from APELocalizerLib.evaluation.methods import ApeMethod
-from APELocalizerLib.evaluation.plots import save
+from APELocalizerLib.evaluation.plots import PLAIN_TEXT, save
 from APELocalizerLib.evaluation.study import Study
 from APELocalizerLib.evaluation.subjects import Subject
 
@@ -28,8 +28,10 @@ VIEWS = ((12, -70), (12, 20))
 
 VOXELS_PER_ORGAN = 40
 MOST_STRUCTURES = 20
+SMALLEST_EXTENT = 1e-3
 
 
+@matplotlib.rc_context(PLAIN_TEXT)
 def draw_pictures(study: Study, scans: Mapping[str, Scan], folder: str | Path, axes: Sequence[str]) -> dict[str, str]:
     """Draw both pictures; `scans` are the subjects whose slices are shown, `axes` name the embedding's channels."""
     method = study.methods[0]
@@ -59,6 +61,7 @@ def embeddings(study: Study, method: ApeMethod, axes: Sequence[str]) -> Figure |
     figure = Figure(figsize=(11, 5.2))
     colors = matplotlib.colormaps["tab10" if len(names) <= 10 else "tab20"].colors
     extent = np.ptp(np.concatenate([each for name in names for each in clouds[name]]), axis=0)
+    extent = np.maximum(extent, max(extent.max(), SMALLEST_EXTENT) / 100)  # a single place has none
     for number, (elevation, azimuth) in enumerate(VIEWS):
         axis = figure.add_axes((0.02 + 0.41 * number, 0.06, 0.38, 0.86), projection="3d")
         for name, color in zip(sorted(names), colors, strict=False):

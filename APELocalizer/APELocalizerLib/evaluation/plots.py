@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -25,8 +26,11 @@ COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 
 DPI = 110
 LARGEST_SHOWN_MM = 120.0
+PLAIN_TEXT = {"text.parse_math": False}
+"""Users' names are no formulas, even if they hold dollar signs."""
 
 
+@matplotlib.rc_context(PLAIN_TEXT)
 def draw_all(study: Study, folder: str | Path) -> dict[str, str]:
     """Draw every plot that the study has figures for; returns the file names by the plots' names."""
     plots: Mapping[str, Callable[[Study], Figure | None]] = {

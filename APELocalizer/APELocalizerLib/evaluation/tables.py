@@ -17,11 +17,11 @@ class EvaluationError(APELocalizerError):
 
 
 def read_rows(path: str | Path, columns: Iterable[str]) -> list[dict[str, str]]:
-    """Rows of a CSV file that has all the columns named; raises `EvaluationError` otherwise."""
+    """Rows of a CSV file with all the columns named, "" where a row ends early; raises `EvaluationError` otherwise."""
     columns = tuple(columns)
     try:
         with Path(path).open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file)
+            reader = csv.DictReader(file, restval="")
             rows, header = list(reader), reader.fieldnames or []
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise EvaluationError(f"The annotations {path} cannot be read ({error}).") from error
@@ -31,6 +31,13 @@ def read_rows(path: str | Path, columns: Iterable[str]) -> list[dict[str, str]]:
             f"{Path(path).name} lacks the column(s) {', '.join(missing)}; it needs {','.join(columns)}."
         )
     return rows
+
+
+def name_of(row: Mapping[str, str], path: str | Path, of: str) -> str:
+    """Name in a row of the case `of`; raises `EvaluationError` if there is none."""
+    if not row["name"].strip():
+        raise EvaluationError(f"{Path(path).name}: a row of {of} names no landmark or organ. Complete or delete it.")
+    return row["name"]
 
 
 def numbers(row: Mapping[str, str], columns: Iterable[str], path: str | Path, of: str) -> list[float]:

@@ -39,8 +39,9 @@ def iou(each: Retrieval) -> float:
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    """A Markdown table."""
-    lines = [header, ["---"] * len(header), *rows]
+    """A Markdown table; bars in names are told from those between the columns."""
+    cells = [[cell.replace("|", "\\|") for cell in line] for line in (header, *rows)]
+    lines = [cells[0], ["---"] * len(header), *cells[1:]]
     return ["| " + " | ".join(line) + " |" for line in lines]
 
 
@@ -240,7 +241,7 @@ def reliability_table(study: Study) -> list[str]:
             for low, high, e in reliability_bins(rows)
         ]
         rank = rank_correlation(*np.array([(each.round_trip_mm, each.error_mm) for each in rows]).T)
-        lines += ["", f"{shots_text(shots).capitalize()} (rank correlation {rank:.2f}):", ""]
+        lines += ["", f"{shots_text(shots).capitalize()} (rank correlation {number(rank, 2)}):", ""]
         lines += table(["round trip, mm", "n", "mean error", "median", "90 %"], parts)
     return lines
 
