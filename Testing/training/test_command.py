@@ -1,5 +1,6 @@
 """`ape-localizer train` as a user meets it: what it prints, writes and refuses."""
 
+import argparse
 import json
 import shutil
 
@@ -7,10 +8,12 @@ import pytest
 import torch
 from training.made_up import TINY, save_settings, tiny_config, write_landmarks, write_phantom
 
+from APELocalizerLib.cli.console import Console
 from APELocalizerLib.cli.program import main
 from APELocalizerLib.core.network import APENetwork, NetworkConfig
 from APELocalizerLib.core.registry import load_checkpoint
 from APELocalizerLib.training import benchmark, plan
+from APELocalizerLib.training.command import add_arguments, settings
 from APELocalizerLib.training.costs import activation_bytes, parameter_count, training_flops
 
 
@@ -66,10 +69,61 @@ def test_a_dry_run_tells_and_writes_nothing(command, place, tmp_path):
     words = ("--scans", place / "scans", "--landmarks", place / "landmarks.csv", "--threads", 1)
     code, output, _ = command(*words, "--dry-run", config=None)
     assert code == 0 and not (tmp_path / "out").exists() and sorted(place.rglob("*")) == before
-    for told in ("Preset anchored", "Scans: 2 (one, two)", "Landmarks: of 2", "20000", "6 crops", "voxels at", "MB"):
+    for told in ("Preset anchored", "Scans: 2 (one, two)", "learn from: 2 of", "20000", "6 crops", "voxels at", "MB"):
         assert told in output
     code, output, _ = command("--dry-run")
     assert code == 0 and "2 pairs" not in output and "4 crops of 32 x 32 x 32 voxels" in output
+
+
+def test_a_dry_run_tries_scans_whose_annotations_suffice(command, place, tmp_path):
+    """The table begins with a scan that has too few, and names one that is not there; boxes suffice as well."""
+    boxes = ["case,name,rmin,rmax,amin,amax,smin,smax"]
+    boxes += [f"two,organ {n},0,{n},0,{n},0,{n}" for n in (20, 30, 40)]
+    (tmp_path / "boxes.csv").write_text("\n".join(boxes), encoding="utf-8")
+    (tmp_path / "few.csv").write_text("case,name,r_mm,a_mm,s_mm\none,carina,0,0,0\nthree,carina,0,0,0\n")
+    words = ("--scans", place / "scans", "--boxes", tmp_path / "boxes.csv", "--threads", 1, "--dry-run")
+    code, output, errors = command(*words, "--landmarks", tmp_path / "few.csv", config=None)
+    assert (code, errors) == (0, "")
+    for told in ("Preset anchored", "learn from: 1 of", "No scan is called three,", "1 scan has too few landmarks"):
+        assert told in output
+    assert "1 of them are kept" in output and "No scan is called two" not in output
+    code, output, errors = command(*words, config=None)
+    assert (code, errors) == (0, "") and "Preset anchored" in output and "No scan is called" not in output
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("--held-out", "nobody"), "No scan is called “nobody”"),
+        (("--held-out", "one", "two"), "none is left"),
+        (("--initial-weights", "absent.pt"), "absent.pt"),
+        (("--initial-weights", "{out}/model.pt", "--network", "small", "--out", "{out}/other"), "another network"),
+        (("--learning-rate", "0.5"), "learning_rate"),
+    ],
+)
+def test_a_dry_run_refuses_what_the_training_would_refuse(command, tmp_path, monkeypatch, words, told):
+    out = tmp_path / "out"
+    assert command("--steps", 2)[0] == 0
+    words = [word.format(out=out) for word in words]
+    code, output, errors = command(*words, "--dry-run", out=out if "0.5" in words else tmp_path / "fresh")
+    assert code == 1 and output == "" and told in errors and errors.count("\n") == 1
+
+
+def test_a_dry_run_names_a_damaged_save(command, tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "state.pt").write_bytes(b"half a save")
+    code, output, errors = command("--dry-run")
+    assert code == 1 and output == "" and "is damaged" in errors and errors.count("\n") == 1
+
+
+@pytest.mark.parametrize("words", [("--dry-run",), ("--benchmark", 500)])
+@pytest.mark.parametrize("when", [0, 4])
+def test_the_first_interrupt_ends_trials_too(command, monkeypatch, words, when):
+    """At once, and while items are drawn: the scans are prepared in three calls."""
+    asked = []
+    monkeypatch.setattr(Console, "cancelled", lambda console: asked.append(1) or len(asked) > when)
+    code, output, errors = command(*words)
+    assert code == 1 and output == "" and errors.count("\n") == 1 and len(asked) == when + 1
 
 
 def test_a_dry_run_counts_the_steps_that_are_done(command):
@@ -87,6 +141,19 @@ def test_landmarks_choose_the_anchored_preset(command, place, tmp_path):
     assert saved["preset"] == "anchored" and saved["scale"] == list(checkpoint.scale)
     code, _, errors = command(*words[:2], "--steps", 2, *words[4:], "--landmarks", place / "landmarks.csv", config=None)
     assert (code, errors) == (0, ""), "the same command goes on, although the scale was found from the scans"
+
+
+def test_fewer_steps_shorten_the_warm_up(place, tmp_path):
+    def warm_up(*words):
+        parser = argparse.ArgumentParser()
+        add_arguments(parser)
+        given = ("--scans", place / "scans", "--out", tmp_path / "out", *words)
+        return settings(parser.parse_args([str(word) for word in given])).warm_up_steps
+
+    assert warm_up("--preset", "released") == warm_up("--preset", "released", "--steps", 400_000) == 10_000
+    assert warm_up("--preset", "released", "--steps", 5000) == 167
+    assert warm_up("--steps", 100) == 3 and warm_up("--steps", 1) == 1 and warm_up() == 300
+    assert warm_up("--preset", "ape-equiv", "--steps", 100) == 0
 
 
 def test_options_change_the_settings(command, tmp_path):

@@ -4,6 +4,7 @@ import csv
 import json
 import sys
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -26,7 +27,7 @@ from APELocalizerLib.training.schedule import learning_rate
 from APELocalizerLib.training.self_consistency import SelfConsistency
 from APELocalizerLib.training.setup import set_up
 from APELocalizerLib.training.trainer import Trainer
-from APELocalizerLib.training.virtual_patients import Deformation
+from APELocalizerLib.training.virtual_patients import CropKind, Deformation
 from APELocalizerLib.training.workers import SerialWorkers
 
 CPU = torch.device("cpu")
@@ -107,6 +108,14 @@ def test_schedules(config):
     assert cosine[50] == pytest.approx(0.505) and max(cosine) < 1.0
     constant = [learning_rate(replace(config, schedule="constant"), step, step / 100) for step in range(101)]
     assert constant[4] == pytest.approx(0.5) and set(constant[9:]) == {1.0}
+
+
+@pytest.mark.parametrize("schedule", ["cosine", "constant", "one_cycle"])
+@pytest.mark.parametrize("steps", [1, 2, 3, 8, 40])
+def test_a_run_shorter_than_its_warm_up_reaches_the_full_rate(config, schedule, steps):
+    config = replace(config, max_steps=steps, warm_up_steps=1000, learning_rate=1.0, schedule=schedule)
+    rates = [learning_rate(config, step, step / steps) for step in range(steps)]
+    assert max(rates) > 0.5 and (schedule == "constant" or steps < 3 or rates[-1] < max(rates))
 
 
 def test_a_stopped_training_goes_on_to_the_same_losses(config, tmp_path):
@@ -225,6 +234,28 @@ def test_anchored_coordinates_come_from_the_landmarks(config, tmp_path):
     assert one.target[0, :3, fine[0], fine[1], fine[2]].abs().max() < 60
 
 
+def test_the_model_counts_the_scans_that_it_was_trained_on(config, tmp_path, caplog, monkeypatch):
+    """Neither one that is held out nor, in anchored training, one without landmarks."""
+    landmarks = write_landmarks(tmp_path / "l.csv", {"one": {}})
+    monkeypatch.setattr(Trainer, "validate", lambda trainer: {})
+
+    def told(**changes):
+        changed = replace(config, output=str(tmp_path / "-".join(map(str, changes))), max_steps=1, **changes)
+        caplog.clear()
+        train(changed)
+        return load_checkpoint(str(Path(changed.output) / "model.pt")).training_data
+
+    assert told() == "2 scans of the user" and not caplog.messages
+    assert told(held_out=("two",)) == "1 scan of the user"
+    anchored = dict(anchored=True, landmarks=str(landmarks), cache=str(tmp_path / "cache"))
+    kinds = (CropKind((5.0, 5.0, 6.0), 1.0, 60_000, (40, 40, 40)),)
+    assert told(pairs=None, kinds=kinds, crops_per_step=1, **anchored) == "1 scan of the user"
+    assert caplog.messages == ["1 scan has too few landmarks and is not used; --preset mixed uses it."]
+    mixed = tiny_pairs(output="fixed", position_unit_mm=100.0, background=0, intensity="anchored")
+    assert told(pairs=mixed, kinds=kinds, crops_per_step=1, preset="mixed", **anchored) == "2 scans of the user"
+    assert not caplog.messages
+
+
 def test_rows_after_the_last_save_are_dropped(tmp_path):
     path = tmp_path / "metrics.csv"
     for step in range(1, 8):
@@ -248,8 +279,8 @@ def test_the_board_gets_every_number(tmp_path, monkeypatch):
     written = []
 
     class Writer:
-        def __init__(self, folder):
-            written.append(folder)
+        def __init__(self, folder, purge_step):
+            written.append((folder, purge_step))
 
         def add_scalar(self, name, value, step):
             written.append((name, value, step))
@@ -259,17 +290,17 @@ def test_the_board_gets_every_number(tmp_path, monkeypatch):
 
     monkeypatch.setattr(files.importlib.util, "find_spec", lambda name: name)
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", SimpleNamespace(SummaryWriter=Writer))
-    board = files.Board(tmp_path)
+    board = files.Board(tmp_path, done=6)  # what an earlier log has of step 7 and later ones is done again
     board.add("training", {"step": 7, "loss": 1.5}, 7)
     board.close()
-    assert written == [str(tmp_path / "tensorboard"), ("training/loss", 1.5, 7), "closed"]
+    assert written == [(str(tmp_path / "tensorboard"), 7), ("training/loss", 1.5, 7), "closed"]
 
 
 def test_wrong_settings_are_refused(config):
     for changes in (
         {"schedule": "sunny"}, {"precision": "fp8"}, {"max_steps": 0}, {"anchored": False, "pairs": None},
         {"validate_every": 0}, {"seed": -1}, {"learning_rate": 0.0}, {"learning_rate": float("nan")},
-        {"learning_rate": float("inf")}, {"max_minutes": 0}, {"max_minutes": float("nan")},
+        {"learning_rate": float("inf")}, {"max_minutes": 0}, {"max_minutes": float("nan")}, {"warm_up_steps": -1},
     ):  # fmt: skip
         with pytest.raises(ValueError, match=list(changes)[0]):
             replace(config, **changes)

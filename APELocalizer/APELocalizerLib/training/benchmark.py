@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from APELocalizerLib.core.progress import Progress, report
+from APELocalizerLib.core.progress import CancelCheck, Progress, check_cancelled, report
 from APELocalizerLib.training.config import TrainingConfig
 from APELocalizerLib.training.costs import training_flops
 from APELocalizerLib.training.distributed import Processes
@@ -20,7 +20,9 @@ _WARM_UP = 2
 
 
 @enough_memory()
-def benchmark(config: TrainingConfig, steps: int, progress: Progress | None = None) -> dict[str, float]:
+def benchmark(
+    config: TrainingConfig, steps: int, progress: Progress | None = None, cancelled: CancelCheck | None = None
+) -> dict[str, float]:
     """Train `steps` steps after two of warm-up, and measure; nothing of it is kept but prepared scans in the cache.
 
     Returns steps_per_second, items_per_second; the shares of time in "data" (reading scans), "augmentation" (virtual
@@ -28,15 +30,16 @@ def benchmark(config: TrainingConfig, steps: int, progress: Progress | None = No
     network_tflops and peak_tflops, and network_share_of_peak.
 
     Where drawing and training overlap, as on a GPU, they are measured one after the other, with the device idle in
-    between; a run is then faster than measured here.
+    between; a run is then faster than measured here. Raises `Cancelled` if `cancelled` returned True.
     """
     cache = config.cache or f"{config.output}/cache"
     device = training_device(config.device, Processes())
     with tempfile.TemporaryDirectory() as folder:
-        setup = set_up(replace(config, output=folder, cache=cache), device, Processes(), progress=progress)
+        setup = set_up(replace(config, output=folder, cache=cache), device, Processes(), None, progress, cancelled)
         trainer = Trainer(setup.config, setup.objective, device, timed=True)
         seconds, parts, flops = [], [], 0.0
         for number in range(steps + _WARM_UP):
+            check_cancelled(cancelled)
             report(progress, number / (steps + _WARM_UP), f"step {number + 1}")
             begun = time.perf_counter()
             trainer.train_step()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import json
+import math
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -20,7 +21,7 @@ PRESET_NAMES = ("anchored", "virtual", "mixed", "ape-naive", "ape-aug", "ape-equ
 #: Settings that may differ from those that a training was begun with.
 MAY_CHANGE = {
     "output", "max_steps", "max_minutes", "validate_every", "checkpoint_every", "log_every", "threads", "device",
-    "precision", "cache",
+    "precision", "cache", "warm_up_steps",
 }  # fmt: skip
 
 
@@ -36,9 +37,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--landmarks", metavar="CSV", help="case,name,r_mm,a_mm,s_mm[,uncertainty_mm]; case is a scan's name")
     add("--boxes", metavar="CSV", help="case,name,rmin,rmax,amin,amax,smin,smax[,uncertainty_mm,cut_sides]")
     add("--held-out", nargs="+", metavar="CASE", help="scans that only validation sees")
-    add("--preset", choices=PRESET_NAMES, help="recipe (default: anchored with --landmarks, virtual without)")
+    add(
+        "--preset", choices=PRESET_NAMES, help="recipe (default: anchored with --landmarks or --boxes, virtual without)"
+    )
     add("--config", type=Path, metavar="FILE", help="settings of an earlier training; options below change them")
-    add("--steps", type=int, metavar="N", help="length of the training")
+    add(
+        "--steps", type=int, metavar="N", help="length of the training; a shorter one than the recipe's warms up faster"
+    )
     add("--minutes", type=float, metavar="N", help="stop after this much training time, if that is sooner")
     add("--batch", type=int, metavar="N", help="crops (anchored) or patients (otherwise) per step and process")
     add("--accumulate", type=int, metavar="N", help="take N times as many per step, for the memory of one")
@@ -62,20 +67,22 @@ def run(arguments: argparse.Namespace, progress: Progress | None = None) -> str 
     if importlib.util.find_spec("scipy") is None:
         raise TrainingError("Training needs the package scipy. Install it with: pip install scipy")
     config = settings(arguments)
+    cancelled = getattr(arguments, "cancelled", None)
     if arguments.dry_run:
         from APELocalizerLib.training.plan import dry_run
 
-        return dry_run(config, progress)
+        refuse_other_settings(config)
+        return dry_run(config, progress, cancelled)
     if arguments.benchmark is not None:
         from APELocalizerLib.training.benchmark import benchmark, in_words
 
         if arguments.benchmark < 1:
             raise TrainingError("--benchmark needs at least one step.")
-        return in_words(benchmark(config, arguments.benchmark, progress), config)
+        return in_words(benchmark(config, arguments.benchmark, progress, cancelled), config)
     from APELocalizerLib.training.loop import MODEL, train
 
     refuse_other_settings(config)
-    trainer = train(config, progress=progress, cancelled=getattr(arguments, "cancelled", None))
+    trainer = train(config, progress=progress, cancelled=cancelled)
     if not trainer.processes.first:
         return None
     if not trainer.finished:
@@ -98,7 +105,8 @@ def settings(arguments: argparse.Namespace) -> TrainingConfig:
     else:
         if arguments.scans is None:
             raise TrainingError("Give the scans to train on with --scans, or settings with --config.")
-        config = PRESETS[arguments.preset or ("anchored" if arguments.landmarks else "virtual")](str(arguments.out))
+        annotated = arguments.landmarks or arguments.boxes
+        config = PRESETS[arguments.preset or ("anchored" if annotated else "virtual")](str(arguments.out))
         processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))  # of torchrun, which share the cores
         config = replace(config, threads=max(1, (os.cpu_count() or 1) // processes))
     try:
@@ -120,6 +128,8 @@ def _changed(config: TrainingConfig, arguments: argparse.Namespace) -> TrainingC
         "device": arguments.device, "precision": arguments.precision, "threads": arguments.threads,
         "seed": arguments.seed, "validate_every": arguments.validate_every, "cache": _absolute(arguments.cache),
     }  # fmt: skip
+    if arguments.steps is not None and arguments.steps < config.max_steps:
+        options["warm_up_steps"] = math.ceil(config.warm_up_steps * arguments.steps / config.max_steps)
     if arguments.network:
         options["network"] = getattr(NetworkConfig, arguments.network)()
     pairs = config.pairs

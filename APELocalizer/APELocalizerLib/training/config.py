@@ -29,10 +29,11 @@ class TrainingConfig:
 
     A step takes `crops_per_step` crops (anchored) and `pairs.patients` virtual patients (self-supervised) in every
     process, `accumulate` times as many with gradient accumulation. The run ends at `max_steps`, or when `max_minutes`
-    of training time are spent; the schedule follows whichever is further. `initial_weights` and `teacher` are exported
-    weights of earlier runs: the one to start from, the other to complete the canonical frames of scans with few or no
-    annotations. `scale` and `offset` (mm) turn the network's (0, 1) into coordinates, offset + scale * output; None to
-    span those of the scans. `precision` is "fp32", "bf16", or "auto" for bf16 where the device computes it fast.
+    of training time are spent; the schedule follows whichever is further, and warms up for at most half of the steps.
+    `initial_weights` and `teacher` are exported weights of earlier runs: the one to start from, the other to complete
+    the canonical frames of scans with few or no annotations. `scale` and `offset` (mm) turn the network's (0, 1) into
+    coordinates, offset + scale * output; None to span those of the scans. `precision` is "fp32", "bf16", or
+    "auto" for bf16 where the device computes it fast.
     """
 
     output: str
@@ -90,13 +91,18 @@ class TrainingConfig:
             raise ValueError("A training needs “pairs”, or “anchored”, or both.")
         every = ("checkpoint_every", "validate_every", "log_every")
         counts = ("max_steps", "accumulate", "crops_per_step", "threads", *every)
-        for name, least in (*((name, 1) for name in counts), ("seed", 0)):
+        for name, least in (*((name, 1) for name in counts), ("seed", 0), ("warm_up_steps", 0)):
             if getattr(self, name) < least:
                 raise ValueError(f"“{name}” must be at least {least}, not {getattr(self, name)}.")
         if not 0 < self.learning_rate < math.inf:
             raise ValueError(f"“learning_rate” must be a number above 0, not {self.learning_rate}.")
         if self.max_minutes is not None and not self.max_minutes > 0:
             raise ValueError(f"“max_minutes” must be above 0, not {self.max_minutes}; leave it out for no limit.")
+
+    @property
+    def takes_unlabelled(self) -> bool:
+        """Whether scans with few or no annotations are trained on, too."""
+        return self.pairs is not None or self.teacher is not None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values."""

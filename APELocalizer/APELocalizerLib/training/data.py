@@ -66,12 +66,14 @@ def load_training_set(
     synthetic_share: float = 0.22,
     excluded: tuple[str, ...] = (),
     more_landmarks: Path | None = None,
+    keep_unlabelled: bool = True,
 ) -> TrainingSet:
     """Read everything into memory. `held_out` names patients (see SAME_PATIENT) that only validation may see.
 
     Held-out patients have no part in the average patient; `excluded` scans are not used at all.
     `more_landmarks` is a further table like annotations/landmarks.csv. `cache` is a JSON file that keeps the
-    observations until the tables or label maps change.
+    observations until the tables or label maps change. Without `keep_unlabelled`, scans without annotations are not
+    read.
     """
     observations = _cached(cache, folder)
     known = {name: o for name, o in observations.items() if SAME_PATIENT.get(name, name) not in held_out}
@@ -85,10 +87,11 @@ def load_training_set(
     train, validation, unlabelled = [], [], []
     for path in sorted((folder / "train").glob("*.nii.gz")):
         name = path.name.removesuffix(".nii.gz")
-        if name in excluded:
+        patient_name = SAME_PATIENT.get(name, name)
+        if name in excluded or not (keep_unlabelled or name in kept or patient_name in held_out):
             continue
         _LOG.info("reading %s", name)
-        scan = scan_from_ct(name, SAME_PATIENT.get(name, name), *read_canonical(path))
+        scan = scan_from_ct(name, patient_name, *read_canonical(path))
         points = {key: point for key, (point, _) in landmarks.get(name, {}).items()}
         add_landmarks(scan, points, patient)
         if scan.patient in held_out:

@@ -14,13 +14,17 @@ from APELocalizerLib.training.trainer import Trainer
 
 
 def export_model(trainer: Trainer, path: Path, scans: int) -> Checkpoint:
-    """Write the averaged network, and how scans are to be prepared for it, as a model file (float16), atomically."""
+    """Write the averaged network, and how scans are to be prepared for it, as a model file (float16), atomically.
+
+    scans: how many were trained on.
+    """
     config = trainer.config
+    trained = "1 scan" if scans == 1 else f"{scans} scans"
     state = {key: value.detach().cpu().contiguous() for key, value in trainer.average.state_dict().items()}
     scale, offset = trainer.scale_and_offset()
     content = {"network": config.network.to_dict(), "state": state, "scale": scale, "offset": offset}
     checkpoint = replace(
-        checkpoint_of(content, name=Path(config.output).resolve().name, training_data=f"{scans} scans of the user"),
+        checkpoint_of(content, name=Path(config.output).resolve().name, training_data=f"{trained} of the user"),
         **({} if config.anchored else _self_supervised(config)),
     )
     save_checkpoint(checkpoint, path)

@@ -66,12 +66,13 @@ def append_row(path: Path, row: dict[str, float]) -> None:
 class Board:
     """TensorBoard's log of a run, if TensorBoard is installed; otherwise nothing."""
 
-    def __init__(self, folder: Path, wanted: bool = True) -> None:
+    def __init__(self, folder: Path, wanted: bool = True, done: int = 0) -> None:
+        """done: steps of the run so far; what an earlier log has of later ones, which are done again, is hidden."""
         self.writer = None
         if wanted and importlib.util.find_spec("tensorboard") is not None:
             from torch.utils.tensorboard import SummaryWriter
 
-            self.writer = SummaryWriter(str(folder / "tensorboard"))
+            self.writer = SummaryWriter(str(folder / "tensorboard"), purge_step=done + 1)
 
     def add(self, group: str, row: dict[str, float], step: int) -> None:
         """Log all numbers of a row."""

@@ -44,6 +44,8 @@ def train(
         device = training_device(config.device, processes)
         Path(config.output).mkdir(parents=True, exist_ok=True)
         setup = set_up(config, device, processes, data, sub_progress(progress, 0.0, 0.05), cancelled)
+        for note in setup.notes if processes.first else ():
+            _LOG.warning(note)
         trainer = Trainer(setup.config, setup.objective, device, processes)
         trainer.resume()
         if processes.mean([trainer.step], device) != [trainer.step]:
@@ -66,7 +68,7 @@ class _Run:
         self.trainer, self.scans, self.progress, self.cancelled = trainer, scans, progress, cancelled
         self.folder, self.config = trainer.folder, trainer.config
         self.writes = trainer.processes.first
-        self.board = Board(self.folder, self.writes)
+        self.board = Board(self.folder, self.writes, trainer.step)
         self.seconds_per_step: float | None = None
 
     def to_the_end(self, on_step: Callable[[dict[str, float]], None] | None) -> None:

@@ -31,8 +31,8 @@ def resample(scan: TrainingScan, spacing: tuple[float, float, float]) -> tuple[T
         max(32, int(round((n - 1) * h / s)) + 1) for n, h, s in zip(scan.shape, scan.spacing, spacing, strict=True)
     ]
     level = int(np.argmin(np.abs(np.array(LEVEL_SPACING) - spacing[0])))
-    image = F.interpolate(scan.levels[level], size=shape, mode="trilinear", align_corners=True).clamp(0, 1)
-    body = F.interpolate(scan.body, size=shape, mode="trilinear", align_corners=True)[0, 0] > 0.5
+    image = F.interpolate(scan.levels[level].float(), size=shape, mode="trilinear", align_corners=True).clamp(0, 1)
+    body = F.interpolate(scan.body.float(), size=shape, mode="trilinear", align_corners=True)[0, 0] > 0.5
     to_ras = scan.grid_to_ras.copy()
     to_ras[:3, :3] = scan.grid_to_ras[:3, :3] / scan.spacing * (extent / (np.array(shape) - 1))
     return image, body, to_ras

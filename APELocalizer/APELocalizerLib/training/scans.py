@@ -32,8 +32,8 @@ _KNOT = 6
 class TrainingScan:
     """One scan ready for sampling.
 
-    levels: images (1, 1, P, L, I) at increasing low-pass, or for a label map one tensor of labels.
-    body: float (1, 1, P, L, I). grid_to_ras: (4, 4). target: (1, 6, p, l, i) canonical mm and 1/variance-like
+    levels: images (1, 1, P, L, I) at increasing low-pass, or for a label map one tensor of labels; float32 or float16.
+    body: (1, 1, P, L, I), bool or float. grid_to_ras: (4, 4). target: (1, 6, p, l, i) canonical mm and 1/variance-like
     weights, on knots that span the volume corner to corner. landmarks: RAS (n, 3); goals: canonical (n, 3).
     """
 
@@ -59,7 +59,7 @@ class TrainingScan:
     def body_extent(self) -> tuple[tuple[int, int], ...]:
         """First and last voxel of the body's box along P, L, I, as the preparation of scans finds it (no tables)."""
         if self.label_names is None:
-            stack = (self.levels[0][0, 0].numpy() * HU_RANGE + HU_LOW).transpose(2, 0, 1)
+            stack = (self.levels[0][0, 0].float().numpy() * HU_RANGE + HU_LOW).transpose(2, 0, 1)
             box = body_box(stack, self.spacing[[2, 0, 1]], -500.0)
             if box is not None:
                 return tuple((box[axis].start, box[axis].stop - 1) for axis in (1, 2, 0))
@@ -75,6 +75,11 @@ class TrainingScan:
         self.levels = [level.to(device) for level in self.levels]
         self.body = self.body.to(device)
         self.target = None if self.target is None else self.target.to(device)
+
+    @property
+    def nbytes(self) -> int:
+        """Memory of the tensors that crops are drawn from."""
+        return sum(tensor.nbytes for tensor in (*self.levels, self.body, self.target) if tensor is not None)
 
     @property
     def shape(self) -> tuple[int, int, int]:

@@ -21,7 +21,13 @@ from APELocalizerLib.training.pseudo import apply_teacher
 from APELocalizerLib.training.scan_files import find_scans
 from APELocalizerLib.training.self_consistency import SelfConsistency
 from APELocalizerLib.training.self_supervised import MixedObjective, PairObjective
-from APELocalizerLib.training.user_data import anchored_store, fitted_range, landmark_table, training_set
+from APELocalizerLib.training.user_data import (
+    anchored_store,
+    fitted_range,
+    landmark_table,
+    read_annotations,
+    training_set,
+)
 from APELocalizerLib.training.volumes import AnchoredSource, PreparedSource, VolumeSource
 
 _LOG = logging.getLogger(__name__)
@@ -31,12 +37,18 @@ _VALIDATED = 6
 
 @dataclass(eq=False)
 class Setup:
-    """A run's objective, the settings with everything decided, the scans used, and why others were left out."""
+    """A run's objective and the settings with everything decided.
+
+    scans: names of those trained on. left_out: why others cannot be used, by name. notes: sentences about annotations
+    and scans that are not used. data: the scans of anchored training.
+    """
 
     objective: Objective
     config: TrainingConfig
     scans: tuple[str, ...]
     left_out: dict[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    data: TrainingSet | None = None
 
 
 def set_up(
@@ -54,11 +66,13 @@ def set_up(
     if not config.anchored:
         files, left_out = prepared_files(config, processes, progress, cancelled)
         objective = pair_objective(config, files, device)
-        return Setup(objective, config, tuple(file.name for file in files), left_out)
+        return Setup(objective, config, tuple(source.name for source in objective.sources), left_out)
     left_out: dict[str, str] = {}
+    notes: tuple[str, ...] = ()
     if data is None and config.scans:
         files, left_out = prepared_files(config, processes, progress, cancelled)
-        data = training_set(files, config.landmarks, config.boxes, config.held_out, config.frame)
+        annotations = read_annotations(config, [file.name for file in files])
+        data, notes = training_set(files, annotations, config), annotations.notes
     elif data is None:
         data = _laid_out(config)
     if config.teacher:
@@ -67,8 +81,8 @@ def set_up(
         scale, offset = fitted_range(data.train)
         config = replace(config, scale=scale, offset=offset)
     objective = _anchored_objective(config, data, device)
-    names = tuple(scan.name for scan in data.train + data.held_out + data.unlabelled)
-    return Setup(objective, config, names, left_out)
+    trained = data.train + (data.unlabelled if config.pairs is not None else [])
+    return Setup(objective, config, tuple(scan.name for scan in trained), left_out, notes, data)
 
 
 def _anchored_objective(config: TrainingConfig, data: TrainingSet, device: torch.device) -> Objective:
@@ -87,9 +101,7 @@ def prepared_files(
     cancelled: CancelCheck | None = None,
 ) -> tuple[list[PreparedFile], dict[str, str]]:
     """The run's scans, prepared by the first process of each machine while the others wait."""
-    found = {name: path for name, path in find_scans(scan_places(config)).items() if name not in config.excluded}
-    if absent := sorted(set(config.held_out) - set(found)):
-        raise TrainingError(f"No scan is called “{absent[0]}”, which was to be held out. Scans: {_some(found)}.")
+    found = chosen_scans(config)
     settings = anchored_store() if config.anchored else config.pairs.stored
     cache = Path(config.cache) if config.cache else Path(config.output) / "cache"
     if processes.first_here:
@@ -98,6 +110,21 @@ def prepared_files(
     if not processes.first_here:
         files, problems = prepare_scans(found, cache, settings)
     return files, problems
+
+
+def chosen_scans(config: TrainingConfig) -> dict[str, Path]:
+    """The run's scans by name, without the excluded ones.
+
+    Raises `TrainingError` when there is none to train on, or when no scan has a name that is to be held out.
+    """
+    found = {name: path for name, path in find_scans(scan_places(config)).items() if name not in config.excluded}
+    if config.anchored and not config.scans:
+        return found  # of laid-out data, patients are held out, not scans
+    if absent := sorted(set(config.held_out) - set(found)):
+        raise TrainingError(f"No scan is called “{absent[0]}”, which was to be held out. Scans: {_some(found)}.")
+    if set(found) <= set(config.held_out):
+        raise TrainingError("All scans are held out; none is left to train on.")
+    return found
 
 
 def scan_places(config: TrainingConfig) -> tuple[str, ...]:
@@ -115,7 +142,7 @@ def pair_objective(config: TrainingConfig, files: list[PreparedFile], device: to
     sources: list[VolumeSource] = [PreparedSource(file, smooth=smooth) for file in files]
     train = [source for source in sources if source.name not in config.held_out]
     if not train:
-        raise TrainingError("All scans are held out; none is left to train on.")
+        raise TrainingError("All scans that can be read are held out; none is left to train on.")
     points = landmark_table(config.landmarks)
     landmarks = {case: {name: point for name, (point, _) in found.items()} for case, found in points.items()}
     held_out = [source for source in sources if source.name in config.held_out]
@@ -139,8 +166,9 @@ def _laid_out(config: TrainingConfig) -> TrainingSet:
     cache = Path(config.output) / "observations.json"
     more = Path(config.more_landmarks) if config.more_landmarks else None
     return load_training_set(
-        folder, config.held_out, config.frame, cache, config.synthetic_share, config.excluded, more
-    )
+        folder, config.held_out, config.frame, cache, config.synthetic_share, config.excluded, more,
+        config.takes_unlabelled,
+    )  # fmt: skip
 
 
 def _some(names: dict) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -41,7 +42,7 @@ class Trainer:
         self.folder = Path(config.output)
         network = APENetwork(config.network)
         if config.initial_weights and not (self.folder / "state.pt").exists():
-            network.load_state_dict(_initial_state(Path(config.initial_weights), network))
+            network.load_state_dict(initial_state(Path(config.initial_weights), network))
         head = copy.deepcopy(objective.head)
         self.model = Model(network, head, precision_for(config.precision, self.device)).to(self.device)
         self.average_model = copy.deepcopy(self.model).eval()
@@ -152,15 +153,9 @@ class Trainer:
 
     def resume(self) -> bool:
         """Go on from the last save, if there is one. Raises TrainingError for a damaged one, or another network's."""
-        path = self.folder / "state.pt"
-        if not path.exists():
+        state = saved_state(self.folder)
+        if state is None:
             return False
-        try:
-            state = torch.load(path, weights_only=True, map_location="cpu")
-        except Exception as error:  # a damaged file can make the unpickler raise anything
-            raise TrainingError(
-                f"“{path}”, from which this training would go on, is damaged. Restore it, or choose another folder."
-            ) from error
         try:
             self.network.load_state_dict(state["network"])
             self.average.load_state_dict(state["average"])
@@ -172,7 +167,7 @@ class Trainer:
             raise TrainingError(
                 f"“{self.folder}” holds a training of another network or preset. Choose another folder."
             ) from error
-        self.step, self.minutes = int(state["step"]), float(state["minutes"])
+        self.step, self.minutes = state["step"], state["minutes"]
         return True
 
     def export(self, path: Path) -> None:
@@ -202,8 +197,22 @@ class Trainer:
         self.workers.close()
 
 
-def _initial_state(path: Path, network: APENetwork) -> dict[str, torch.Tensor]:
-    """Weights of an earlier run's export, or of a model file."""
+def saved_state(folder: Path) -> dict[str, Any] | None:
+    """What a training in a folder would go on from, or None. Raises TrainingError if it is damaged."""
+    path = folder / "state.pt"
+    if not path.exists():
+        return None
+    try:
+        state = torch.load(path, weights_only=True, map_location="cpu")
+        return state | {"step": int(state["step"]), "minutes": float(state["minutes"])}
+    except Exception as error:  # a damaged file can make the unpickler raise anything
+        raise TrainingError(
+            f"“{path}”, from which this training would go on, is damaged. Restore it, or choose another folder."
+        ) from error
+
+
+def initial_state(path: Path, network: APENetwork) -> dict[str, torch.Tensor]:
+    """Weights of an earlier run's export, or of a model file. Raises TrainingError if they are not the network's."""
     if not path.is_file():
         raise TrainingError(f"The weights to start from, “{path}”, do not exist.")
     try:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import csv
-import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,13 +12,13 @@ import torch
 
 from APELocalizerLib.core.preparation import PreparationConfig
 from APELocalizerLib.training.cache import CacheSettings, PreparedFile
-from APELocalizerLib.training.canonical import FrameModel, Observation, fit_frame, point_observations, robust_frames
+from APELocalizerLib.training.canonical import Observation, fit_frame, point_observations, robust_frames
+from APELocalizerLib.training.config import TrainingConfig
 from APELocalizerLib.training.data import TrainingSet, share_out
 from APELocalizerLib.training.errors import TrainingError
 from APELocalizerLib.training.observations import read_box_observations, read_landmarks
 from APELocalizerLib.training.scans import HU_LOW, HU_RANGE, TrainingScan, add_landmarks, add_targets, low_passed
 
-_LOG = logging.getLogger(__name__)
 #: Brightest stored value, in the unit of anchored training (0 at HU_LOW, 1 at HU_LOW + HU_RANGE).
 BRIGHTEST = 1.6
 #: Fewest observations along every axis (a landmark is one along each) for which a scan gets a canonical frame.
@@ -61,41 +61,75 @@ def _parsed(read: Callable[[Path], dict], table: Path | None) -> dict:
         raise TrainingError(f"“{table}” has a line whose coordinates are not numbers ({error}).") from error
 
 
-def training_set(
-    files: Sequence[PreparedFile],
-    landmarks: str | None,
-    boxes: str | None,
-    held_out: Sequence[str],
-    model: FrameModel,
-) -> TrainingSet:
-    """Scans, their canonical frames and landmarks. Scans with too few annotations along an axis stay unlabelled.
+@dataclass(frozen=True)
+class Annotations:
+    """What the tables say of a run's scans.
 
-    Raises `TrainingError` when no scan has enough.
+    points: landmarks, as `landmark_table` gives them. known: by case, observations of the scans that have enough for
+    a canonical frame. notes: sentences about what is not used.
     """
-    points = landmark_table(landmarks)
-    observations = _observations(points, boxes)
-    names = {file.name for file in files}
-    if strangers := sorted(set(observations) - names):
-        _LOG.warning("No scan is called %s, which the annotations name.", ", ".join(strangers[:5]))
-    usable = {name: found for name, found in observations.items() if name in names - set(held_out)}
+
+    points: Mapping[str, Mapping[str, tuple[np.ndarray, float]]]
+    known: Mapping[str, list[Observation]]
+    notes: tuple[str, ...] = ()
+
+    def needs(self, name: str, config: TrainingConfig) -> bool:
+        """Whether a run trains on a scan, or validates on it."""
+        if name in config.held_out:
+            return name in self.points
+        return name in self.known or config.takes_unlabelled
+
+
+def read_annotations(config: TrainingConfig, names: Collection[str]) -> Annotations:
+    """Landmarks and boxes of the scans with these names. Raises `TrainingError` when no scan to train on has enough."""
+    points = landmark_table(config.landmarks)
+    observations = _observations(points, config.boxes)
+    usable = {name: found for name, found in observations.items() if name in set(names) - set(config.held_out)}
     known = {name: found for name, found in usable.items() if _suffice(found)}
-    if few := sorted(set(usable) - set(known)):
-        _LOG.warning("The annotations of %s are not used: they are fewer than three along an axis.", ", ".join(few))
     if not known:
         raise TrainingError(
             "No scan has annotations enough for anchored training: at least three landmarks, in a table whose column "
-            "“case” holds the scans' names. Without landmarks use --preset released."
+            "“case” holds the scans' names. Without landmarks use --preset virtual."
         )
-    patient, kept = robust_frames(known, model)
+    notes = []
+    if strangers := sorted(set(observations) - set(names)):
+        notes.append(f"No scan is called {', '.join(strangers[:5])}, which the annotations name.")
+    if few := sorted(set(usable) - set(known)):
+        notes.append(f"The annotations of {', '.join(few)} are not used: they are fewer than three along an axis.")
+    found = Annotations(points, known)
+    return replace(found, notes=(*notes, *_unused(found, config, names)))
+
+
+def _unused(annotations: Annotations, config: TrainingConfig, names: Collection[str]) -> list[str]:
+    """Sentences about scans that a run does not need."""
+    notes = []
+    unused = {name for name in names if not annotations.needs(name, config)}
+    if blind := sorted(unused & set(config.held_out)):
+        notes.append(f"Nothing is validated on {', '.join(blind)}, for lack of landmarks.")
+    if count := len(unused - set(config.held_out)):
+        have, are, them = ("scans have", "are", "them") if count > 1 else ("scan has", "is", "it")
+        notes.append(f"{count} {have} too few landmarks and {are} not used; --preset mixed uses {them}.")
+    return notes
+
+
+def training_set(files: Sequence[PreparedFile], annotations: Annotations, config: TrainingConfig) -> TrainingSet:
+    """Scans, their canonical frames and landmarks. Scans with too few annotations along an axis stay unlabelled.
+
+    All scans that the run needs are held in memory, each with 9 bytes per voxel of 2 x 2 x 3 mm (30 to 60 MB for
+    a trunk); the others are not read.
+    """
+    patient, kept = robust_frames(annotations.known, config.frame)
     train, validation, unlabelled = [], [], []
     for file in files:
+        if not annotations.needs(file.name, config):
+            continue
         scan = training_scan(file)
-        own = {name: point for name, (point, _) in points.get(file.name, {}).items()}
+        own = {name: point for name, (point, _) in annotations.points.get(file.name, {}).items()}
         add_landmarks(scan, own, patient)
-        if file.name in held_out:
+        if file.name in config.held_out:
             validation.append(scan)
         elif file.name in kept:
-            add_targets(scan, fit_frame(kept[file.name], patient, model))
+            add_targets(scan, fit_frame(kept[file.name], patient, config.frame))
             train.append(scan)
         else:
             unlabelled.append(scan)
@@ -118,10 +152,10 @@ def _observations(points: Mapping, boxes: str | None) -> dict[str, list[Observat
 
 
 def training_scan(file: PreparedFile) -> TrainingScan:
-    """A prepared scan in memory, with its low-passed levels."""
+    """A prepared scan in memory, with its low-passed levels, in types that take little of it."""
     image = np.asarray(file.image(), np.float32) * (BRIGHTEST / file.unit)
-    body = torch.from_numpy(np.asarray(file.body(), np.float32))[None, None]
-    return TrainingScan(file.name, file.name, low_passed(image), body, file.grid_to_ras)
+    body = torch.from_numpy(np.array(file.body(), bool))[None, None]
+    return TrainingScan(file.name, file.name, [level.half() for level in low_passed(image)], body, file.grid_to_ras)
 
 
 def fitted_range(scans: Sequence[TrainingScan], margin: float = 0.15) -> tuple[tuple[float, ...], tuple[float, ...]]:

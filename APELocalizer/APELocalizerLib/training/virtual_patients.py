@@ -159,12 +159,12 @@ def draw_crop(
     if not labels:
         wanted = spacing[:2].mean() * rng.uniform(0.8, 1.1)
         level = int(np.argmin(np.abs(np.array(LEVEL_SPACING) - wanted)))
-    image = F.grid_sample(
-        scan.levels[level], where, mode="nearest" if labels else "bilinear", padding_mode="border", align_corners=True
-    )
+    mode = "nearest" if labels else "bilinear"
+    image = F.grid_sample(scan.levels[level].float(), where, mode=mode, padding_mode="border", align_corners=True)
     outside = None
     if not labels and rng.random() < 0.25:
-        outside = F.grid_sample(scan.body, where, mode="nearest", padding_mode="border", align_corners=True) < 0.5
+        inside = F.grid_sample(scan.body.float(), where, mode="nearest", padding_mode="border", align_corners=True)
+        outside = inside < 0.5
     target, weight = cell_targets(scan, unit)
     return Crop(image, target, weight, spacing, outside, scan.label_names)
 
@@ -174,7 +174,7 @@ def cell_targets(scan: TrainingScan, unit: Tensor) -> tuple[Tensor, Tensor]:
     cells = F.avg_pool3d(unit[None], STRIDE)[0]  # the mean over a cell's voxels is its center
     where = cells.flip(0).permute(1, 2, 3, 0)[None]
     sampled = F.grid_sample(scan.target, where, mode="bilinear", padding_mode="border", align_corners=True)[0]
-    body = F.grid_sample(scan.body, where, mode="nearest", padding_mode="border", align_corners=True)[0]
+    body = F.grid_sample(scan.body.float(), where, mode="nearest", padding_mode="border", align_corners=True)[0]
     inside = (cells.abs() <= 1.02).all(0, keepdim=True)
     target, weight = sampled[:3], sampled[3:] * body * inside
     if scan.landmarks is not None and len(scan.landmarks):

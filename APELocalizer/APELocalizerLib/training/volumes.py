@@ -16,7 +16,7 @@ from APELocalizerLib.training.scans import LEVEL_SPACING, TrainingScan
 
 @dataclass(eq=False)
 class Level:
-    """An image (P, L, I), float32, good for sampling at about `suits` mm in the plane.
+    """An image (P, L, I), float32 or float16, good for sampling at about `suits` mm in the plane.
 
     spacing (3,) and origin (3,): mm between voxels, and from the scan's first voxel to the image's.
     """
@@ -58,7 +58,7 @@ class Volume:
             middle = float(1.0 + source.origin[axis] / half[axis])
             torch.sub(places[:, axis] / float(half[axis]), middle, out=grid[..., 2 - axis])
         grid = grid.view(1, shape[0] * shape[2], *shape[3:], 3)  # all crops in one go
-        image = source.image[None, None]
+        image = source.image[None, None].float()
         found = F.grid_sample(image, grid, mode="bilinear", padding_mode="border", align_corners=True)
         return found.view(shape[0], 1, *shape[2:]) / self.unit
 
@@ -108,6 +108,11 @@ class PreparedSource:
     def grid_to_ras(self) -> np.ndarray:
         """4x4, from voxel index to RAS mm."""
         return self.file.grid_to_ras
+
+    @property
+    def nbytes(self) -> float:
+        """Memory while it is in use: the image in float32, with a smooth one of an eighth, and the body."""
+        return float(np.prod(self.file.shape)) * (4 * (1.125 if self.smooth else 1) + 1)
 
     def load(self, device: torch.device) -> Volume:
         """Bring the stored image to the device, and there to float32."""
