@@ -5,10 +5,14 @@ import os
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from training.made_up import save_settings, tiny_config, tiny_pairs, write_phantom
+from training.made_up import save_settings, tiny_config, tiny_pairs, write_landmarks, write_phantom
+
+from APELocalizerLib.training.config import TrainingConfig
+from APELocalizerLib.training.virtual_patients import CropKind
 
 MODULE = Path(__file__).resolve().parents[2] / "APELocalizer"
 TIMEOUT = 120
@@ -69,13 +73,31 @@ def test_a_training_killed_with_sigkill_resumes_to_the_same_losses(scans, tmp_pa
 def test_two_processes_train_like_one_with_twice_the_batch(scans, tmp_path):
     """DistributedDataParallel over gloo, started by torchrun, on different halves of every step."""
     changes = dict(max_steps=5, cache=str(tmp_path / "cache"))
-    one, two = tmp_path / "one", tmp_path / "two"
-    double = tiny_config(one, scans, tiny_pairs(patients=2), **changes)
-    alone = start(one, save_settings(double, tmp_path / "double.json"))
-    finish(alone)
-    half = tiny_config(two, scans, tiny_pairs(patients=1), **changes)
+    assert_two_are_like_one(
+        tiny_config("double", scans, tiny_pairs(patients=2), **changes),
+        tiny_config("half", scans, tiny_pairs(patients=1), **changes),
+        tmp_path,
+    )
+
+
+def test_two_processes_share_anchored_training(scans, tmp_path):
+    """Each of them reads the landmarks, and one validates."""
+    table = write_landmarks(tmp_path / "l.csv", {"one": {}, "two": {"scale": 0.9, "shift": (5, 0, 10)}})
+    config = tiny_config(
+        "anchored", scans, landmarks=str(table), held_out=("two",), anchored=True, max_steps=3, crops_per_step=2,
+        cache=str(tmp_path / "cache"), kinds=(CropKind((5.0, 5.0, 6.0), 1.0, 60_000, (40, 40, 40)),),
+    )  # fmt: skip
+    config = replace(config, pairs=None)
+    assert_two_are_like_one(config, replace(config, crops_per_step=1), tmp_path)
+    assert "one_f_mean" in (tmp_path / "two" / "validation.csv").read_text(encoding="utf-8")
+
+
+def assert_two_are_like_one(double: TrainingConfig, half: TrainingConfig, folder: Path) -> None:
+    """One process with the settings `double` has the losses that two with `half` have, of which one reports."""
+    one, two = folder / "one", folder / "two"
+    finish(start(one, save_settings(double, folder / "double.json")))
     launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
-    output = finish(start(two, save_settings(half, tmp_path / "half.json"), *launcher))
+    output = finish(start(two, save_settings(half, folder / "half.json"), *launcher))
     assert output.count("model.pt") == 1, "every process reports"
     assert losses(two) == pytest.approx(losses(one), rel=2e-5)
-    assert len(set(losses(one).values())) == 5
+    assert len(set(losses(one).values())) == double.max_steps
