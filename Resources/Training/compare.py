@@ -71,7 +71,7 @@ def main() -> None:
         more_landmarks=str(HERE / "colonography_landmarks.csv"), checkpoint_every=100, validate_every=10**9,
     )  # fmt: skip
     data = load_training_set(
-        options.data, HELD_OUT, base.frame, options.out / "observations.pkl", base.synthetic_share, base.excluded,
+        options.data, HELD_OUT, base.frame, options.out / "observations.json", base.synthetic_share, base.excluded,
         Path(base.more_landmarks),
     )  # fmt: skip
     real = [scan for scan in data.train if scan.label_names is None]
