@@ -2,6 +2,7 @@
 
 import ast
 import csv
+import json
 import re
 import struct
 import subprocess
@@ -242,3 +243,38 @@ def test_help_imports_nothing_heavy():
     )
     done = subprocess.run([sys.executable, "-c", code, str(MODULE)], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, f"the parser imports {done.stderr}"
+
+
+MEASURED = {
+    "landmarks": "landmarks, mm",
+    "centers of the found organ boxes": "centers of found boxes, mm",
+    "organ box walls": "box walls, mm",
+    "box IoU, not enlarged": "box IoU",
+    "organ centers looked up as points": "organ centers (boxes), mm",
+    "centers of box faces looked up as points": "centers of box faces (boxes), mm",
+    "extreme points of label maps looked up as points": "edge points (label maps), mm",
+}
+"""Rows of the model card, and the measures of the evaluation's report that they tell."""
+
+
+@pytest.mark.parametrize("row", MEASURED)
+def test_the_model_card_tells_what_the_evaluation_measured_with_these_weights(row):
+    card = (ROOT / "APELocalizer" / "Resources" / "Models" / "default.md").read_text(encoding="utf-8")
+    shipped = card[card.index("**The shipped weights**") :]
+    cells = next(line for line in shipped.splitlines() if line.startswith(f"| {row} |")).split("|")[2:4]
+    figures = json.loads((ROOT / "Resources" / "Evaluation" / "figures.json").read_text(encoding="utf-8"))
+    digits = 2 if "IoU" in row else 1
+    for cell, supports in zip(cells, ("one support", "all supports"), strict=True):
+        measured = figures[MEASURED[row]][supports]
+        if not measured["count"]:
+            assert not cell.strip()
+            continue
+        mean, std, median = (f"{measured[key]:.{digits}f}" for key in ("mean", "std", "median"))
+        assert cell.strip().startswith(f"{mean} ± {std} ({median})")
+
+
+def test_the_evaluation_report_is_of_the_embedded_weights():
+    from APELocalizerLib.core.registry import load_checkpoint
+
+    report = (ROOT / "Resources" / "Evaluation" / "report.md").read_text(encoding="utf-8")
+    assert f"Model {load_checkpoint('default').id}," in report
