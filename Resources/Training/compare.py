@@ -32,7 +32,7 @@ def variants(base: TrainingConfig) -> dict[str, TrainingConfig]:
     still = Deformation(rotation_degrees=0, scale=0, isotropic=0, coarse_mm=0, fine_mm=0)
     strong = replace(base.deformation, coarse_mm=24.0, fine_mm=8.0, scale=0.25)
     coarse, medium, fine = (replace(kind, share=1.0) for kind in base.kinds)
-    small = base.network
+    small, pairs = base.network, mixed("").pairs
     return {
         "as shipped": base,
         "as shipped, other seed": replace(base, seed=2),
@@ -48,7 +48,9 @@ def variants(base: TrainingConfig) -> dict[str, TrainingConfig]:
         "no synthetic scans": replace(base, synthetic_share=0.0),
         "no averaging of weights": replace(base, ema_decay=0.0),
         "squared distances": replace(base, huber_mm=1e4),
-        "with self-supervision": replace(base, pairs=mixed("").pairs),
+        "with self-supervision": replace(base, pairs=pairs),
+        "with self-supervision, no equivariance": replace(base, pairs=replace(pairs, equivariance=0.0)),
+        "stride 2": replace(base, network=replace(small, stem_stride=2)),
     }
 
 

@@ -16,9 +16,9 @@ AFFINE = Deformation(coarse_mm=0.0, fine_mm=0.0)
 STILL = Deformation(0, 0, 0, 0, 100, 0, 45)
 
 
-def draw(settings, deformation, seed=0, source=None):
+def draw(settings, deformation, seed=0, source=None, stride=STRIDE):
     generator = torch.Generator().manual_seed(seed)
-    return draw_patient(source or RampSource(), settings, deformation, np.random.default_rng(seed), generator)
+    return draw_patient(source or RampSource(), settings, deformation, np.random.default_rng(seed), generator, stride)
 
 
 @pytest.fixture
@@ -60,11 +60,12 @@ def test_both_views_give_the_same_positions():
     assert not torch.equal(crops.first.cell[: crops.shared], crops.second.cell[: crops.shared])
 
 
-def test_positions_are_millimeters_of_the_patient(plain_intensities):
+@pytest.mark.parametrize("stride", [2, STRIDE])
+def test_positions_are_millimeters_of_the_patient(plain_intensities, stride):
     """Without deformation a ramp's brightness tells the position; it must differ as the positions do."""
     source = RampSource(direction=(0.0, 0.0, 1.0))
-    crops = draw(tiny_pairs(hidden_chance=0.0, background=0), STILL, 1, source)
-    found = crops.first.read(F.avg_pool3d(crops.images, STRIDE))[:, 0] * (source.volume.high[2] - source.volume.low[2])
+    crops = draw(tiny_pairs(hidden_chance=0.0, background=0), STILL, 1, source, stride)
+    found = crops.first.read(F.avg_pool3d(crops.images, stride))[:, 0] * (source.volume.high[2] - source.volume.low[2])
     position = crops.first.position[:, 2]
     np.testing.assert_allclose(found - found.mean(), position - position.mean(), atol=0.01)
 

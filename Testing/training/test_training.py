@@ -2,6 +2,7 @@
 
 import copy
 import csv
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -67,16 +68,18 @@ def made_up_set():
     return TrainingSet([made_up_scan()], [], [], AveragePatient({}), {})
 
 
+@pytest.mark.parametrize("stride", [2, 4])
 @pytest.mark.parametrize("deformation", [Deformation(0, 0, 0, 0, 100, 0, 45), Deformation()], ids=["still", "deformed"])
-def test_targets_move_with_the_anatomy(deformation):
+def test_targets_move_with_the_anatomy(deformation, stride):
     """In a scan whose brightness is its S coordinate, the target must be S (plus the frame's shift) everywhere."""
     index = np.arange(46)[None, None, :] * np.ones((48, 50, 1))
     height = GRID[2, 3] - 4.0 * index
     scan = made_up_scan(HU_LOW + HU_RANGE * (height + 150) / 300)
     scan.body[:] = 1.0
     for seed in range(4):
-        crop = draw_crop(scan, KIND, deformation, np.random.default_rng(seed), torch.Generator().manual_seed(seed))
-        brightness = torch.nn.functional.avg_pool3d(crop.image, 4)[0, 0] * 300 - 150
+        random, generator = np.random.default_rng(seed), torch.Generator().manual_seed(seed)
+        crop = draw_crop(scan, KIND, deformation, random, generator, stride)
+        brightness = torch.nn.functional.avg_pool3d(crop.image, stride)[0, 0] * 300 - 150
         counted = crop.weight[2] > 0.5
         inner = counted & (crop.target[2] < 30 + height.max() - 20) & (crop.target[2] > 30 + height.min() + 20)
         assert inner.sum() > 50
@@ -107,6 +110,26 @@ def test_the_loss_falls(tmp_path):
     train(made_up_config(tmp_path, max_steps=45, threads=1), made_up_set(), rows.append)
     first, last = (np.mean([row["distance_mm"] for row in part]) for part in (rows[:5], rows[-5:]))
     assert last < 0.6 * first
+
+
+def test_a_network_of_half_the_stride_learns_and_finds_its_own_places(tmp_path):
+    """The map of a trained network must put the scan's places where they are, at whatever stride."""
+    rows = []
+    network = replace(TINY, stem_stride=2)
+    trainer = train(made_up_config(tmp_path, network=network, max_steps=45, threads=1), made_up_set(), rows.append)
+    first, last = (np.mean([row["distance_mm"] for row in part]) for part in (rows[:5], rows[-5:]))
+    assert last < 0.6 * first
+    scan = made_up_scan()
+    found = embed(
+        trainer.average, scan, (4.0, 4.0, 4.0), *map(torch.tensor, (trainer.config.scale, trainer.config.offset))
+    )
+    values = sample(found, np.array([[0.0, 0.0, -60.0], [0.0, 0.0, 60.0]]))
+    assert values.shape == (2, 3) and values[1, 2] - values[0, 2] > 40
+
+
+def test_a_stride_that_crops_are_not_made_of_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="stem stride of 1, 2, 4, not 8"):
+        made_up_config(tmp_path, network=replace(TINY, stem_stride=8))
 
 
 def test_a_killed_run_resumes_to_the_same_losses(tmp_path):

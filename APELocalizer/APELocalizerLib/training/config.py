@@ -16,6 +16,8 @@ from APELocalizerLib.training.virtual_patients import CropKind, Deformation
 
 SCHEDULES = ("cosine", "constant", "one_cycle")
 PRECISIONS = ("fp32", "bf16", "auto")
+STRIDES = (1, 2, 4)
+"""Voxels along a cell of the network's output; crops are made of whole cells of 4."""
 
 
 @dataclass(frozen=True)
@@ -94,6 +96,9 @@ class TrainingConfig:
         for name, least in (*((name, 1) for name in counts), ("seed", 0), ("warm_up_steps", 0)):
             if getattr(self, name) < least:
                 raise ValueError(f"“{name}” must be at least {least}, not {getattr(self, name)}.")
+        if self.network.stem_stride not in STRIDES:
+            allowed = ", ".join(map(str, STRIDES))
+            raise ValueError(f"A network is trained with a stem stride of {allowed}, not {self.network.stem_stride}.")
         if not 0 < self.learning_rate < math.inf:
             raise ValueError(f"“learning_rate” must be a number above 0, not {self.learning_rate}.")
         if self.max_minutes is not None and not self.max_minutes > 0:

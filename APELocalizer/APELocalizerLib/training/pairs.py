@@ -77,28 +77,30 @@ class PatientCrops:
 
 @dataclass(frozen=True, eq=False)
 class Lattice:
-    """Voxels of a batch of crops: centers of their first voxels (n, 3) and spacings (n, 3), mm; one shape."""
+    """Voxels of a batch of crops: centers of their first voxels (n, 3) and spacings (n, 3), mm; one shape; and how many
+    of them there are along a cell of the network's output."""
 
     first: np.ndarray
     spacing: np.ndarray
     shape: tuple[int, int, int]
+    stride: int = STRIDE
 
     @property
     def low(self) -> np.ndarray:
         """Centers (n, 3) of the first cells in mm."""
-        return self.first + 0.5 * (STRIDE - 1) * self.spacing
+        return self.first + 0.5 * (self.stride - 1) * self.spacing
 
     @property
     def high(self) -> np.ndarray:
         """Centers (n, 3) of the last cells in mm."""
-        cells = np.array(self.shape) // STRIDE
-        return self.low + (cells - 1) * STRIDE * self.spacing
+        cells = np.array(self.shape) // self.stride
+        return self.low + (cells - 1) * self.stride * self.spacing
 
     def places(self, crop: Tensor, position: Tensor) -> Places:
         """Points of crops (n,) at positions (n, 3) mm."""
         first, spacing = (torch.from_numpy(values).to(position) for values in (self.first, self.spacing))
         voxel = (position - first[crop]) / spacing[crop]
-        return Places(crop, (voxel + 0.5) / STRIDE - 0.5, position)
+        return Places(crop, (voxel + 0.5) / self.stride - 0.5, position)
 
 
 def draw_patient(
@@ -107,6 +109,7 @@ def draw_patient(
     deformation: Deformation,
     rng: np.random.Generator,
     generator: torch.Generator,
+    stride: int = STRIDE,
 ) -> PatientCrops:
     """Crops of a new virtual patient made from a scan; everything random comes from rng and generator."""
     begun = time.perf_counter()
@@ -114,7 +117,7 @@ def draw_patient(
     volume = source.load(device)
     loaded = time.perf_counter()
     warp = Warp.random(volume.low, volume.high, deformation if settings.virtual else None, rng, generator)
-    lattice = draw_lattice(warp.low, warp.high, settings, rng)
+    lattice = draw_lattice(warp.low, warp.high, settings, rng, stride)
     inside = torch.stack([warp.on_lattice(f, s, lattice.shape, device) for f, s in _rows(lattice)])
     images = _images(volume, inside, lattice.spacing, settings, rng, generator)
     visible = intensities.hidden_blocks(
@@ -126,7 +129,9 @@ def draw_patient(
     return PatientCrops(images, visible, first, second, shared, seconds)
 
 
-def draw_lattice(low: np.ndarray, high: np.ndarray, settings: PairSettings, rng: np.random.Generator) -> Lattice:
+def draw_lattice(
+    low: np.ndarray, high: np.ndarray, settings: PairSettings, rng: np.random.Generator, stride: int = STRIDE
+) -> Lattice:
     """Random crops of a virtual patient that spans low to high (3,) mm.
 
     Spacings are uniform between finest and coarsest, less where the patient is too small for the crop. The two crops
@@ -143,7 +148,7 @@ def draw_lattice(low: np.ndarray, high: np.ndarray, settings: PairSettings, rng:
     begin, end = np.maximum(low, anchor - length), np.minimum(anchor, high - length)
     fits = length <= extent + 1e-6
     begin, end = np.where(fits, begin, high - length), np.where(fits, np.maximum(begin, end), low)
-    return Lattice(rng.uniform(begin, end), spacing, shape)
+    return Lattice(rng.uniform(begin, end), spacing, shape, stride)
 
 
 def draw_shape(extent: np.ndarray, settings: PairSettings, rng: np.random.Generator) -> tuple[int, int, int]:

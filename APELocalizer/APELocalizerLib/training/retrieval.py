@@ -52,10 +52,16 @@ def embed(
 
 
 def upsample(output: Tensor, shape: tuple[int, ...]) -> Tensor:
-    """(N, 3, h, w, d) cells of 4 voxels to (N, 3, *shape) voxels: trilinear, the remainder repeats the last."""
-    fine = F.interpolate(output, scale_factor=4, mode="trilinear", align_corners=False)
+    """(N, 3, h, w, d) cells to (N, 3, *shape) voxels: trilinear, the remainder repeats the last."""
+    fine = F.interpolate(output, scale_factor=stride_of(output, shape), mode="trilinear", align_corners=False)
     missing = [n - m for n, m in zip(shape, fine.shape[2:], strict=True)]
     return F.pad(fine, (0, missing[2], 0, missing[1], 0, missing[0]), mode="replicate")
+
+
+def stride_of(output: Tensor, shape: tuple[int, ...]) -> int:
+    """Voxels along a cell of a network's output (N, C, h, w, d) for images of `shape`, a remainder left out."""
+    voxels, cells = max(zip(shape, output.shape[2:], strict=True))
+    return round(voxels / cells)
 
 
 def sample(found: ValidationMap, points: np.ndarray) -> np.ndarray:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from APELocalizerLib.training.heads import Model
 from APELocalizerLib.training.pairs import Lattice
-from APELocalizerLib.training.retrieval import upsample
+from APELocalizerLib.training.retrieval import stride_of, upsample
 from APELocalizerLib.training.virtual_patients import STRIDE, Deformation
 from APELocalizerLib.training.volumes import Volume, VolumeSource
 from APELocalizerLib.training.warps import Warp
@@ -114,10 +114,10 @@ class SelfConsistency:
         extent = warp.high - warp.low
         spacing = self.spacing * max(1.0, float((extent / self.spacing).prod() / _MOST_VOXELS) ** (1 / 3))
         shape = tuple(int(max(32, np.ceil(n / STRIDE + 1) * STRIDE)) for n in extent / spacing)
-        lattice = Lattice(warp.low[None], spacing[None], shape)
         places = warp.on_lattice(warp.low, spacing, shape, self.device)
         image = volume.image_at(places[None], volume.level_for(float(spacing[:2].mean()))).clamp(0.0, 1.0)
         cells = model(image, None)
+        lattice = Lattice(warp.low[None], spacing[None], shape, stride_of(cells, shape))
         values = upsample(cells, shape)[0].flatten(1).T
         body = volume.is_body(places.flatten(1).T)
         voxels = torch.stack(torch.meshgrid(*(torch.arange(n) for n in shape), indexing="ij"), -1).view(-1, 3)

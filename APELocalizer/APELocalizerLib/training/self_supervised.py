@@ -46,7 +46,9 @@ class PairObjective:
         generator = torch.Generator(self.device).manual_seed(int(rng.integers(2**62)))
         source = self.sources[int(rng.choice(len(self.shares), p=self.shares))]
         with torch.no_grad():
-            return draw_patient(source, self.settings, self.config.deformation, rng, generator)
+            return draw_patient(
+                source, self.settings, self.config.deformation, rng, generator, self.config.network.stem_stride
+            )
 
     def measure(self, model: Model | nn.Module, head: Head, item: PatientCrops, always_visible: bool) -> Outcome:
         """Eq. 1 plus lambda times the equivariance term."""

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from APELocalizerLib.training.scans import LEVEL_SPACING, TrainingScan
 
-#: Voxels per cell of the network's output.
+#: Voxels along a cell of the network's output, unless said otherwise.
 STRIDE = 4
 
 
@@ -132,9 +132,14 @@ def choose_box(
 
 
 def draw_crop(
-    scan: TrainingScan, kind: CropKind, deformation: Deformation, rng: np.random.Generator, generator: torch.Generator
+    scan: TrainingScan,
+    kind: CropKind,
+    deformation: Deformation,
+    rng: np.random.Generator,
+    generator: torch.Generator,
+    stride: int = STRIDE,
 ) -> Crop:
-    """One random crop of a virtual patient."""
+    """One random crop of a virtual patient; `stride`: voxels along a cell of the network's output."""
     affine = random_affine(deformation, rng)
     center, shape, spacing = choose_box(scan, kind, affine, rng)
     device = generator.device
@@ -165,13 +170,13 @@ def draw_crop(
     if not labels and rng.random() < 0.25:
         inside = F.grid_sample(scan.body.float(), where, mode="nearest", padding_mode="border", align_corners=True)
         outside = inside < 0.5
-    target, weight = cell_targets(scan, unit)
+    target, weight = cell_targets(scan, unit, stride)
     return Crop(image, target, weight, spacing, outside, scan.label_names)
 
 
-def cell_targets(scan: TrainingScan, unit: Tensor) -> tuple[Tensor, Tensor]:
+def cell_targets(scan: TrainingScan, unit: Tensor, stride: int = STRIDE) -> tuple[Tensor, Tensor]:
     """Targets (mm) and weights (3, p, l, i) at the cells of a crop whose voxels lie at `unit` (3, P, L, I)."""
-    cells = F.avg_pool3d(unit[None], STRIDE)[0]  # the mean over a cell's voxels is its center
+    cells = F.avg_pool3d(unit[None], stride)[0]  # the mean over a cell's voxels is its center
     where = cells.flip(0).permute(1, 2, 3, 0)[None]
     sampled = F.grid_sample(scan.target, where, mode="bilinear", padding_mode="border", align_corners=True)[0]
     body = F.grid_sample(scan.body.float(), where, mode="nearest", padding_mode="border", align_corners=True)[0]
