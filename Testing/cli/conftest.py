@@ -70,6 +70,16 @@ def files(made, tmp_path) -> SimpleNamespace:
 
 
 @pytest.fixture
+def two_scans(files) -> Path:
+    """A folder with the phantom as the scans of two patients, "one" and "two", without annotations."""
+    scans = files.folder / "scans"
+    scans.mkdir()
+    for case in ("one", "two"):
+        shutil.copy(files.scan, scans / f"{case}.nii.gz")
+    return scans
+
+
+@pytest.fixture
 def run(capsys):
     """Run a command and return exit code, standard output and standard error."""
     from APELocalizerLib.cli.program import main

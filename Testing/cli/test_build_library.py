@@ -14,12 +14,8 @@ TERMS = "name,kind,scheme,value,meaning,description,color\n" + "".join(
 
 
 @pytest.fixture
-def annotated(files):
+def annotated(files, two_scans):
     """Two annotated scans in a folder; the second cuts the organ."""
-    scans = files.folder / "scans"
-    scans.mkdir()
-    for case in ("one", "two"):
-        shutil.copy(files.scan, scans / f"{case}.nii.gz")
     points = [[case, name, *position] for case in ("one", "two") for name, position in POINTS.items()]
     files.landmarks = write_table(files.folder / "landmarks.csv", "case,name,r_mm,a_mm,s_mm", points)
     columns = "case,name,rmin,rmax,amin,amax,smin,smax,cut_sides"
@@ -31,7 +27,7 @@ def annotated(files):
     files.boxes = write_table(files.folder / "boxes.csv", columns, boxes)
     files.terms = files.folder / "terms.csv"
     files.terms.write_text(TERMS)
-    files.scans = scans
+    files.scans = two_scans
     files.built = files.folder / "built.json"
     return files
 

@@ -1,7 +1,6 @@
 """`evaluate` on the sparse annotations that users have: a report or one clear sentence, and no traceback."""
 
 import json
-import shutil
 import sys
 
 import pytest
@@ -13,13 +12,9 @@ SIDES = "rmin,rmax,amin,amax,smin,smax"
 
 
 @pytest.fixture
-def folder(files):
-    """A folder with the phantom as the scans of two patients, without annotations."""
-    scans = files.folder / "scans"
-    scans.mkdir()
-    for case in ("one", "two"):
-        shutil.copy(files.scan, scans / f"{case}.nii.gz")
-    return scans
+def folder(two_scans):
+    """The folder that is studied."""
+    return two_scans
 
 
 def mark(folder, points=(), boxes=()):

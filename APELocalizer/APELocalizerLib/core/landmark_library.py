@@ -190,10 +190,7 @@ class LandmarkLibrary:
 
     def with_landmarks(self, landmarks: Iterable[Landmark]) -> "LandmarkLibrary":
         """Add landmarks, each as `with_landmark` does."""
-        organs, landmarks = {organ.name for organ in self.organs}, tuple(landmarks)
-        for name in [landmark.name for landmark in landmarks if landmark.name in organs]:
-            raise LibraryError(f'"{name}" is already an organ of the library. Give the landmark another name.')
-        return replace(self, landmarks=_added(self.landmarks, landmarks))
+        return replace(self, landmarks=_added(self.landmarks, landmarks, self.organs, ("landmark", "an organ")))
 
     def with_organ(self, organ: Organ) -> "LandmarkLibrary":
         """Add an organ, or add its shots to the one of the same name (a new shot replaces one on the same support)."""
@@ -201,10 +198,7 @@ class LandmarkLibrary:
 
     def with_organs(self, organs: Iterable[Organ]) -> "LandmarkLibrary":
         """Add organs, each as `with_organ` does."""
-        landmarks, organs = {landmark.name for landmark in self.landmarks}, tuple(organs)
-        for name in [organ.name for organ in organs if organ.name in landmarks]:
-            raise LibraryError(f'"{name}" is already a landmark of the library. Give the organ another name.')
-        return replace(self, organs=_added(self.organs, organs))
+        return replace(self, organs=_added(self.organs, organs, self.landmarks, ("organ", "a landmark")))
 
     def merged(self, other: "LandmarkLibrary") -> "LandmarkLibrary":
         """Everything of both libraries; shots of equally named entries are joined. A coarse CT in either is kept."""
@@ -287,10 +281,15 @@ def _find(entries: tuple, name: str, what: str) -> Landmark | Organ:
     raise LibraryError(f'The library holds no {what} "{name}".')
 
 
-def _added(entries: tuple, added: tuple) -> tuple:
-    """The entries and the added ones; of equal names the shots are joined, a new one instead of one on its support."""
-    by_name = {entry.name: entry for entry in entries}
+def _added(entries: tuple, added: Iterable, others: tuple, kinds: tuple[str, str]) -> tuple:
+    """The entries and the added ones; of equal names the shots are joined, a new one instead of one on its support.
+
+    Raises `LibraryError` if one of the `others` has the name of an added one; `kinds` says what these and those are.
+    """
+    by_name, taken = {entry.name: entry for entry in entries}, {other.name for other in others}
     for new in added:
+        if new.name in taken:
+            raise LibraryError(f'"{new.name}" is already {kinds[1]} of the library. Give the {kinds[0]} another name.')
         if old := by_name.get(new.name):
             fresh = {shot.support_id for shot in new.shots}
             shots = (*(s for s in old.shots if s.support_id not in fresh), *new.shots)
