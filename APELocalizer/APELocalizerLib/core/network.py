@@ -143,6 +143,18 @@ class PointwiseConv3d(nn.Conv3d):
         return _pointwise(x.movedim(1, -1), self).movedim(-1, 1)
 
 
+def _depthwise(x: Tensor, convolution: nn.Conv3d) -> Tensor:
+    """A depthwise convolution of (N, C, H, W, D), right in bfloat16 too.
+
+    On CPUs PyTorch (2.13 at least) leaves most of the weights' gradient unset if the images are bfloat16, in
+    channels-last order, and have two cells along their first axis; such small images are computed in float32.
+    """
+    if x.device.type == "cpu" and x.shape[2] == 2:
+        with torch.autocast("cpu", enabled=False):
+            return convolution(x.to(convolution.weight.dtype))
+    return convolution(x)
+
+
 class ConvNeXtBlock(nn.Module):
     """Depthwise 3x3x3 convolution, channel norm, two pointwise layers with GELU, layer scale, residual sum."""
 
@@ -157,7 +169,11 @@ class ConvNeXtBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         y = F.layer_norm(
-            self.conv_1(x).movedim(1, -1), self.norm.normalized_shape, self.norm.weight, self.norm.bias, NORM_EPS
+            _depthwise(x, self.conv_1).movedim(1, -1),
+            self.norm.normalized_shape,
+            self.norm.weight,
+            self.norm.bias,
+            NORM_EPS,
         )
         y = _pointwise(F.gelu(_pointwise(y, self.conv_2)), self.conv_3)
         return x + self.layerscale(y.movedim(-1, 1))
