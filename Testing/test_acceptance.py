@@ -7,6 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from APELocalizerLib.core.alignment import align, built_in_reference
+from APELocalizerLib.core.fusion import fuse
 from APELocalizerLib.core.geometry import Box, apply_affine
 from APELocalizerLib.core.inference import InferenceSettings
 from APELocalizerLib.core.landmark_library import LandmarkLibrary
@@ -75,6 +77,16 @@ def test_bfloat16_moves_landmarks_by_less_than_a_millimeter(checkpoint, library,
     moved = np.linalg.norm(positions(half) - positions(plain), axis=1)
     assert moved.max() < 1.0
     assert [point.found for point in half.points] == [point.found for point in plain.points]
+
+
+def test_coordinates_that_are_three_centimeters_off_come_back(checkpoint, target):
+    """As if the network took the patient for a taller one."""
+    plain = Embedder(checkpoint, InferenceSettings(device="cpu", align=False)).embed(target)
+    passes = [replace(each, values=each.values + np.float32([0, 0, 30])) for each in plain.passes]
+    reference = built_in_reference(checkpoint.id)
+    wanted, found = (align(each, reference) for each in (plain, fuse(passes).with_appearance(plain.appearance)))
+    difference = np.linalg.norm(found.values - wanted.values, axis=-1)[wanted.body]
+    assert difference.mean() < 10 and np.linalg.norm(wanted.values - plain.values, axis=-1)[wanted.body].mean() < 20
 
 
 def test_every_click_is_found_again_on_the_support_itself(support_map, library, checkpoint):

@@ -47,6 +47,11 @@ def test_library_of_two_scans_holds_a_shot_of_each(run, annotated):
     assert "bone" in done.output and "left out, cut by the field of view" in done.output
 
 
+def test_what_others_are_aligned_with_is_not_aligned_itself(run, annotated, monkeypatch):
+    monkeypatch.setattr("APELocalizerLib.core.pipeline.built_in_reference", None)  # it would be called
+    assert build(run, annotated).code == 0
+
+
 def test_only_the_named_supports_are_used(run, annotated):
     assert build(run, annotated, "--supports", "two").code == 0
     library = load_library(annotated.built)

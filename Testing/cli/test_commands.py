@@ -154,6 +154,17 @@ def test_embed_writes_the_map_that_localize_uses(run, files):
     assert np.array_equal(first.values, second.values) and np.allclose(first.grid_to_ras, second.grid_to_ras)
 
 
+@pytest.mark.parametrize(("options", "aligned"), [((), True), (("--no-align",), False)])
+def test_coordinates_are_aligned_unless_told_otherwise(run, files, monkeypatch, options, aligned):
+    asked = []
+    monkeypatch.setattr("APELocalizerLib.core.pipeline.built_in_reference", asked.append)
+    assert localize(run, files, *options).code == 0
+    assert run("embed", files.scan, "--out", files.folder / "map.nrrd", "--model", files.model, *options).code == 0
+    learned = ("--points", files.points, "--library", files.folder / "new.json")
+    assert run("learn", files.scan, *learned, "--model", files.model, *options).code == 0
+    assert len(asked) == (3 if aligned else 0)
+
+
 def test_spacing_is_passed_to_the_model(run, files):
     path = files.folder / "map.nrrd"
     assert run("embed", files.scan, "--out", path, "--model", files.model, "--spacing", "fast").code == 0

@@ -6,6 +6,8 @@ import json
 import pytest
 
 from APELocalizerLib.cli.program import main
+from APELocalizerLib.core.landmark_library import LandmarkLibrary
+from APELocalizerLib.core.library_files import save_library
 
 
 @pytest.fixture
@@ -42,6 +44,37 @@ def test_the_sample_data_can_be_evaluated_and_a_second_time_from_the_cache(sampl
     )
     both = (tmp_path / "both" / "report.md").read_text(encoding="utf-8")
     assert "### ape-default@" in both and ", not refined\n" in both and "| landmarks, mm, one support | 11 |" in both
+
+
+def test_alignment_is_a_choice_that_can_be_measured(samples, tmp_path, capsys):
+    """With the built-in library, without, and with one of one's own."""
+    options = ["--targets", "target", "--spacing", "fast", "--no-absent", "--no-plots", "--cache", str(tmp_path / "c")]
+    assert main(["evaluate", samples, "--out", str(tmp_path / "built-in"), *options, "--against-no-align"]) == 0
+    text = (tmp_path / "built-in" / "report.md").read_text(encoding="utf-8")
+    assert "coordinates aligned with 26 landmarks of acrin_flt_001_b," in text and ", not aligned\n" in text
+    marks = [f"{samples}/support_ct.nii.gz", "--points", f"{samples}/support_points.csv"]
+    own = str(tmp_path / "own.json")
+    assert main(["learn", *marks, "--library", own, "--spacing", "fast", "--no-align"]) == 0
+    for name, choice in (("own", ["--reference", own]), ("none", ["--no-align"])):
+        assert main(["evaluate", samples, "--out", str(tmp_path / name), *options, *choice]) == 0
+        text = (tmp_path / name / "report.md").read_text(encoding="utf-8")
+        assert ("aligned with 12 landmarks of support_ct" if name == "own" else "coordinates not aligned") in text
+    means = [landmark_errors(tmp_path / name) for name in ("built-in", "own", "none")]
+    assert len({round(mean, 3) for mean in means}) == 3
+    both = list(csv.DictReader((tmp_path / "built-in" / "retrievals.csv").open()))
+    beside = [float(r["error_mm"]) for r in both if r["kind"] == "landmark" and r["method"].endswith("not aligned")]
+    assert sum(beside) / len(beside) == pytest.approx(means[2], abs=1e-3)
+    capsys.readouterr()
+    save_library(LandmarkLibrary("other@1"), own)
+    assert main(["evaluate", samples, "--out", str(tmp_path / "other"), *options, "--reference", own]) == 1
+    assert "cannot be aligned with a library of the model other@1" in capsys.readouterr().err
+
+
+def landmark_errors(folder) -> float:
+    """Mean error of the first method's landmarks."""
+    rows = list(csv.DictReader((folder / "retrievals.csv").open()))
+    mine = [float(r["error_mm"]) for r in rows if r["kind"] == "landmark" and r["method"] == rows[0]["method"]]
+    return sum(mine) / len(mine)
 
 
 @pytest.mark.parametrize(

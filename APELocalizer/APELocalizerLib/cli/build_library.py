@@ -39,7 +39,7 @@ def add_parser(subparsers) -> None:
         "--patients", nargs="+", default=[], metavar="PREFIX", help="cases that share a prefix are one patient"
     )
     parser.add_argument("--out", type=Path, required=True, metavar="LIB", help="library to write (.json)")
-    add_model_options(parser)
+    add_model_options(parser, align=False)  # what others are aligned with cannot be aligned itself
     parser.set_defaults(run=run, parser=parser)
 
 

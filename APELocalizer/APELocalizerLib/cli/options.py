@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from APELocalizerLib.core.checkpoints import Checkpoint
     from APELocalizerLib.core.inference import InferenceSettings
 
+NO_ALIGN_HELP = "leave coordinates as the network gives them; usually they are aligned with the built-in landmarks"
 SCAN_HELP = "CT scan: NIfTI, NRRD or MetaImage file, or folder of one DICOM series"
 
 
@@ -16,13 +17,17 @@ def add_scan(parser: argparse.ArgumentParser, name: str = "scan", **keywords) ->
     parser.add_argument(name, type=Path, metavar=name.upper(), help=SCAN_HELP, **keywords)
 
 
-def add_model_options(parser: argparse.ArgumentParser) -> None:
-    """Add what decides how a scan is embedded."""
+def add_model_options(parser: argparse.ArgumentParser, align: bool = True) -> None:
+    """Add what decides how a scan is embedded; without `align`, its coordinates are not aligned."""
     group = parser.add_argument_group("model")
     group.add_argument("--model", default="default", metavar="ID|FILE", help="one of `ape-localizer models`, or a file")
     group.add_argument("--device", default="auto", help="auto (default), cpu, cuda, cuda:1, mps")
     group.add_argument("--spacing", default="standard", help="standard (default) or fast; some models also have fine")
     group.add_argument("--one-pass", action="store_true", help="the whole scan at once: faster, needs memory")
+    if align:
+        group.add_argument("--no-align", action="store_true", help=NO_ALIGN_HELP)
+    else:
+        parser.set_defaults(no_align=True)
 
 
 def load_model(arguments: argparse.Namespace) -> "Checkpoint":
@@ -36,4 +41,5 @@ def inference_settings(arguments: argparse.Namespace) -> "InferenceSettings":
     """Return the inference settings that the options name."""
     from APELocalizerLib.core.inference import InferenceSettings
 
-    return InferenceSettings(device=arguments.device, one_pass=True if arguments.one_pass else None)
+    one_pass = True if arguments.one_pass else None
+    return InferenceSettings(device=arguments.device, one_pass=one_pass, align=not arguments.no_align)

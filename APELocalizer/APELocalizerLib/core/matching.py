@@ -8,8 +8,9 @@ Block matching of this kind is how registration finds correspondences (deeds: He
 embedding replaces its global search.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -19,10 +20,13 @@ from APELocalizerLib.core.interpolation import parallel_for, worker_count
 from APELocalizerLib.core.progress import CancelCheck, Progress, check_cancelled, sub_progress
 from APELocalizerLib.core.retrieval import Shots, medians
 
+if TYPE_CHECKING:
+    from APELocalizerLib.core.neighborhoods import Templates
+
 WAYS_BACK = 3
 """Shots of a landmark on whose supports the way back is gone: the median of three is steady, and ten cost time."""
 
-PLACES_PER_BLOCK = (32, 256)
+PLACES_PER_BLOCK = (8, 256)
 """Least and most places that one thread works on together: fewer cost more each, more take memory (9 MB per 100)."""
 
 
@@ -41,7 +45,7 @@ class Stage:
 
 
 STAGES = (
-    Stage(level=1, radius=6, reach=3, width=0.7, prior=0.008, softness=0.008),
+    Stage(level=1, radius=6, reach=3, width=0.7, prior=0.02, softness=0.016),
     Stage(level=0, radius=5, reach=4, width=0.6, prior=0.02, softness=0.004),
 )
 
@@ -132,7 +136,7 @@ def refine(
     is of and which support it was made on; `clicks` (m, 3) RAS mm there. A place stays where it is if its scan or all
     its supports lack an appearance, or nothing comparable is near.
     """
-    from APELocalizerLib.core.neighborhoods import displacements, one_thread_each  # PyTorch only when there is work
+    from APELocalizerLib.core.neighborhoods import Templates, displacements  # PyTorch only when there is work
 
     positions = np.array(start, dtype=np.float64)
     comparable = np.array([scans[number] is not None for number in scan], dtype=bool)[place]
@@ -142,18 +146,54 @@ def refine(
     moved, starts = np.unique(place[rows], return_index=True)
     for look in {id(look): look for look in (*scans, *supports) if look is not None}.values():
         look.level(0)  # made once, before the threads ask for it
-    size = int(np.clip(-(-len(moved) // worker_count()), *PLACES_PER_BLOCK))
 
-    def work(number: int) -> None:
-        first, last = number * size, min((number + 1) * size, len(moved))
+    def move(first: int, last: int) -> None:
         block, own = moved[first:last], rows[starts[first] : (*starts, len(rows))[last]]
-        here = np.searchsorted(block, place[own])
+        here, each = np.searchsorted(block, place[own]), np.arange(last - first)
         for stage in stages:
             check_cancelled(cancelled)
-            positions[block] += displacements(
-                scans, scan[block], positions[block], supports, here, support[own], clicks[own], stage
-            )
+            templates = Templates(supports, len(block), here, support[own], clicks[own], stage)
+            positions[block] += displacements(scans, scan[block], positions[block], templates, each)
 
-    with one_thread_each():
-        parallel_for(work, -(-len(moved) // size), progress, cancelled, "Comparing what they look like")
+    _share_out(move, len(moved), progress, cancelled)
     return positions
+
+
+def refine_known(
+    scan: Appearance,
+    templates: "Sequence[Templates]",
+    places: np.ndarray,
+    start: np.ndarray,
+    cancelled: CancelCheck | None = None,
+) -> np.ndarray:
+    """`refine` on one scan, with templates that were made before, one for each stage; `places` (n,) of them are sought.
+
+    `start` (n, 3) RAS mm. Returns positions (n, 3).
+    """
+    from APELocalizerLib.core.neighborhoods import displacements
+
+    positions, here = np.array(start, dtype=np.float64), np.zeros(len(places), dtype=int)
+    scan.level(0)
+
+    def move(first: int, last: int) -> None:
+        block = slice(first, last)
+        for each in templates:
+            check_cancelled(cancelled)
+            positions[block] += displacements([scan], here[block], positions[block], each, places[block])
+
+    _share_out(move, len(places), None, cancelled)
+    return positions
+
+
+def _share_out(
+    move: Callable[[int, int], None], count: int, progress: Progress | None, cancelled: CancelCheck | None
+) -> None:
+    """Call move(first, last) for all of 0 ... count - 1, in blocks, on all cores."""
+    from APELocalizerLib.core.neighborhoods import one_thread_each
+
+    size = int(np.clip(-(-count // worker_count()), *PLACES_PER_BLOCK))
+    with one_thread_each():
+        parallel_for(
+            lambda number: move(number * size, min((number + 1) * size, count)), -(-count // size), progress, cancelled,
+            "Comparing what they look like",
+        )  # fmt: skip

@@ -52,30 +52,24 @@ def one_thread_each() -> Iterator[None]:
 
 
 def displacements(
-    scans: Sequence[Appearance],
-    scan: np.ndarray,
-    positions: np.ndarray,
-    supports: Sequence[Appearance],
-    place: np.ndarray,
-    support: np.ndarray,
-    clicks: np.ndarray,
-    stage: "Stage",
+    scans: Sequence[Appearance], scan: np.ndarray, positions: np.ndarray, templates: "Templates", places: np.ndarray
 ) -> np.ndarray:
-    """Displacements (n, 3) RAS mm of the places at `positions` (n, 3) to where it looks like at their clicks.
+    """Displacements (n, 3) RAS mm of the templates' places `places` (n,), now at `positions` (n, 3), to where it looks
+    like their template.
 
-    `scan` (n,): on which scan each place is sought. `clicks` (m, 3) RAS mm, on the supports `support` (m,), are of the
-    places `place` (m,). A place moves by the mean of all steps (of one cell) within the stage's reach, weighted by
-    exp(-(cost + prior) / softness): near a clear minimum this is its center between the steps; where two places look
-    equally alike it changes steadily with the scan, and does not jump. Without anything comparable it stays.
+    `scan` (n,): on which scan each place is sought. A place moves by the mean of all steps (of one cell) within the
+    stage's reach, weighted by exp(-(cost + prior) / softness): near a clear minimum this is its center between the
+    steps; where two places look equally alike it changes steadily with the scan, and does not jump. Without anything
+    comparable it stays.
     """
-    templates = Templates(supports, len(positions), place, support, clicks, stage)
-    result = np.zeros((len(positions), 3))
+    stage, result = templates.stage, np.zeros((len(positions), 3))
     for number in np.unique(scan):
         features, grid = level(scans[number], stage.level)
         rows = np.flatnonzero(scan == number)
         for start in range(0, len(rows), PLACES_PER_CHUNK):
             chunk = rows[start : start + PLACES_PER_CHUNK]
-            costs = templates.costs(chunk, features, torch.from_numpy(to_level_index(grid, positions[chunk])))
+            at = torch.from_numpy(to_level_index(grid, positions[chunk]))
+            costs = templates.costs(places[chunk], features, at)
             result[chunk] = _expected_steps(costs, stage).numpy() @ grid[:3, :3].T
     return result
 

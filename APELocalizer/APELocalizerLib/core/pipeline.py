@@ -1,27 +1,43 @@
-"""From a scan to its embedding map: every spacing of a preset is prepared and embedded, and the maps are fused."""
+"""From a scan to its embedding map: every spacing of a preset is prepared and embedded, the maps are fused, and their
+coordinates are aligned with a reference."""
 
 import torch
 
+from APELocalizerLib.core.alignment import Reference, align, built_in_reference
 from APELocalizerLib.core.appearance import VIEW, Appearance
 from APELocalizerLib.core.checkpoints import Checkpoint
 from APELocalizerLib.core.device import resolve_device
 from APELocalizerLib.core.embedding_map import EmbeddingMap
+from APELocalizerLib.core.errors import CheckpointError
 from APELocalizerLib.core.fusion import fuse
 from APELocalizerLib.core.inference import InferenceSettings, Runner
 from APELocalizerLib.core.preparation import PreparedScan, View, prepare_all
-from APELocalizerLib.core.progress import CancelCheck, Progress, sub_progress
+from APELocalizerLib.core.progress import CancelCheck, Progress, report, sub_progress
 from APELocalizerLib.core.scan import Scan
 
-PREPARATION_SHARE = 0.4
-"""Part of the work that preparation takes, for the progress bar."""
+PREPARATION_SHARE, NETWORK_SHARE = 0.35, 0.5
+"""Parts of the work that preparation and network take, for the progress bar; the rest is alignment."""
 
 
 class Embedder:
     """Embeds scans with one checkpoint; the network stays loaded between scans."""
 
-    def __init__(self, checkpoint: Checkpoint, settings: InferenceSettings | None = None) -> None:
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        settings: InferenceSettings | None = None,
+        reference: Reference | None = None,
+    ) -> None:
+        """`reference`: what scans are aligned with, if the settings say so (default: the built-in library, if it was
+        learned with the checkpoint). Raises `CheckpointError` for the reference of another checkpoint."""
+        if reference is not None and reference.library.checkpoint_id != checkpoint.id:
+            raise CheckpointError(
+                f"Scans of the model {checkpoint.id} cannot be aligned with a library of the model "
+                f"{reference.library.checkpoint_id}. Choose a library that was learned with this model."
+            )
         self.checkpoint = checkpoint
         self._runner = Runner(checkpoint, settings or InferenceSettings())
+        self._reference = reference
 
     def embed(
         self,
@@ -33,7 +49,7 @@ class Embedder:
         """Embedding map of a scan at one of the checkpoint's spacing presets.
 
         Raises `CheckpointError` for an unknown preset, `DeviceError` for an unknown device, `PreparationError` when no
-        body is found, `Cancelled`.
+        body is found, `LibraryError` for a damaged built-in library, `Cancelled`.
         """
         passes = self.checkpoint.spacings(spacing)
         device = resolve_device(self._runner.settings.device)  # fails before the slow part, not after it
@@ -42,13 +58,27 @@ class Embedder:
         *prepared, coarse = _prepared(scan, [*views, VIEW], device, share, cancelled)
         maps = []
         for number, each in enumerate(prepared):
-            start, stop = (PREPARATION_SHARE + (1 - PREPARATION_SHARE) * n / len(passes) for n in (number, number + 1))
+            start, stop = (PREPARATION_SHARE + NETWORK_SHARE * n / len(passes) for n in (number, number + 1))
             maps.append(self._runner.embed(each, spacing, sub_progress(progress, start, stop), cancelled))
-        return fuse(maps).with_appearance(Appearance.of_prepared(coarse))
+        report(progress, PREPARATION_SHARE + NETWORK_SHARE, "Aligning coordinates")
+        found, reference = fuse(maps).with_appearance(Appearance.of_prepared(coarse)), self._what_to_align_with()
+        if reference is not None:
+            found = align(found, reference, cancelled)
+        report(progress, 1.0, "Aligning coordinates")
+        return found
 
     def warm_up(self) -> None:
         """Get ready, so that the first scan takes no longer than the next; see `Runner.warm_up`."""
         self._runner.warm_up()
+        reference = self._what_to_align_with()
+        if reference is not None:
+            reference.get_ready()
+
+    def _what_to_align_with(self) -> Reference | None:
+        """The reference, if coordinates are to be aligned and there is one for the checkpoint."""
+        if not self._runner.settings.align:
+            return None
+        return self._reference or built_in_reference(self.checkpoint.id)
 
 
 def embed_scan(

@@ -13,6 +13,7 @@ from APELocalizerLib.evaluation.data_folder import read_data_folder
 from APELocalizerLib.evaluation.protocol import add_options, from_arguments
 
 if TYPE_CHECKING:
+    from APELocalizerLib.core.alignment import Reference
     from APELocalizerLib.core.checkpoints import Checkpoint
     from APELocalizerLib.evaluation.methods import ApeMethod, Method
     from APELocalizerLib.evaluation.study import Study
@@ -58,6 +59,10 @@ def _add_method_options(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--spacing", default="standard", help="standard (default), fast, ...")
     group.add_argument("--rule", default="paper", help="retrieval rule: paper (default) or robust")
     group.add_argument("--no-refine", action="store_true", help="find by the embedding alone, as in the paper")
+    group.add_argument(
+        "--reference", type=Path, metavar="LIB", help="library to align coordinates with (default: the built-in one)"
+    )
+    group.add_argument("--no-align", action="store_true", help="leave coordinates as the network gives them")
     group.add_argument("--device", default="auto", help="auto (default), cpu, cuda, cuda:1, mps")
     group.add_argument(
         "--shots", type=int, nargs="+", default=[1, 0], metavar="N", help="supports per search; 0: all (default: 1 0)"
@@ -70,6 +75,7 @@ def _add_method_options(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--against-spacing", metavar="SPACING", help="also measure this spacing")
     group.add_argument("--against-rule", metavar="RULE", help="also measure this rule")
     group.add_argument("--against-no-refine", action="store_true", help="also measure the embedding alone")
+    group.add_argument("--against-no-align", action="store_true", help="also measure coordinates that are not aligned")
     group.add_argument("--no-absent", action="store_true", help="do not search for what was cropped away")
     group.add_argument("--no-plots", action="store_true", help="tables only; matplotlib is not needed")
 
@@ -185,9 +191,12 @@ def _methods(arguments: argparse.Namespace, checkpoint: "Checkpoint") -> list["M
         changed.spacing = arguments.against_spacing or arguments.spacing
         changed.rule = arguments.against_rule or arguments.rule
         changed.no_refine = arguments.against_no_refine or arguments.no_refine
+        changed.no_align = arguments.against_no_align or arguments.no_align
+        changed.reference = arguments.reference if other.id == checkpoint.id else None
         differences = [each for each in ("spacing", "rule") if getattr(changed, each) != getattr(arguments, each)]
         parts = [other.id, *[getattr(changed, each) for each in differences]]
         parts += ["not refined"] if changed.no_refine and not arguments.no_refine else []
+        parts += ["not aligned"] if changed.no_align and not arguments.no_align else []
         if ", ".join(parts) == checkpoint.id:
             raise EvaluationError("The second method is the first one. Name another model, spacing or rule.")
         methods.append(_ape(", ".join(parts), changed, other))
@@ -197,9 +206,9 @@ def _methods(arguments: argparse.Namespace, checkpoint: "Checkpoint") -> list["M
 
 
 def _has_second(arguments: argparse.Namespace) -> bool:
-    """Whether a second model, spacing, rule or refinement is to be measured."""
-    second = (arguments.against_model, arguments.against_spacing, arguments.against_rule, arguments.against_no_refine)
-    return any(second)
+    """Whether a second model, spacing, rule, refinement or alignment is to be measured."""
+    names = ("model", "spacing", "rule", "no_refine", "no_align")
+    return any(getattr(arguments, f"against_{name}") for name in names)
 
 
 def _ape(name: str, arguments: argparse.Namespace, checkpoint: "Checkpoint") -> "ApeMethod":
@@ -209,15 +218,30 @@ def _ape(name: str, arguments: argparse.Namespace, checkpoint: "Checkpoint") -> 
     from APELocalizerLib.evaluation.map_store import MapStore
     from APELocalizerLib.evaluation.methods import ApeMethod
 
-    embedder = Embedder(checkpoint, InferenceSettings(device=arguments.device))
+    reference = _reference(arguments, checkpoint)
+    settings = InferenceSettings(device=arguments.device, align=reference is not None)
+    embedder = Embedder(checkpoint, settings, reference)
     store, spacing = MapStore(arguments.cache), arguments.spacing
+    made_with = checkpoint.id if reference is None else f"{checkpoint.id} aligned with {reference.digest}"
     return ApeMethod(
         name,
         lambda scan: store.get(
-            scan, checkpoint.id, spacing, lambda each: embedder.embed(each, spacing, cancelled=_cancelled(arguments))
+            scan, made_with, spacing, lambda each: embedder.embed(each, spacing, cancelled=_cancelled(arguments))
         ),
         LocalizationSettings(arguments.rule, checkpoint.round_trip_threshold_mm, not arguments.no_refine),
     )
+
+
+def _reference(arguments: argparse.Namespace, checkpoint: "Checkpoint") -> "Reference | None":
+    """What coordinates are aligned with, or None if they are not."""
+    from APELocalizerLib.core.alignment import Reference, built_in_reference
+    from APELocalizerLib.core.library_files import load_library
+
+    if arguments.no_align:
+        return None
+    if arguments.reference is None:
+        return built_in_reference(checkpoint.id)
+    return Reference(load_library(arguments.reference))
 
 
 def _cancelled(arguments: argparse.Namespace) -> CancelCheck | None:
@@ -250,7 +274,17 @@ def _draw(
 def _made_by(arguments: argparse.Namespace, checkpoint: "Checkpoint") -> list[str]:
     return [
         f"Model {checkpoint.id}, spacing {arguments.spacing}, rule {arguments.rule}, "
-        f"{'not refined' if arguments.no_refine else 'refined'} by appearance, threshold of “not found” "
+        f"{'not refined' if arguments.no_refine else 'refined'} by appearance, "
+        f"{_aligned(_reference(arguments, checkpoint))}, threshold of “not found” "
         f"{checkpoint.round_trip_threshold_mm:g} mm. Made by `ape-localizer evaluate`; every retrieval is a row of "
         "`retrievals.csv` beside this file. Positions and errors are in millimeters.",
     ]
+
+
+def _aligned(reference: "Reference | None") -> str:
+    """How coordinates were aligned, in words."""
+    if reference is None:
+        return "coordinates not aligned"
+    library = reference.library
+    supports = ", ".join(support.name for support in library.supports)
+    return f"coordinates aligned with {len(library.landmarks)} landmarks of {supports}"
