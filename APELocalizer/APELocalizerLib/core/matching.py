@@ -5,7 +5,8 @@ steps of a cell within a few centimeters, by their mean squared difference under
 supports are averaged, a quadratic prior keeps the answer near the embedding's, and the likely steps are averaged.
 First coarse (cells of 10 mm, neighborhoods of 12 cm), then fine (5 mm, 5 cm).
 Block matching of this kind is how registration finds correspondences (deeds: Heinrich et al., IEEE TMI 2013); here the
-embedding replaces its global search.
+embedding replaces its global search. A place from which the way back does not lead to the clicks is moved part of the
+way only: it may look right at the wrong place.
 """
 
 from collections.abc import Callable, Sequence
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
 
 WAYS_BACK = 3
 """Shots of a landmark on whose supports the way back is gone: the median of three is steady, and ten cost time."""
+
+TRUSTED_MM = 30.0
+"""Round-trip error of a place that is moved half the way: what does not lead back is trusted less."""
 
 PLACES_PER_BLOCK = (8, 256)
 """Least and most places that one thread works on together: fewer cost more each, more take memory (9 MB per 100)."""
@@ -71,7 +75,8 @@ def refine_and_check(
     moved out of the field of view. From the refined place the way back is gone to at most `ways_back` (n,) supports,
     of those with an appearance, in the same manner (embedding, then appearance); the error is the root mean square of
     the embeddings' round trip, which tells whether the place is in view at all, and of the distance between click and
-    return (median over these shots), which tells how exact it is. Without a way back it is the former alone.
+    return (median over these shots), which tells how exact it is. Without a way back it is the former alone. The larger
+    it is, the nearer the place stays to where the embeddings say (see `TRUSTED_MM`).
     """
     looks = [support.appearance for support in supports]
     here = np.zeros(len(positions), dtype=int)
@@ -87,6 +92,8 @@ def refine_and_check(
     back, starts = np.unique(checked.place, return_index=True)  # places whose shots follow each other
     errors = errors.copy()
     errors[back] = np.sqrt((errors[back] ** 2 + medians(away, starts) ** 2) / 2)
+    trust = 1.0 / (1.0 + (errors[back] / TRUSTED_MM) ** 2)[:, None]
+    refined[back] = positions[back] + trust * (refined[back] - positions[back])
     return refined, errors
 
 
