@@ -3,8 +3,10 @@
 import json
 import math
 import os
+from functools import lru_cache
 from pathlib import Path
 
+from APELocalizerLib.core.built_in import built_in_library_path
 from APELocalizerLib.core.errors import LibraryError, MapError
 from APELocalizerLib.core.landmark_library import Code, Landmark, LandmarkLibrary, Organ, OrganShot, Shot, Support
 
@@ -84,8 +86,23 @@ def save_library(library: LandmarkLibrary, path: str | Path) -> None:
 
 
 def load_library(path: str | Path) -> LandmarkLibrary:
-    """Read a library file; raises `LibraryError` naming the file."""
+    """Read a library file; raises `LibraryError` naming the file.
+
+    The built-in library is read once and then shared, with all that was made from it: every scan is aligned with it.
+    """
     path = Path(path)
+    if path == built_in_library_path():
+        return _shared(path, path.stat().st_mtime_ns)
+    return _read(path)
+
+
+@lru_cache(maxsize=1)
+def _shared(path: Path, changed: int) -> LandmarkLibrary:
+    """The library of a file that changed last at that time."""
+    return _read(path)
+
+
+def _read(path: Path) -> LandmarkLibrary:
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError as error:
