@@ -7,7 +7,8 @@ import pytest
 import SimpleITK as sitk
 
 from APELocalizerLib.cli import console
-from APELocalizerLib.core.library_files import load_library
+from APELocalizerLib.core.landmark_library import LandmarkLibrary
+from APELocalizerLib.core.library_files import load_library, save_library
 from APELocalizerLib.core.map_files import load_map
 from cli.phantom import POINTS, phantom_voxels, read_table, write_phantom, write_table
 
@@ -163,6 +164,30 @@ def test_coordinates_are_aligned_unless_told_otherwise(run, files, monkeypatch, 
     learned = ("--points", files.points, "--library", files.folder / "new.json")
     assert run("learn", files.scan, *learned, "--model", files.model, *options).code == 0
     assert len(asked) == (3 if aligned else 0)
+
+
+def test_coordinates_can_be_aligned_with_a_library_of_ones_own(run, files, monkeypatch):
+    asked = []
+    monkeypatch.setattr(
+        "APELocalizerLib.core.pipeline.align", lambda found, reference, _: asked.append(reference) or found
+    )
+    assert localize(run, files, "--reference", files.library).code == 0
+    assert [reference.library.names for reference in asked] == [load_library(files.library).names]
+    done = localize(run, files, "--reference", files.library, "--no-align")
+    assert done.code == 2 and "not allowed with" in done.errors
+
+
+@pytest.mark.parametrize("wrong", ["another model", "no coarse CT"])
+def test_a_reference_that_nothing_can_be_aligned_with_is_refused_at_once(run, files, wrong):
+    reference = files.folder / "reference.json"
+    learned = ("--points", files.points, "--library", reference, "--model", files.model)
+    if wrong == "no coarse CT":
+        assert run("learn", files.scan, *learned, "--no-coarse-ct").code == 0
+    else:
+        save_library(LandmarkLibrary("other@1"), reference)
+    done = localize(run, files, "--reference", reference)
+    assert done.code == 1 and "aligned with a library" in done.errors and done.errors.count("\n") == 1
+    assert not files.out.exists()
 
 
 def test_spacing_is_passed_to_the_model(run, files):

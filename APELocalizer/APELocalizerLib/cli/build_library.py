@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from APELocalizerLib.cli.console import Console, table
-from APELocalizerLib.cli.options import add_model_options, inference_settings, load_model
+from APELocalizerLib.cli.options import add_model_options, embedder, load_model
 from APELocalizerLib.core.built_in import built_in_terms_path
 from APELocalizerLib.core.errors import LibraryError
 
@@ -52,7 +52,6 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
 
     from APELocalizerLib.core.library_files import save_library
     from APELocalizerLib.core.localization import LocalizationSettings
-    from APELocalizerLib.core.pipeline import Embedder
     from APELocalizerLib.evaluation.cases import read_cases, with_patients
     from APELocalizerLib.evaluation.library_builder import build_library
     from APELocalizerLib.evaluation.terms import read_terms
@@ -63,11 +62,11 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     )
     person = {case.id: case.person for case in supports}
     checkpoint = load_model(arguments)
-    embedder = Embedder(checkpoint, inference_settings(arguments))
+    embed = embedder(arguments, checkpoint).embed
 
     built = build_library(
         supports,
-        lambda scan: embedder.embed(scan, arguments.spacing, cancelled=console.cancelled),
+        lambda scan: embed(scan, arguments.spacing, cancelled=console.cancelled),
         terms,
         LocalizationSettings(round_trip_threshold_mm=checkpoint.round_trip_threshold_mm),
         same_patient=lambda a, b: person[a] == person[b],

@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from APELocalizerLib.cli.console import Console
-from APELocalizerLib.cli.options import add_model_options, add_scan, inference_settings, load_model
+from APELocalizerLib.cli.options import add_model_options, add_scan, embedder, load_model
 
 
 def add_parser(subparsers) -> None:
@@ -26,13 +26,12 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
         arguments.parser.error("--out must end in .nrrd")
 
     from APELocalizerLib.core.map_files import save_map
-    from APELocalizerLib.core.pipeline import embed_scan
     from APELocalizerLib.core.scan_io import read_scan
 
     scan = read_scan(arguments.scan)
     checkpoint = load_model(arguments)
-    settings = inference_settings(arguments)
-    embedding_map = embed_scan(scan, checkpoint, arguments.spacing, settings, console.progress, console.cancelled)
+    embed = embedder(arguments, checkpoint).embed
+    embedding_map = embed(scan, arguments.spacing, console.progress, console.cancelled)
     save_map(embedding_map, arguments.out)
     for note in embedding_map.notes:
         console.remark(note)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from APELocalizerLib.cli.console import Console
-from APELocalizerLib.cli.options import add_model_options, add_scan, inference_settings, load_model
+from APELocalizerLib.cli.options import add_model_options, add_scan, embedder, load_model
 from APELocalizerLib.core.built_in import BUILT_IN
 
 if TYPE_CHECKING:
@@ -54,15 +54,14 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
 
     from APELocalizerLib.core.landmark_library import LandmarkLibrary
     from APELocalizerLib.core.library_files import load_library, save_library
-    from APELocalizerLib.core.pipeline import embed_scan
     from APELocalizerLib.core.scan_io import read_scan
 
     library = load_library(arguments.library) if arguments.library.exists() else LandmarkLibrary()
     marks = read_marks(arguments)
     scan = read_scan(arguments.support)
     checkpoint = load_model(arguments)
-    settings = inference_settings(arguments)
-    support_map = embed_scan(scan, checkpoint, arguments.spacing, settings, console.progress, console.cancelled)
+    embed = embedder(arguments, checkpoint).embed
+    support_map = embed(scan, arguments.spacing, console.progress, console.cancelled)
     if arguments.no_coarse_ct:
         support_map = replace(support_map, appearance=None)
     learned = marks.learned(library, support_map)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from APELocalizerLib.cli.console import Console
-from APELocalizerLib.cli.options import add_model_options, add_scan, inference_settings, load_model
+from APELocalizerLib.cli.options import add_model_options, add_scan, embedder, load_model
 from APELocalizerLib.cli.scene_output import check_scene_possible, write_scene
 from APELocalizerLib.core.errors import APELocalizerError, Cancelled
 from APELocalizerLib.core.progress import Progress, report, sub_progress
@@ -74,14 +74,13 @@ class Localizer:
 
     def __init__(self, library, checkpoint, arguments: argparse.Namespace, console: Console) -> None:
         from APELocalizerLib.core.localization import LocalizationSettings
-        from APELocalizerLib.core.pipeline import Embedder
 
         self.library = library
         self.checkpoint = checkpoint
         self.spacing = arguments.spacing
         self.scene = arguments.scene
         self.console = console
-        self.embedder = Embedder(checkpoint, inference_settings(arguments))
+        self.embedder = embedder(arguments, checkpoint)
         self.settings = LocalizationSettings(arguments.rule, arguments.threshold, refine=not arguments.no_refine)
 
     def localize(self, path: Path, folder: Path, progress: Progress | None = None) -> "Localization":

@@ -7,8 +7,12 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from APELocalizerLib.core.checkpoints import Checkpoint
     from APELocalizerLib.core.inference import InferenceSettings
+    from APELocalizerLib.core.pipeline import Embedder
 
-NO_ALIGN_HELP = "leave coordinates as the network gives them; usually they are aligned with the built-in landmarks"
+NO_ALIGN_HELP = "leave coordinates as the network gives them"
+REFERENCE_HELP = (
+    "library whose landmarks coordinates are aligned with (default: the built-in one, if it is the model's)"
+)
 SCAN_HELP = "CT scan: NIfTI, NRRD or MetaImage file, or folder of one DICOM series"
 
 
@@ -25,9 +29,11 @@ def add_model_options(parser: argparse.ArgumentParser, align: bool = True) -> No
     group.add_argument("--spacing", default="standard", help="standard (default) or fast; some models also have fine")
     group.add_argument("--one-pass", action="store_true", help="the whole scan at once: faster, needs memory")
     if align:
-        group.add_argument("--no-align", action="store_true", help=NO_ALIGN_HELP)
+        choice = group.add_mutually_exclusive_group()
+        choice.add_argument("--reference", type=Path, metavar="LIB", help=REFERENCE_HELP)
+        choice.add_argument("--no-align", action="store_true", help=NO_ALIGN_HELP)
     else:
-        parser.set_defaults(no_align=True)
+        parser.set_defaults(reference=None, no_align=True)
 
 
 def load_model(arguments: argparse.Namespace) -> "Checkpoint":
@@ -43,3 +49,13 @@ def inference_settings(arguments: argparse.Namespace) -> "InferenceSettings":
 
     one_pass = True if arguments.one_pass else None
     return InferenceSettings(device=arguments.device, one_pass=one_pass, align=not arguments.no_align)
+
+
+def embedder(arguments: argparse.Namespace, checkpoint: "Checkpoint") -> "Embedder":
+    """Return what embeds scans in the way that the options name. Raises `LibraryError`, `CheckpointError`."""
+    from APELocalizerLib.core.alignment import Reference
+    from APELocalizerLib.core.library_files import load_library
+    from APELocalizerLib.core.pipeline import Embedder
+
+    reference = Reference(load_library(arguments.reference)) if arguments.reference else None
+    return Embedder(checkpoint, inference_settings(arguments), reference)

@@ -29,12 +29,15 @@ class Embedder:
         reference: Reference | None = None,
     ) -> None:
         """`reference`: what scans are aligned with, if the settings say so (default: the built-in library, if it was
-        learned with the checkpoint). Raises `CheckpointError` for the reference of another checkpoint."""
+        learned with the checkpoint). Raises `CheckpointError` for the reference of another checkpoint, and
+        `LibraryError` for one that nothing can be aligned with."""
         if reference is not None and reference.library.checkpoint_id != checkpoint.id:
             raise CheckpointError(
                 f"Scans of the model {checkpoint.id} cannot be aligned with a library of the model "
                 f"{reference.library.checkpoint_id}. Choose a library that was learned with this model."
             )
+        if reference is not None:
+            _ = reference.shots  # raises now what is wrong with it, before anything slow
         self.checkpoint = checkpoint
         self._runner = Runner(checkpoint, settings or InferenceSettings())
         self._reference = reference
