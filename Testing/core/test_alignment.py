@@ -94,7 +94,9 @@ def test_all_passes_and_their_mean_are_aligned(reference, odd):
     both = fuse([coarse, odd.with_appearance(None)]).with_appearance(odd.appearance)
     aligned = align(both, reference)
     assert aligned.appearance is odd.appearance and len(aligned.passes) == 2
+    assert not odd.aligned
     for each in (aligned, *aligned.passes):
+        assert each.aligned
         assert errors(each, **OTHER).mean() < 0.4 * errors(odd, **OTHER).mean()
     middle = np.array([OTHER["shift"]])
     mean = np.mean([each.embedding_at(middle) for each in aligned.passes], axis=0)

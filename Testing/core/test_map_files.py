@@ -9,6 +9,7 @@ import pytest
 import SimpleITK as sitk
 from core.builders import rotation, smooth_map
 
+from APELocalizerLib.core import map_files
 from APELocalizerLib.core.errors import MapError
 from APELocalizerLib.core.geometry import RAS_LPS, spacing_of
 from APELocalizerLib.core.map_files import HEADER_KEY, from_compact, load_map, save_map, to_compact
@@ -20,7 +21,7 @@ def assert_same_map(first, second, tolerance=0.0):
     assert np.array_equal(first.body, second.body)
     np.testing.assert_allclose(first.values[first.body], second.values[second.body], rtol=0, atol=tolerance)
     assert np.array_equal(first.grid_to_ras, second.grid_to_ras)
-    for name in ("checkpoint_id", "spacing", "field_of_view", "scan_name", "scan_fingerprint", "notes"):
+    for name in ("checkpoint_id", "spacing", "field_of_view", "scan_name", "scan_fingerprint", "notes", "aligned"):
         assert getattr(first, name) == getattr(second, name), name
 
 
@@ -76,6 +77,16 @@ def test_notes_survive(tmp_path):
     saved = dataclasses.replace(smooth_map(shape=(5, 5, 5)), notes=("Memory ran out.", "The CPU was used."))
     save_map(saved, tmp_path / "map.nrrd")
     assert load_map(tmp_path / "map.nrrd").notes == saved.notes
+
+
+def test_whether_a_map_is_aligned_survives_and_older_maps_are_not(tmp_path, monkeypatch):
+    aligned = dataclasses.replace(smooth_map(shape=(5, 5, 5)), aligned=True)
+    save_map(aligned, tmp_path / "map.nrrd")
+    assert load_map(tmp_path / "map.nrrd").aligned and from_compact(to_compact(aligned)).aligned
+    now = map_files._header
+    monkeypatch.setattr(map_files, "_header", lambda each: {k: v for k, v in now(each).items() if k != "aligned"})
+    save_map(aligned, tmp_path / "old.nrrd")
+    assert not load_map(tmp_path / "old.nrrd").aligned
 
 
 def test_compact_form_keeps_the_map_to_a_fiftieth_of_a_millimeter(support_map):

@@ -254,16 +254,21 @@ def test_the_confidence_is_good_where_scans_look_alike_and_bad_where_they_do_not
     assert np.median([p.round_trip_mm for p in right.points]) < 0.5 * np.median([p.round_trip_mm for p in wrong.points])
 
 
-def test_what_does_not_lead_back_stays_where_the_coordinates_point(library, wrong_map):
-    """The way back counts as much as the likeness: a place that looks right may be the wrong kidney."""
+def test_what_does_not_lead_back_stays_nearer_to_aligned_coordinates(library, wrong_map):
+    """A place that looks right may be the wrong kidney; but coordinates that are not aligned are worse than that."""
+    noise = np.random.default_rng(0).integers(0, 255, wrong_map.appearance.codes.shape, dtype=np.uint8)
+    scrambled = dataclasses.replace(wrong_map, appearance=Appearance(noise, wrong_map.appearance.grid_to_ras))
     support, clicks, n = library.supports[0].map, places(), len(NAMES)
     shots = Shots(np.arange(n), np.zeros(n, int), clicks, support.embedding_at(clicks))
     start = wrong_map.nearest(shots.embedding).points_ras
-    moved = {}
-    for error in (0.0, 25.0, 200.0):
-        found, _ = refine_and_check(wrong_map, [support], shots, start, np.full(n, error), np.full(n, 1))
-        moved[error] = np.linalg.norm(found - start, axis=1).mean()
-    assert moved[0.0] > 15 and moved[200.0] < 0.1 * moved[0.0] < moved[25.0] < 0.9 * moved[0.0]
+
+    def moved(scan, aligned):
+        scan = dataclasses.replace(scan, aligned=aligned)
+        found, _ = refine_and_check(scan, [support], shots, start, np.zeros(n), np.ones(n, int))
+        return np.linalg.norm(found - start, axis=1)
+
+    assert moved(wrong_map, True).mean() > 0.9 * moved(wrong_map, False).mean() > 12
+    assert moved(scrambled, True).mean() < 0.75 * moved(scrambled, False).mean()
 
 
 def test_nothing_is_moved_out_of_the_field_of_view(library, wrong_map):

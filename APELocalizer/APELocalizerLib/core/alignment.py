@@ -173,4 +173,4 @@ def _without(embedding_map: EmbeddingMap, field: Field) -> EmbeddingMap:
     told = values[body].astype(np.float64)
     true = told - field(told)
     values[body] = told - field(true)  # the field is one of true coordinates; nearly so after one step
-    return replace(embedding_map, values=values)
+    return replace(embedding_map, values=values, aligned=True)

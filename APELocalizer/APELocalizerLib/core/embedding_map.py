@@ -42,7 +42,7 @@ class EmbeddingMap:
     of the cell's centre, `field_of_view` the scan's outer box in RAS, `notes` what had to be done differently
     (for example a smaller tile because memory ran out). `passes` are the maps of the single spacings that this map is
     the mean of, if there are several. `appearance` is the coarse CT by which found places are refined; without it they
-    stay where the embeddings point.
+    stay where the embeddings point. `aligned` tells whether the coordinates are aligned (see `alignment`).
     """
 
     values: np.ndarray
@@ -56,6 +56,7 @@ class EmbeddingMap:
     notes: tuple[str, ...] = ()
     passes: tuple["EmbeddingMap", ...] = ()
     appearance: Appearance | None = None
+    aligned: bool = False
 
     def __post_init__(self) -> None:
         if self.values.ndim != 4 or self.values.shape[3] != 3 or self.body.shape != self.values.shape[:3]:

@@ -130,6 +130,7 @@ def _header(embedding_map: EmbeddingMap) -> dict:
         "scan_name": embedding_map.scan_name,
         "scan_fingerprint": embedding_map.scan_fingerprint,
         "notes": list(embedding_map.notes),
+        "aligned": embedding_map.aligned,
     }
 
 
@@ -153,4 +154,5 @@ def _from_header(header: dict, values: np.ndarray, body: np.ndarray) -> Embeddin
         scan_name=header["scan_name"],
         scan_fingerprint=header["scan_fingerprint"],
         notes=tuple(header["notes"]),
+        aligned=bool(header.get("aligned", False)),  # older maps do not say
     )

@@ -5,7 +5,7 @@ steps of a cell within a few centimeters, by their mean squared difference under
 supports are averaged, a quadratic prior keeps the answer near the embedding's, and the likely steps are averaged.
 First coarse (cells of 10 mm, neighborhoods of 12 cm), then fine (5 mm, 5 cm).
 Block matching of this kind is how registration finds correspondences (deeds: Heinrich et al., IEEE TMI 2013); here the
-embedding replaces its global search. A place from which the way back does not lead to the clicks is moved part of the
+embedding replaces its global search. A place from which the way back does not lead to the click is moved part of the
 way only: it may look right at the wrong place.
 """
 
@@ -28,7 +28,8 @@ WAYS_BACK = 3
 """Shots of a landmark on whose supports the way back is gone: the median of three is steady, and ten cost time."""
 
 TRUSTED_MM = 30.0
-"""Round-trip error of a place that is moved half the way: what does not lead back is trusted less."""
+"""Distance between click and return where a place is moved half the way only, if the scan's coordinates are aligned:
+what does not lead back is then trusted less than they are. Coordinates that are not aligned are worse than that."""
 
 PLACES_PER_BLOCK = (8, 256)
 """Least and most places that one thread works on together: fewer cost more each, more take memory (9 MB per 100)."""
@@ -75,8 +76,8 @@ def refine_and_check(
     moved out of the field of view. From the refined place the way back is gone to at most `ways_back` (n,) supports,
     of those with an appearance, in the same manner (embedding, then appearance); the error is the root mean square of
     the embeddings' round trip, which tells whether the place is in view at all, and of the distance between click and
-    return (median over these shots), which tells how exact it is. Without a way back it is the former alone. The larger
-    it is, the nearer the place stays to where the embeddings say (see `TRUSTED_MM`).
+    return (median over these shots), which tells how exact it is. Without a way back it is the former alone. Where
+    coordinates are aligned, a place stays the nearer to where they point the larger that distance is (`TRUSTED_MM`).
     """
     looks = [support.appearance for support in supports]
     here = np.zeros(len(positions), dtype=int)
@@ -91,9 +92,11 @@ def refine_and_check(
     away = np.linalg.norm(returned - checked.click, axis=1)
     back, starts = np.unique(checked.place, return_index=True)  # places whose shots follow each other
     errors = errors.copy()
-    errors[back] = np.sqrt((errors[back] ** 2 + medians(away, starts) ** 2) / 2)
-    trust = 1.0 / (1.0 + (errors[back] / TRUSTED_MM) ** 2)[:, None]
-    refined[back] = positions[back] + trust * (refined[back] - positions[back])
+    apart = medians(away, starts)
+    errors[back] = np.sqrt((errors[back] ** 2 + apart**2) / 2)
+    if scan.aligned:
+        trust = 1.0 / (1.0 + (apart / TRUSTED_MM) ** 2)[:, None]
+        refined[back] = positions[back] + trust * (refined[back] - positions[back])
     return refined, errors
 
 
