@@ -1,6 +1,7 @@
 """Maps as .nrrd files and in the compact form of libraries."""
 
 import base64
+import dataclasses
 import json
 import zlib
 
@@ -72,7 +73,6 @@ def test_any_scan_name_survives(tmp_path, name):
 
 
 def test_notes_survive(tmp_path):
-    import dataclasses
 
     saved = dataclasses.replace(smooth_map(shape=(5, 5, 5)), notes=("Memory ran out.", "The CPU was used."))
     save_map(saved, tmp_path / "map.nrrd")
@@ -103,7 +103,6 @@ def test_compact_form_of_a_compact_map_is_the_same_text():
 
 
 def test_compact_form_of_a_constant_channel():
-    import dataclasses
 
     flat = smooth_map(shape=(5, 6, 7))
     values = flat.values.copy()
