@@ -171,13 +171,16 @@ def test_coordinates_can_be_aligned_with_a_library_of_ones_own(run, files, monke
     monkeypatch.setattr(
         "APELocalizerLib.core.pipeline.align", lambda found, reference, _: asked.append(reference) or found
     )
-    assert localize(run, files, "--reference", files.library).code == 0
-    assert [reference.library.names for reference in asked] == [load_library(files.library).names]
-    done = localize(run, files, "--reference", files.library, "--no-align")
+    own = files.folder / "own.json"
+    points = write_table(files.folder / "four.csv", "name,r_mm,a_mm,s_mm", [[f"p{n}", 10 * n, 0, 0] for n in range(4)])
+    assert run("learn", files.scan, "--points", points, "--library", own, "--model", files.model).code == 0
+    assert localize(run, files, "--reference", own).code == 0
+    assert [reference.library.names for reference in asked] == [("p0", "p1", "p2", "p3")]
+    done = localize(run, files, "--reference", own, "--no-align")
     assert done.code == 2 and "not allowed with" in done.errors
 
 
-@pytest.mark.parametrize("wrong", ["another model", "no coarse CT"])
+@pytest.mark.parametrize("wrong", ["another model", "no coarse CT", "built-in"])
 def test_a_reference_that_nothing_can_be_aligned_with_is_refused_at_once(run, files, wrong):
     reference = files.folder / "reference.json"
     learned = ("--points", files.points, "--library", reference, "--model", files.model)
@@ -185,7 +188,7 @@ def test_a_reference_that_nothing_can_be_aligned_with_is_refused_at_once(run, fi
         assert run("learn", files.scan, *learned, "--no-coarse-ct").code == 0
     else:
         save_library(LandmarkLibrary("other@1"), reference)
-    done = localize(run, files, "--reference", reference)
+    done = localize(run, files, "--reference", "built-in" if wrong == "built-in" else reference)
     assert done.code == 1 and "aligned with a library" in done.errors and done.errors.count("\n") == 1
     assert not files.out.exists()
 

@@ -135,9 +135,13 @@ def test_supports_without_a_coarse_ct_are_passed_over(reference, odd):
 
 def test_a_library_that_cannot_be_compared_is_refused(odd):
     boxes = learn_box(LandmarkLibrary(), odd, "liver", Box((20.0, -40.0, -70.0), (100.0, 50.0, -20.0)))
-    for library in (boxes, learned(looks=False)):
-        with pytest.raises(LibraryError, match="no landmark with a coarse CT"):
-            align(odd, Reference(library))
+    few = learned().subset(["carina", "heart", "liver"])
+    for library, count in ((boxes, 0), (learned(looks=False), 0), (few, 3), (LandmarkLibrary(), 0)):
+        reference = Reference(library)
+        reference.get_ready()
+        assert align(odd, reference) is odd
+        with pytest.raises(LibraryError, match=f"4 landmarks with a coarse CT; this one holds {count}"):
+            reference.check()
 
 
 def test_alignment_can_be_cancelled(reference, odd):

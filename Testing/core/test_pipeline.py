@@ -10,7 +10,7 @@ from core.builders import pli_grid, ramp_scan, rotation, tiny_checkpoint, torso_
 
 from APELocalizerLib.core import pipeline
 from APELocalizerLib.core.checkpoints import Checkpoint
-from APELocalizerLib.core.errors import Cancelled, CheckpointError, DeviceError
+from APELocalizerLib.core.errors import Cancelled, CheckpointError, DeviceError, LibraryError
 from APELocalizerLib.core.geometry import apply_affine
 from APELocalizerLib.core.inference import InferenceSettings
 from APELocalizerLib.core.landmark_library import LandmarkLibrary
@@ -304,3 +304,15 @@ def test_the_grid_runs_posterior_left_inferior(torso_map):
     directions = torso_map.grid_to_ras[:3, :3] / np.linalg.norm(torso_map.grid_to_ras[:3, :3], axis=0)
     np.testing.assert_allclose(directions, pli_grid((2, 2, 2), (1, 1, 1))[:3, :3], atol=1e-9)
     np.testing.assert_allclose(np.linalg.norm(torso_map.grid_to_ras[:3, :3], axis=0), [16, 16, 24], rtol=0.05)
+
+
+def test_a_damaged_built_in_library_is_said_and_does_not_stop_the_work(torso, tiny, monkeypatch):
+    def damaged(checkpoint_id):
+        raise LibraryError("torso.json: This is not a landmark library.")
+
+    monkeypatch.setattr(pipeline, "built_in_reference", damaged)
+    embedder = Embedder(tiny, CPU)
+    embedder.warm_up()
+    made = embedder.embed(torso, "fast")
+    assert made.notes[-1] == "Coordinates are not aligned: torso.json: This is not a landmark library."
+    assert not made.aligned

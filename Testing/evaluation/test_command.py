@@ -87,6 +87,7 @@ def landmark_errors(folder) -> float:
         (["--targets", "nobody"], "no annotated scan for: nobody"),
         (["--pictures", "nobody"], "no annotated scan for: nobody"),
         (["--against-rule", "paper"], "second method is the first one"),
+        (["--no-align", "--against-no-align"], "second method is the first one"),
         (["--study", "{missing}"], "cannot be read as JSON"),
         (["--study", "{unknown}"], "it has target"),
         (["--study", "{empty}"], "supports names no case"),

@@ -62,23 +62,39 @@ class Reference:
 
     library: LandmarkLibrary
 
+    def check(self) -> None:
+        """Raise `LibraryError` if nothing can be aligned with it."""
+        if self.landmarks < FEWEST:
+            raise LibraryError(
+                f"Coordinates can only be aligned with a library that holds {FEWEST} landmarks with a coarse CT; "
+                f"this one holds {self.landmarks}."
+            )
+
     def get_ready(self) -> None:
         """Make now what the first alignment would make."""
-        _ = self.templates, self.coordinates
+        if self.landmarks >= FEWEST:
+            _ = self.templates, self.coordinates
+
+    @property
+    def landmarks(self) -> int:
+        """How many landmarks there are, on supports with an appearance."""
+        return len({row[0] for row in self._rows})
 
     @cached_property
-    def shots(self) -> Shots:
-        """All shots of all landmarks, on supports with an appearance."""
+    def _rows(self) -> list[tuple]:
+        """Place, support, position and embedding of every shot on a support with an appearance."""
         numbers = {support.id: number for number, support in enumerate(self.library.supports) if support.coarse_ct}
         shots = [[shot for shot in each.shots if shot.support_id in numbers] for each in self.library.landmarks]
-        rows = [
+        return [
             (place, numbers[shot.support_id], shot.position_ras, shot.embedding)
             for place, each in enumerate(filter(None, shots))
             for shot in each
         ]
-        if not rows:
-            raise LibraryError("Coordinates cannot be aligned with a library that holds no landmark with a coarse CT.")
-        place, support, click, embedding = zip(*rows, strict=True)
+
+    @cached_property
+    def shots(self) -> Shots:
+        """All shots of all landmarks, on supports with an appearance."""
+        place, support, click, embedding = zip(*self._rows, strict=True)
         return Shots(np.array(place), np.array(support), np.array(click), np.array(embedding))
 
     @cached_property
@@ -128,7 +144,9 @@ def align(embedding_map: EmbeddingMap, reference: Reference, cancelled: CancelCh
 
     Raises `Cancelled`.
     """
-    field = _field_of(embedding_map, reference, cancelled) if embedding_map.appearance is not None else None
+    if embedding_map.appearance is None or reference.landmarks < FEWEST:
+        return embedding_map
+    field = _field_of(embedding_map, reference, cancelled)
     return embedding_map if field is None else _without(embedding_map, field)
 
 

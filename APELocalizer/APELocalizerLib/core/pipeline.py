@@ -1,6 +1,9 @@
 """From a scan to its embedding map: every spacing of a preset is prepared and embedded, the maps are fused, and their
 coordinates are aligned with a reference."""
 
+from contextlib import suppress
+from dataclasses import replace
+
 import torch
 
 from APELocalizerLib.core.alignment import Reference, align, built_in_reference
@@ -8,7 +11,7 @@ from APELocalizerLib.core.appearance import VIEW, Appearance
 from APELocalizerLib.core.checkpoints import Checkpoint
 from APELocalizerLib.core.device import resolve_device
 from APELocalizerLib.core.embedding_map import EmbeddingMap
-from APELocalizerLib.core.errors import CheckpointError
+from APELocalizerLib.core.errors import CheckpointError, LibraryError
 from APELocalizerLib.core.fusion import fuse
 from APELocalizerLib.core.inference import InferenceSettings, Runner
 from APELocalizerLib.core.preparation import PreparedScan, View, prepare_all
@@ -31,13 +34,13 @@ class Embedder:
         """`reference`: what scans are aligned with, if the settings say so (default: the built-in library, if it was
         learned with the checkpoint). Raises `CheckpointError` for the reference of another checkpoint, and
         `LibraryError` for one that nothing can be aligned with."""
-        if reference is not None and reference.library.checkpoint_id != checkpoint.id:
+        if reference is not None and reference.library.checkpoint_id not in (None, checkpoint.id):
             raise CheckpointError(
                 f"Scans of the model {checkpoint.id} cannot be aligned with a library of the model "
                 f"{reference.library.checkpoint_id}. Choose a library that was learned with this model."
             )
         if reference is not None:
-            _ = reference.shots  # raises now what is wrong with it, before anything slow
+            reference.check()
         self.checkpoint = checkpoint
         self._runner = Runner(checkpoint, settings or InferenceSettings())
         self._reference = reference
@@ -52,7 +55,7 @@ class Embedder:
         """Embedding map of a scan at one of the checkpoint's spacing presets.
 
         Raises `CheckpointError` for an unknown preset, `DeviceError` for an unknown device, `PreparationError` when no
-        body is found, `LibraryError` for a damaged built-in library, `Cancelled`.
+        body is found, `Cancelled`.
         """
         passes = self.checkpoint.spacings(spacing)
         device = resolve_device(self._runner.settings.device)  # fails before the slow part, not after it
@@ -64,7 +67,11 @@ class Embedder:
             start, stop = (PREPARATION_SHARE + NETWORK_SHARE * n / len(passes) for n in (number, number + 1))
             maps.append(self._runner.embed(each, spacing, sub_progress(progress, start, stop), cancelled))
         report(progress, PREPARATION_SHARE + NETWORK_SHARE, "Aligning coordinates")
-        found, reference = fuse(maps).with_appearance(Appearance.of_prepared(coarse)), self._what_to_align_with()
+        found = fuse(maps).with_appearance(Appearance.of_prepared(coarse))
+        try:
+            reference = self._what_to_align_with()
+        except LibraryError as error:  # no reason to find nothing at all
+            return replace(found, notes=(*found.notes, f"Coordinates are not aligned: {error}"))
         if reference is not None:
             found = align(found, reference, cancelled)
         report(progress, 1.0, "Aligning coordinates")
@@ -73,12 +80,16 @@ class Embedder:
     def warm_up(self) -> None:
         """Get ready, so that the first scan takes no longer than the next; see `Runner.warm_up`."""
         self._runner.warm_up()
-        reference = self._what_to_align_with()
-        if reference is not None:
-            reference.get_ready()
+        with suppress(LibraryError):  # the first scan will say so
+            reference = self._what_to_align_with()
+            if reference is not None:
+                reference.get_ready()
 
     def _what_to_align_with(self) -> Reference | None:
-        """The reference, if coordinates are to be aligned and there is one for the checkpoint."""
+        """The reference, if coordinates are to be aligned and there is one for the checkpoint.
+
+        Raises `LibraryError` if the built-in library is damaged.
+        """
         if not self._runner.settings.align:
             return None
         return self._reference or built_in_reference(self.checkpoint.id)

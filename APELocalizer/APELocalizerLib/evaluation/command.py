@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from APELocalizerLib.evaluation.methods import ApeMethod, Method
     from APELocalizerLib.evaluation.study import Study
 
+REFERENCE_HELP = "library whose landmarks the coordinates of --model are aligned with (default: the built-in one)"
 BASELINES = ("body-box", "affine", "bspline")
 STUDY_KEYS = ("title", "targets", "supports", "patients", "pictures")
 
@@ -59,10 +60,9 @@ def _add_method_options(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--spacing", default="standard", help="standard (default), fast, ...")
     group.add_argument("--rule", default="paper", help="retrieval rule: paper (default) or robust")
     group.add_argument("--no-refine", action="store_true", help="find by the embedding alone, as in the paper")
-    group.add_argument(
-        "--reference", type=Path, metavar="LIB", help="library to align coordinates with (default: the built-in one)"
-    )
-    group.add_argument("--no-align", action="store_true", help="leave coordinates as the network gives them")
+    align = group.add_mutually_exclusive_group()
+    align.add_argument("--reference", type=Path, metavar="LIB", help=REFERENCE_HELP)
+    align.add_argument("--no-align", action="store_true", help="leave coordinates as the network gives them")
     group.add_argument("--device", default="auto", help="auto (default), cpu, cuda, cuda:1, mps")
     group.add_argument(
         "--shots", type=int, nargs="+", default=[1, 0], metavar="N", help="supports per search; 0: all (default: 1 0)"
@@ -196,9 +196,11 @@ def _methods(arguments: argparse.Namespace, checkpoint: "Checkpoint") -> list["M
         differences = [each for each in ("spacing", "rule") if getattr(changed, each) != getattr(arguments, each)]
         parts = [other.id, *[getattr(changed, each) for each in differences]]
         parts += ["not refined"] if changed.no_refine and not arguments.no_refine else []
-        parts += ["not aligned"] if changed.no_align and not arguments.no_align else []
+        first, second = _reference(arguments, checkpoint), _reference(changed, other)
+        parts += ["not aligned"] if first is not None and second is None else []
+        parts += ["aligned"] if first is None and second is not None else []
         if ", ".join(parts) == checkpoint.id:
-            raise EvaluationError("The second method is the first one. Name another model, spacing or rule.")
+            raise EvaluationError("The second method is the first one. Name another model, spacing, rule or alignment.")
         methods.append(_ape(", ".join(parts), changed, other))
     affine = Affine(arguments.cache)
     baselines = {"body-box": BodyBox(), "affine": affine, "bspline": BSpline(affine, arguments.cache)}
@@ -235,13 +237,14 @@ def _ape(name: str, arguments: argparse.Namespace, checkpoint: "Checkpoint") -> 
 def _reference(arguments: argparse.Namespace, checkpoint: "Checkpoint") -> "Reference | None":
     """What coordinates are aligned with, or None if they are not."""
     from APELocalizerLib.core.alignment import Reference, built_in_reference
+    from APELocalizerLib.core.built_in import library_file
     from APELocalizerLib.core.library_files import load_library
 
     if arguments.no_align:
         return None
     if arguments.reference is None:
         return built_in_reference(checkpoint.id)
-    return Reference(load_library(arguments.reference))
+    return Reference(load_library(library_file(arguments.reference)))
 
 
 def _cancelled(arguments: argparse.Namespace) -> CancelCheck | None:
@@ -285,6 +288,5 @@ def _aligned(reference: "Reference | None") -> str:
     """How coordinates were aligned, in words."""
     if reference is None:
         return "coordinates not aligned"
-    library = reference.library
-    supports = ", ".join(support.name for support in library.supports)
-    return f"coordinates aligned with {len(library.landmarks)} landmarks of {supports}"
+    supports = ", ".join(support.name for support in reference.library.supports)
+    return f"coordinates aligned with {reference.landmarks} landmarks of {supports}"
