@@ -54,9 +54,7 @@ def inference_settings(arguments: argparse.Namespace) -> "InferenceSettings":
 def embedder(arguments: argparse.Namespace, checkpoint: "Checkpoint") -> "Embedder":
     """Return what embeds scans in the way that the options name. Raises `LibraryError`, `CheckpointError`."""
     from APELocalizerLib.core.alignment import Reference
-    from APELocalizerLib.core.built_in import library_file
-    from APELocalizerLib.core.library_files import load_library
     from APELocalizerLib.core.pipeline import Embedder
 
-    reference = Reference(load_library(library_file(arguments.reference))) if arguments.reference else None
+    reference = Reference.of_file(arguments.reference) if arguments.reference else None
     return Embedder(checkpoint, inference_settings(arguments), reference)

@@ -4,8 +4,8 @@ The coordinates of a patient whom the network has not seen are off by a few cent
 of a region: scans are read as if they were shifted and stretched. The landmarks of a reference library, each known
 from several patients, are found more exactly than that, for they are compared by what they look like (`matching`).
 So they tell, where they are found, what the coordinates should be; a smooth field through these differences (a
-Gaussian process, robust against landmarks that were mistaken) is taken off the scan's coordinates. Every later search
-on the scan gains, for whatever landmark, and so does every later search for what is learned on it.
+Gaussian process, robust against landmarks that were mistaken) is taken off the scan's coordinates, for every later
+search on the scan and for what is learned on it. The model card says what that gains.
 """
 
 import hashlib
@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from APELocalizerLib.core.built_in import built_in_library_path
+from APELocalizerLib.core.built_in import built_in_library_path, library_file
 from APELocalizerLib.core.embedding_map import EmbeddingMap
 from APELocalizerLib.core.errors import LibraryError
 from APELocalizerLib.core.fusion import fuse
@@ -61,6 +61,11 @@ class Reference:
     """Landmarks of which it is known where they are on several patients, and what their coordinates should be."""
 
     library: LandmarkLibrary
+
+    @classmethod
+    def of_file(cls, name_or_path: str | Path) -> "Reference":
+        """The landmarks of a library file, or of the built-in library for its name. Raises `LibraryError`."""
+        return cls(load_library(library_file(name_or_path)))
 
     def check(self) -> None:
         """Raise `LibraryError` if nothing can be aligned with it."""
@@ -136,7 +141,7 @@ _reading = threading.Lock()
 
 @lru_cache(maxsize=1)
 def _read(path: Path, changed: int) -> Reference:
-    return Reference(load_library(path))
+    return Reference.of_file(path)
 
 
 def align(embedding_map: EmbeddingMap, reference: Reference, cancelled: CancelCheck | None = None) -> EmbeddingMap:

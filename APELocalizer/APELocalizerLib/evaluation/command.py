@@ -111,7 +111,8 @@ def run(arguments: argparse.Namespace, progress: Progress | None = None) -> Path
     )
     if arguments.skip is not None:
         settings = replace(settings, skipped=tuple(arguments.skip))
-    methods = _methods(arguments, checkpoint)
+    reference = _reference(arguments, checkpoint)
+    methods = _methods(arguments, checkpoint, reference)
     protocol, cancelled = from_arguments(arguments), _cancelled(arguments)
     study = run_study(targets, supports, methods, protocol, settings, progress, cancelled)
     study = with_few_shots(study)
@@ -121,7 +122,7 @@ def run(arguments: argparse.Namespace, progress: Progress | None = None) -> Path
     write_figures(study, arguments.out / "figures.json")
     plots = {} if arguments.no_plots else _draw(study, cases, pictured, arguments.out, checkpoint)
     title, path = arguments.title or "Evaluation", arguments.out / "report.md"
-    path.write_text(markdown(study, title, _made_by(arguments, checkpoint), plots), encoding="utf-8")
+    path.write_text(markdown(study, title, _made_by(arguments, checkpoint, reference), plots), encoding="utf-8")
     return path
 
 
@@ -180,11 +181,11 @@ def _check_entry(path: Path, key: str, value: object) -> None:
         raise EvaluationError(f"{path.name}: {key} names no case. Name one, or leave it out to take all.")
 
 
-def _methods(arguments: argparse.Namespace, checkpoint: "Checkpoint") -> list["Method"]:
+def _methods(arguments: argparse.Namespace, checkpoint: "Checkpoint", reference: "Reference | None") -> list["Method"]:
     from APELocalizerLib.core.registry import load_checkpoint
     from APELocalizerLib.evaluation.registration import Affine, BodyBox, BSpline
 
-    methods: list[Method] = [_ape(checkpoint.id, arguments, checkpoint)]
+    methods: list[Method] = [_ape(checkpoint.id, arguments, checkpoint, reference)]
     if _has_second(arguments):
         other = load_checkpoint(arguments.against_model) if arguments.against_model else checkpoint
         changed = argparse.Namespace(**vars(arguments))
@@ -196,12 +197,12 @@ def _methods(arguments: argparse.Namespace, checkpoint: "Checkpoint") -> list["M
         differences = [each for each in ("spacing", "rule") if getattr(changed, each) != getattr(arguments, each)]
         parts = [other.id, *[getattr(changed, each) for each in differences]]
         parts += ["not refined"] if changed.no_refine and not arguments.no_refine else []
-        first, second = _reference(arguments, checkpoint), _reference(changed, other)
-        parts += ["not aligned"] if first is not None and second is None else []
-        parts += ["aligned"] if first is None and second is not None else []
+        second = _reference(changed, other)
+        parts += ["not aligned"] if reference is not None and second is None else []
+        parts += ["aligned"] if reference is None and second is not None else []
         if ", ".join(parts) == checkpoint.id:
             raise EvaluationError("The second method is the first one. Name another model, spacing, rule or alignment.")
-        methods.append(_ape(", ".join(parts), changed, other))
+        methods.append(_ape(", ".join(parts), changed, other, second))
     affine = Affine(arguments.cache)
     baselines = {"body-box": BodyBox(), "affine": affine, "bspline": BSpline(affine, arguments.cache)}
     return methods + [baselines[name] for name in BASELINES if name in arguments.baselines]
@@ -213,14 +214,15 @@ def _has_second(arguments: argparse.Namespace) -> bool:
     return any(getattr(arguments, f"against_{name}") for name in names)
 
 
-def _ape(name: str, arguments: argparse.Namespace, checkpoint: "Checkpoint") -> "ApeMethod":
+def _ape(
+    name: str, arguments: argparse.Namespace, checkpoint: "Checkpoint", reference: "Reference | None"
+) -> "ApeMethod":
     from APELocalizerLib.core.inference import InferenceSettings
     from APELocalizerLib.core.localization import LocalizationSettings
     from APELocalizerLib.core.pipeline import Embedder
     from APELocalizerLib.evaluation.map_store import MapStore
     from APELocalizerLib.evaluation.methods import ApeMethod
 
-    reference = _reference(arguments, checkpoint)
     settings = InferenceSettings(device=arguments.device, align=reference is not None)
     embedder = Embedder(checkpoint, settings, reference)
     store, spacing = MapStore(arguments.cache), arguments.spacing
@@ -237,14 +239,12 @@ def _ape(name: str, arguments: argparse.Namespace, checkpoint: "Checkpoint") -> 
 def _reference(arguments: argparse.Namespace, checkpoint: "Checkpoint") -> "Reference | None":
     """What coordinates are aligned with, or None if they are not."""
     from APELocalizerLib.core.alignment import Reference, built_in_reference
-    from APELocalizerLib.core.built_in import library_file
-    from APELocalizerLib.core.library_files import load_library
 
     if arguments.no_align:
         return None
     if arguments.reference is None:
         return built_in_reference(checkpoint.id)
-    return Reference(load_library(library_file(arguments.reference)))
+    return Reference.of_file(arguments.reference)
 
 
 def _cancelled(arguments: argparse.Namespace) -> CancelCheck | None:
@@ -274,11 +274,11 @@ def _draw(
     return {**draw_all(study, folder), **draw_pictures(study, scans, folder, axes)}
 
 
-def _made_by(arguments: argparse.Namespace, checkpoint: "Checkpoint") -> list[str]:
+def _made_by(arguments: argparse.Namespace, checkpoint: "Checkpoint", reference: "Reference | None") -> list[str]:
     return [
         f"Model {checkpoint.id}, spacing {arguments.spacing}, rule {arguments.rule}, "
         f"{'not refined' if arguments.no_refine else 'refined'} by appearance, "
-        f"{_aligned(_reference(arguments, checkpoint))}, threshold of “not found” "
+        f"{_aligned(reference)}, threshold of “not found” "
         f"{checkpoint.round_trip_threshold_mm:g} mm. Made by `ape-localizer evaluate`; every retrieval is a row of "
         "`retrievals.csv` beside this file. Positions and errors are in millimeters.",
     ]
