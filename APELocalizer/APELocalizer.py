@@ -25,11 +25,11 @@ from slicer.ScriptedLoadableModule import (
 )
 from slicer.util import VTKObservationMixin
 
+from APELocalizerLib.app.engine import Engine
 from APELocalizerLib.gui import setup_status
 from APELocalizerLib.gui.choices import Overlay, Spacing
-from APELocalizerLib.gui.engine import Engine
-from APELocalizerLib.gui.overlay_keeper import OverlayKeeper
-from APELocalizerLib.gui.tasks import DEFAULT_SETTINGS, LearnTask, LocalizeTask, RunSettings, do
+from APELocalizerLib.scene.overlay_keeper import OverlayKeeper
+from APELocalizerLib.scene.tasks import DEFAULT_SETTINGS, LearnTask, LocalizeTask, RunSettings, do
 
 HOMEPAGE = "https://github.com/APELocalizer/SlicerAPELocalizer"
 
@@ -181,8 +181,8 @@ class APELocalizerLogic(ScriptedLoadableModuleLogic):
         print(slicer.util.dataframeFromTable(results.table_node))
         logic.overlays.show(scan, "similarity", library=library, landmark=library.names[0])
 
-    All methods raise `APELocalizerLib.core.errors.APELocalizerError` with a sentence that says what to do; then the
-    scene is as it was. `progress(fraction, text)` and `cancelled() -> bool` are called while a scan is embedded.
+    All methods raise `APELocalizerError` (core/base/errors.py) with a sentence that says what to do; then the scene is
+    as it was. `progress(fraction, text)` and `cancelled() -> bool` are called while a scan is embedded.
     """
 
     def __init__(self, engine=None):
@@ -259,20 +259,20 @@ class APELocalizerLogic(ScriptedLoadableModuleLogic):
 
     def loadLibrary(self, path):
         """Read a landmark library file, or the one that comes with the extension for the name "built-in"."""
-        from APELocalizerLib.core.built_in import library_file
-        from APELocalizerLib.core.library_files import load_library
+        from APELocalizerLib.core.library.built_in import library_file
+        from APELocalizerLib.core.library.files import load_library
 
         return load_library(library_file(path))
 
     def saveLibrary(self, library, path):
         """Write a landmark library file; an existing one is replaced only by a complete one."""
-        from APELocalizerLib.core.library_files import save_library
+        from APELocalizerLib.core.library.files import save_library
 
         save_library(library, path)
 
     def builtInLibraryPath(self):
         """Path of the library that comes with the extension, or None."""
-        from APELocalizerLib.core.built_in import built_in_library_path
+        from APELocalizerLib.core.library.built_in import built_in_library_path
 
         path = built_in_library_path()
         return None if path is None else str(path)
@@ -317,7 +317,7 @@ class APELocalizerTest(ScriptedLoadableModuleTest):
 
     def runTest(self):
         """The panel opens, and an empty library is refused without leaving anything behind."""
-        from APELocalizerLib.core.errors import APELocalizerError
+        from APELocalizerLib.core.base.errors import APELocalizerError
 
         slicer.mrmlScene.Clear()
         logic = APELocalizerLogic()

@@ -7,8 +7,8 @@ table behind it. No two of its 48 flips and permutations are alike.
 
 import numpy as np
 
-from APELocalizerLib.core.geometry import apply_affine
-from APELocalizerLib.core.scan import Scan
+from APELocalizerLib.core.base.geometry import apply_affine
+from APELocalizerLib.core.scan.scan import Scan
 
 AIR, LUNG, FAT, MUSCLE, BLOOD, LIVER, BONE = -1000.0, -800.0, -100.0, 40.0, 150.0, 90.0, 600.0
 

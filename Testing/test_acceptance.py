@@ -7,19 +7,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from APELocalizerLib.core.alignment import align, built_in_reference
-from APELocalizerLib.core.fusion import fuse
-from APELocalizerLib.core.geometry import Box, apply_affine
-from APELocalizerLib.core.inference import InferenceSettings
-from APELocalizerLib.core.landmark_library import LandmarkLibrary
-from APELocalizerLib.core.learning import learn_box, learn_points
-from APELocalizerLib.core.library_files import from_json, to_json
-from APELocalizerLib.core.localization import localize
-from APELocalizerLib.core.pipeline import Embedder
-from APELocalizerLib.core.registry import load_checkpoint
-from APELocalizerLib.core.result_files import read_boxes, read_points
-from APELocalizerLib.core.scan import Scan
-from APELocalizerLib.core.scan_io import read_scan
+from APELocalizerLib.core.base.geometry import Box, apply_affine
+from APELocalizerLib.core.embedder import Embedder
+from APELocalizerLib.core.embedding.passes import fuse
+from APELocalizerLib.core.embedding.runner import InferenceSettings
+from APELocalizerLib.core.library.files import from_json, to_json
+from APELocalizerLib.core.library.learning import learn_box, learn_points
+from APELocalizerLib.core.library.library import LandmarkLibrary
+from APELocalizerLib.core.localization.alignment import align, built_in_reference
+from APELocalizerLib.core.localization.localize import localize
+from APELocalizerLib.core.localization.write import read_boxes, read_points
+from APELocalizerLib.core.model.registry import load_checkpoint
+from APELocalizerLib.core.scan.read import read_scan
+from APELocalizerLib.core.scan.scan import Scan
 from APELocalizerLib.evaluation.study import crop_superior_inferior
 
 SAMPLES = Path(__file__).resolve().parent.parent / "Resources" / "SampleData"

@@ -11,8 +11,8 @@ from benchmarks.bench import Bench, body_queries
 from benchmarks.table import Goal, Row, as_csv, markdown, not_measured, quantity
 from benchmarks.timing import Times
 
-from APELocalizerLib.core.network import APENetwork, NetworkConfig
-from APELocalizerLib.core.preparation import PreparationConfig, prepare
+from APELocalizerLib.core.model.network import APENetwork, NetworkConfig
+from APELocalizerLib.core.preparation.prepare import PreparationConfig, prepare
 
 TINY = NetworkConfig(channels=(16, 24), depths=((1, 1), 1), layer_scale_init=0.5)
 

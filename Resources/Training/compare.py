@@ -14,10 +14,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from APELocalizerLib.training.config import TrainingConfig
-from APELocalizerLib.training.data import load_training_set, share_out
-from APELocalizerLib.training.loop import train
+from APELocalizerLib.training.data.laid_out import load_training_set, share_out
+from APELocalizerLib.training.patients.virtual_patients import Deformation
 from APELocalizerLib.training.presets import mixed
-from APELocalizerLib.training.virtual_patients import Deformation
+from APELocalizerLib.training.run.loop import train
 
 HERE = Path(__file__).resolve().parent
 HELD_OUT = ("lidc_0001", "crlm_1006", "acrin_nsclc_042", "acrin_flt_001", "lidc_0005")

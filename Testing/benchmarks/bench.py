@@ -8,15 +8,15 @@ from pathlib import Path
 
 import numpy as np
 
-from APELocalizerLib.core.built_in import BUILT_IN, library_file
-from APELocalizerLib.core.checkpoints import Checkpoint
-from APELocalizerLib.core.embedding_map import EmbeddingMap
-from APELocalizerLib.core.inference import InferenceSettings
-from APELocalizerLib.core.landmark_library import LandmarkLibrary
-from APELocalizerLib.core.library_files import load_library
-from APELocalizerLib.core.pipeline import Embedder
-from APELocalizerLib.core.registry import load_checkpoint
-from APELocalizerLib.core.scan import Scan
+from APELocalizerLib.core.embedder import Embedder
+from APELocalizerLib.core.embedding.embedding_map import EmbeddingMap
+from APELocalizerLib.core.embedding.runner import InferenceSettings
+from APELocalizerLib.core.library.built_in import BUILT_IN, library_file
+from APELocalizerLib.core.library.files import load_library
+from APELocalizerLib.core.library.library import LandmarkLibrary
+from APELocalizerLib.core.model.checkpoint import Checkpoint
+from APELocalizerLib.core.model.registry import load_checkpoint
+from APELocalizerLib.core.scan.scan import Scan
 from benchmarks import published, scans
 from benchmarks.timing import Times, alternating
 

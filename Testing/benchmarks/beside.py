@@ -6,9 +6,9 @@ import numpy as np
 import SimpleITK as sitk
 import torch
 
-from APELocalizerLib.core.landmark_library import LandmarkLibrary
-from APELocalizerLib.core.learning import learn_points
-from APELocalizerLib.core.localization import localize
+from APELocalizerLib.core.library.learning import learn_points
+from APELocalizerLib.core.library.library import LandmarkLibrary
+from APELocalizerLib.core.localization.localize import localize
 from benchmarks import machine, scans
 from benchmarks.bench import Bench
 from benchmarks.table import Row

@@ -26,9 +26,9 @@ def localize_in_memory(shape: list[int], size_mm: list[float], device: str = "cp
     """Localize the built-in library on a scan made in memory: its bytes, and PyTorch's peak on the GPU."""
     import torch
 
-    from APELocalizerLib.core.inference import InferenceSettings
-    from APELocalizerLib.core.localization import localize
-    from APELocalizerLib.core.pipeline import Embedder
+    from APELocalizerLib.core.embedder import Embedder
+    from APELocalizerLib.core.embedding.runner import InferenceSettings
+    from APELocalizerLib.core.localization.localize import localize
     from benchmarks import scans
 
     scan = scans.stretched(tuple(shape), tuple(size_mm))
@@ -53,10 +53,10 @@ def command_line(words: list[str]) -> dict:
 def first_and_later(path: str, repeats: int = 3) -> dict:
     """Seconds of importing, of loading model and library, and of localizations one after another on one scan file."""
     start = time.perf_counter()
-    from APELocalizerLib.core.inference import InferenceSettings
-    from APELocalizerLib.core.localization import localize
-    from APELocalizerLib.core.pipeline import Embedder
-    from APELocalizerLib.core.scan_io import read_scan
+    from APELocalizerLib.core.embedder import Embedder
+    from APELocalizerLib.core.embedding.runner import InferenceSettings
+    from APELocalizerLib.core.localization.localize import localize
+    from APELocalizerLib.core.scan.read import read_scan
 
     imported = time.perf_counter()
     checkpoint, library = _model_and_library()
@@ -90,7 +90,7 @@ def first_after_getting_ready(path: str, repeats: int = 3) -> dict:
     import slicer_stand_ins.installed  # noqa: F401
 
     from APELocalizer import APELocalizerLogic
-    from APELocalizerLib.core.scan_io import read_scan
+    from APELocalizerLib.core.scan.read import read_scan
     from APELocalizerLib.scene.headless import add_volume, open_headless_scene
 
     with open_headless_scene():
@@ -117,8 +117,8 @@ def second_library(path: str, repeats: int = 5) -> dict:
     import slicer_stand_ins.installed  # noqa: F401
 
     from APELocalizer import APELocalizerLogic
-    from APELocalizerLib.core.built_in import built_in_library_path
-    from APELocalizerLib.core.scan_io import read_scan
+    from APELocalizerLib.core.library.built_in import built_in_library_path
+    from APELocalizerLib.core.scan.read import read_scan
     from APELocalizerLib.scene.headless import add_volume, open_headless_scene
     from benchmarks.timing import functions_profile
 
@@ -149,9 +149,9 @@ def second_library(path: str, repeats: int = 5) -> dict:
 
 
 def _model_and_library():
-    from APELocalizerLib.core.built_in import BUILT_IN, library_file
-    from APELocalizerLib.core.library_files import load_library
-    from APELocalizerLib.core.registry import load_checkpoint
+    from APELocalizerLib.core.library.built_in import BUILT_IN, library_file
+    from APELocalizerLib.core.library.files import load_library
+    from APELocalizerLib.core.model.registry import load_checkpoint
 
     return load_checkpoint("default"), load_library(library_file(BUILT_IN))
 

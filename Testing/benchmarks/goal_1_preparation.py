@@ -6,8 +6,8 @@ from collections.abc import Iterator
 import numpy as np
 import torch
 
-from APELocalizerLib.core.preparation import PreparationConfig, prepare
-from APELocalizerLib.core.scan import Scan
+from APELocalizerLib.core.preparation.prepare import PreparationConfig, prepare
+from APELocalizerLib.core.scan.scan import Scan
 from benchmarks import published, scans
 from benchmarks.bench import Bench, size_text
 from benchmarks.table import Goal, Row, not_measured

@@ -7,11 +7,11 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from APELocalizerLib.core.embedding_map import EmbeddingMap
-from APELocalizerLib.core.geometry import Box
-from APELocalizerLib.core.inference import InferenceSettings, Runner
-from APELocalizerLib.core.pipeline import Embedder
-from APELocalizerLib.core.preparation import PreparedScan
+from APELocalizerLib.core.base.geometry import Box
+from APELocalizerLib.core.embedder import Embedder
+from APELocalizerLib.core.embedding.embedding_map import EmbeddingMap
+from APELocalizerLib.core.embedding.runner import InferenceSettings, Runner
+from APELocalizerLib.core.preparation.prepare import PreparedScan
 from benchmarks import machine, published, scans
 from benchmarks.bench import CPU, Bench
 from benchmarks.table import Goal, Row, not_measured

@@ -8,12 +8,12 @@ from dataclasses import replace
 import numpy as np
 import SimpleITK as sitk
 
-from APELocalizerLib.core.checkpoints import Checkpoint
-from APELocalizerLib.core.inference import multiplies_bfloat16
-from APELocalizerLib.core.localization import localize
-from APELocalizerLib.core.pipeline import Embedder
-from APELocalizerLib.core.scan import Scan
-from APELocalizerLib.core.scan_io import read_scan
+from APELocalizerLib.core.embedder import Embedder
+from APELocalizerLib.core.embedding.runner import multiplies_bfloat16
+from APELocalizerLib.core.localization.localize import localize
+from APELocalizerLib.core.model.checkpoint import Checkpoint
+from APELocalizerLib.core.scan.read import read_scan
+from APELocalizerLib.core.scan.scan import Scan
 from benchmarks import published, scans
 from benchmarks.bench import CPU, Bench, size_text
 from benchmarks.table import Goal, Row

@@ -6,11 +6,11 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from APELocalizerLib.core.inference import InferenceSettings, Runner
-from APELocalizerLib.core.landmark_library import LandmarkLibrary
-from APELocalizerLib.core.learning import learn_points
-from APELocalizerLib.core.localization import localize
-from APELocalizerLib.core.pipeline import Embedder
+from APELocalizerLib.core.embedder import Embedder
+from APELocalizerLib.core.embedding.runner import InferenceSettings, Runner
+from APELocalizerLib.core.library.learning import learn_points
+from APELocalizerLib.core.library.library import LandmarkLibrary
+from APELocalizerLib.core.localization.localize import localize
 from benchmarks import machine, published
 from benchmarks.bench import Bench, size_text
 from benchmarks.goal_2_network import tile_scan

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import numpy as np
 
-from APELocalizerLib.core.embedding_map import EmbeddingMap
-from APELocalizerLib.core.landmark_library import LandmarkLibrary
-from APELocalizerLib.core.learning import learn_points
-from APELocalizerLib.core.localization import LocalizationSettings, localize
-from APELocalizerLib.core.scan import Scan
+from APELocalizerLib.core.embedding.embedding_map import EmbeddingMap
+from APELocalizerLib.core.library.learning import learn_points
+from APELocalizerLib.core.library.library import LandmarkLibrary
+from APELocalizerLib.core.localization.localize import LocalizationSettings, localize
+from APELocalizerLib.core.scan.scan import Scan
 from benchmarks import scans, timing
 from benchmarks.bench import Bench, body_queries
 from benchmarks.table import Goal, Row, quantity

@@ -9,12 +9,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from APELocalizerLib.core.canonical import to_canonical
-from APELocalizerLib.core.checkpoints import Checkpoint
-from APELocalizerLib.core.geometry import spacing_of
-from APELocalizerLib.core.network import APENetwork, NetworkConfig
-from APELocalizerLib.core.preparation import PreparationConfig
-from APELocalizerLib.core.scan import Scan
+from APELocalizerLib.core.base.geometry import spacing_of
+from APELocalizerLib.core.model.checkpoint import Checkpoint
+from APELocalizerLib.core.model.network import APENetwork, NetworkConfig
+from APELocalizerLib.core.preparation.orientation import to_canonical
+from APELocalizerLib.core.preparation.prepare import PreparationConfig
+from APELocalizerLib.core.scan.scan import Scan
 
 TILE = (96, 96, 64)
 Spacing = tuple[float, float, float]

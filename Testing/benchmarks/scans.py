@@ -13,9 +13,9 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
-from APELocalizerLib.core.result_files import read_points
-from APELocalizerLib.core.scan import Scan
-from APELocalizerLib.core.scan_io import read_scan
+from APELocalizerLib.core.localization.write import read_points
+from APELocalizerLib.core.scan.read import read_scan
+from APELocalizerLib.core.scan.scan import Scan
 from benchmarks.timing import ROOT
 
 SAMPLES = ROOT / "Resources" / "SampleData"

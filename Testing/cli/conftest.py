@@ -17,8 +17,8 @@ def ideal_embedding():
 
     An untrained network does not tell places apart, and a trained one is slow; the commands depend on neither.
     """
-    from APELocalizerLib.core.geometry import apply_affine
-    from APELocalizerLib.core.pipeline import Embedder
+    from APELocalizerLib.core.base.geometry import apply_affine
+    from APELocalizerLib.core.embedder import Embedder
 
     real = Embedder.embed
 
@@ -39,9 +39,9 @@ def made(tmp_path_factory, ideal_embedding) -> SimpleNamespace:
     import torch
 
     from APELocalizerLib.cli.program import main
-    from APELocalizerLib.core.checkpoints import Checkpoint, save_checkpoint
-    from APELocalizerLib.core.network import APENetwork, NetworkConfig
-    from APELocalizerLib.core.preparation import PreparationConfig
+    from APELocalizerLib.core.model.checkpoint import Checkpoint, save_checkpoint
+    from APELocalizerLib.core.model.network import APENetwork, NetworkConfig
+    from APELocalizerLib.core.preparation.prepare import PreparationConfig
 
     folder = tmp_path_factory.mktemp("made")
     scan = write_phantom(folder / "support.nii.gz", phantom_voxels())

@@ -4,8 +4,8 @@ import shutil
 
 import pytest
 
-from APELocalizerLib.core import built_in
-from APELocalizerLib.core.library_files import load_library
+from APELocalizerLib.core.library import built_in
+from APELocalizerLib.core.library.files import load_library
 from cli.phantom import BOXES, POINTS, read_table, write_table
 
 TERMS = "name,kind,scheme,value,meaning,description,color\n" + "".join(
@@ -48,7 +48,7 @@ def test_library_of_two_scans_holds_a_shot_of_each(run, annotated):
 
 
 def test_what_others_are_aligned_with_is_not_aligned_itself(run, annotated, monkeypatch):
-    monkeypatch.setattr("APELocalizerLib.core.pipeline.built_in_reference", None)  # it would be called
+    monkeypatch.setattr("APELocalizerLib.core.embedder.built_in_reference", None)  # it would be called
     assert build(run, annotated).code == 0
 
 

@@ -7,9 +7,9 @@ import pytest
 import SimpleITK as sitk
 
 from APELocalizerLib.cli import console
-from APELocalizerLib.core.landmark_library import LandmarkLibrary
-from APELocalizerLib.core.library_files import load_library, save_library
-from APELocalizerLib.core.map_files import load_map
+from APELocalizerLib.core.embedding.map_files import load_map
+from APELocalizerLib.core.library.files import load_library, save_library
+from APELocalizerLib.core.library.library import LandmarkLibrary
 from cli.phantom import POINTS, phantom_voxels, read_table, write_phantom, write_table
 
 
@@ -73,8 +73,8 @@ def test_scans_of_one_name_get_folders_of_their_own(run, files):
 
 
 def test_a_failed_run_leaves_nothing_behind(run, files, monkeypatch):
-    from APELocalizerLib.core import map_files
-    from APELocalizerLib.core.errors import MapError
+    from APELocalizerLib.core.base.errors import MapError
+    from APELocalizerLib.core.embedding import map_files
 
     def fail(*_arguments):
         raise MapError("The disk is full.")
@@ -158,7 +158,7 @@ def test_embed_writes_the_map_that_localize_uses(run, files):
 @pytest.mark.parametrize(("options", "aligned"), [((), True), (("--no-align",), False)])
 def test_coordinates_are_aligned_unless_told_otherwise(run, files, monkeypatch, options, aligned):
     asked = []
-    monkeypatch.setattr("APELocalizerLib.core.pipeline.built_in_reference", asked.append)
+    monkeypatch.setattr("APELocalizerLib.core.embedder.built_in_reference", asked.append)
     assert localize(run, files, *options).code == 0
     assert run("embed", files.scan, "--out", files.folder / "map.nrrd", "--model", files.model, *options).code == 0
     learned = ("--points", files.points, "--library", files.folder / "new.json")
@@ -169,7 +169,7 @@ def test_coordinates_are_aligned_unless_told_otherwise(run, files, monkeypatch, 
 def test_coordinates_can_be_aligned_with_a_library_of_ones_own(run, files, monkeypatch):
     asked = []
     monkeypatch.setattr(
-        "APELocalizerLib.core.pipeline.align", lambda found, reference, _: asked.append(reference) or found
+        "APELocalizerLib.core.embedder.align", lambda found, reference, _: asked.append(reference) or found
     )
     own = files.folder / "own.json"
     points = write_table(files.folder / "four.csv", "name,r_mm,a_mm,s_mm", [[f"p{n}", 10 * n, 0, 0] for n in range(4)])

@@ -5,14 +5,14 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-from APELocalizerLib.core.checkpoints import Checkpoint
-from APELocalizerLib.core.embedding_map import EmbeddingMap
-from APELocalizerLib.core.geometry import Box, apply_affine, grid_corners
-from APELocalizerLib.core.landmark_library import LandmarkLibrary
-from APELocalizerLib.core.learning import learn_points
-from APELocalizerLib.core.network import APENetwork, NetworkConfig
-from APELocalizerLib.core.preparation import PreparationConfig, PreparedScan
-from APELocalizerLib.core.scan import Scan
+from APELocalizerLib.core.base.geometry import Box, apply_affine, grid_corners
+from APELocalizerLib.core.embedding.embedding_map import EmbeddingMap
+from APELocalizerLib.core.library.learning import learn_points
+from APELocalizerLib.core.library.library import LandmarkLibrary
+from APELocalizerLib.core.model.checkpoint import Checkpoint
+from APELocalizerLib.core.model.network import APENetwork, NetworkConfig
+from APELocalizerLib.core.preparation.prepare import PreparationConfig, PreparedScan
+from APELocalizerLib.core.scan.scan import Scan
 
 CHECKPOINT_ID = "made-up@0123456789ab"
 TINY_NETWORK = NetworkConfig(channels=(8, 16, 24, 32), depths=((1, 1), (1, 1), (1, 1), 1), layer_scale_init=0.5)

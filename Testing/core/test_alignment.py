@@ -8,18 +8,18 @@ import pytest
 from core.builders import CHECKPOINT_ID
 from phantoms import body_phantom, phantom_landmarks
 
-from APELocalizerLib.core import alignment
-from APELocalizerLib.core.alignment import Reference, align, built_in_reference
-from APELocalizerLib.core.appearance import Appearance
-from APELocalizerLib.core.built_in import built_in_library_path
-from APELocalizerLib.core.embedding_map import EmbeddingMap
-from APELocalizerLib.core.errors import Cancelled, CheckpointError, LibraryError
-from APELocalizerLib.core.fusion import fuse
-from APELocalizerLib.core.geometry import Box, apply_affine
-from APELocalizerLib.core.landmark_library import LandmarkLibrary
-from APELocalizerLib.core.learning import learn_box, learn_points
-from APELocalizerLib.core.pipeline import Embedder
-from APELocalizerLib.core.registry import load_checkpoint
+from APELocalizerLib.core.base.errors import Cancelled, CheckpointError, LibraryError
+from APELocalizerLib.core.base.geometry import Box, apply_affine
+from APELocalizerLib.core.embedder import Embedder
+from APELocalizerLib.core.embedding.appearance import Appearance
+from APELocalizerLib.core.embedding.embedding_map import EmbeddingMap
+from APELocalizerLib.core.embedding.passes import fuse
+from APELocalizerLib.core.library.built_in import built_in_library_path
+from APELocalizerLib.core.library.learning import learn_box, learn_points
+from APELocalizerLib.core.library.library import LandmarkLibrary
+from APELocalizerLib.core.localization import alignment
+from APELocalizerLib.core.localization.alignment import Reference, align, built_in_reference
+from APELocalizerLib.core.model.registry import load_checkpoint
 
 SHAPE, SPACING = (133, 93, 88), (3.0, 3.0, 3.0)
 PATIENTS = ({}, {"scale": 1.05, "shift": (6, -4, 5)}, {"scale": 0.95, "shift": (-5, 6, -8)})

@@ -10,10 +10,10 @@ import pytest
 from core.builders import CLICKS, Patient, library_of, smooth_map
 from phantoms import BONE, LIVER, LUNG, body_phantom, grid_to_ras, reoriented
 
-from APELocalizerLib.core.appearance import SPACING_MM, WINDOW_HU, Appearance
-from APELocalizerLib.core.errors import LibraryError, MapError
-from APELocalizerLib.core.geometry import apply_affine, spacing_of
-from APELocalizerLib.core.library_files import from_json, to_json
+from APELocalizerLib.core.base.errors import LibraryError, MapError
+from APELocalizerLib.core.base.geometry import apply_affine, spacing_of
+from APELocalizerLib.core.embedding.appearance import SPACING_MM, WINDOW_HU, Appearance
+from APELocalizerLib.core.library.files import from_json, to_json
 
 PLACES = {"liver": ((90, 15, -50), LIVER), "lung": ((75, 5, 60), LUNG), "spine": ((0, -70, 20), BONE)}
 

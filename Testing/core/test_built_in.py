@@ -2,8 +2,8 @@
 
 import pytest
 
-from APELocalizerLib.core import built_in
-from APELocalizerLib.core.errors import LibraryError
+from APELocalizerLib.core.base.errors import LibraryError
+from APELocalizerLib.core.library import built_in
 
 
 @pytest.fixture

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from core.builders import Patient, smooth_map, tiny_checkpoint
 
-from APELocalizerLib.core.calibration import calibrate_scale
-from APELocalizerLib.core.errors import CheckpointError
+from APELocalizerLib.core.base.errors import CheckpointError
+from APELocalizerLib.core.embedding.calibration import calibrate_scale
 
 
 def raw_map(checkpoint, true_scale, patient=None, noise=0.0):

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from phantoms import body_phantom, grid_to_ras, phantom_hu, reoriented
 
-from APELocalizerLib.core.canonical import canonical_view, to_canonical
-from APELocalizerLib.core.geometry import apply_affine
-from APELocalizerLib.core.scan import Scan
+from APELocalizerLib.core.base.geometry import apply_affine
+from APELocalizerLib.core.preparation.orientation import canonical_view, to_canonical
+from APELocalizerLib.core.scan.scan import Scan
 
 ALL_48 = list(itertools.product(itertools.permutations(range(3)), itertools.product((False, True), repeat=3)))
 

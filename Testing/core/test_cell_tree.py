@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from APELocalizerLib.core import cell_tree
-from APELocalizerLib.core.cell_tree import CellTree
+from APELocalizerLib.core.embedding import cell_tree
+from APELocalizerLib.core.embedding.cell_tree import CellTree
 
 RNG = np.random.default_rng(0)
 BALL = RNG.normal(0, 100, (5000, 3))

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from APELocalizerLib.core import clahe
-from APELocalizerLib.core.clahe import Quantization, clip_histograms, equalize_adapthist
+from APELocalizerLib.core.preparation import clahe
+from APELocalizerLib.core.preparation.clahe import Quantization, clip_histograms, equalize_adapthist
 
 exposure = pytest.importorskip("skimage.exposure")
 

@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from APELocalizerLib.core import device as device_module
-from APELocalizerLib.core.device import describe_devices, resolve_device
-from APELocalizerLib.core.errors import DeviceError
+from APELocalizerLib.core.base import device as device_module
+from APELocalizerLib.core.base.device import describe_devices, resolve_device
+from APELocalizerLib.core.base.errors import DeviceError
 
 
 @pytest.fixture

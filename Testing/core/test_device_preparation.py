@@ -9,12 +9,15 @@ import pytest
 import torch
 from phantoms import body_phantom, grid_to_ras, reoriented
 
-from APELocalizerLib.core import body, clahe, interpolation, torch_body, torch_clahe
-from APELocalizerLib.core.device_preparation import zoom
-from APELocalizerLib.core.errors import Cancelled, PreparationError
-from APELocalizerLib.core.preparation import PreparationConfig, prepare, prepare_all
-from APELocalizerLib.core.scan import Scan
-from APELocalizerLib.core.scan_io import read_scan
+from APELocalizerLib.core.base.errors import Cancelled, PreparationError
+from APELocalizerLib.core.preparation import body, clahe
+from APELocalizerLib.core.preparation import gpu_body as torch_body
+from APELocalizerLib.core.preparation import gpu_clahe as torch_clahe
+from APELocalizerLib.core.preparation import sampling as interpolation
+from APELocalizerLib.core.preparation.gpu import zoom
+from APELocalizerLib.core.preparation.prepare import PreparationConfig, prepare, prepare_all
+from APELocalizerLib.core.scan.read import read_scan
+from APELocalizerLib.core.scan.scan import Scan
 
 SAMPLE = sorted((Path(__file__).resolve().parents[2] / "Resources" / "SampleData").glob("*_ct.nii.gz"))[0]
 CONFIGS = {
@@ -78,7 +81,7 @@ def test_antialiased_preparation_equals_resampling_tap_by_tap(monkeypatch):
     def plainly(stack, grids, limits, progress, cancelled):
         return [torch.from_numpy(interpolation.resample(stack, grid, limits, progress, cancelled)) for grid in grids]
 
-    monkeypatch.setattr("APELocalizerLib.core.torch_resampling.resample_all", plainly)
+    monkeypatch.setattr("APELocalizerLib.core.preparation.gpu_sampling.resample_all", plainly)
     for mine, expected in zip(made, prepare_all(scan, views), strict=True):
         np.testing.assert_allclose(mine.image, expected.image, atol=1e-6)
         assert (mine.body_mask != expected.body_mask).mean() < 1e-4

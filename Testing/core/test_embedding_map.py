@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from core.builders import CLICKS, Patient, rotation, smooth_map
 
-from APELocalizerLib.core.errors import MapError
-from APELocalizerLib.core.geometry import Box
+from APELocalizerLib.core.base.errors import MapError
+from APELocalizerLib.core.base.geometry import Box
 
 
 def places_in_the_body(embedding_map, count, seed=0, margin=1.0):

@@ -10,10 +10,10 @@ import torch
 from core.builders import prepared_scan, tiny_checkpoint
 from core.test_network import GOLDEN, golden_tensor
 
-from APELocalizerLib.core.checkpoints import Checkpoint
-from APELocalizerLib.core.folded_network import FoldedNetwork
-from APELocalizerLib.core.inference import InferenceSettings, Runner
-from APELocalizerLib.core.network import APENetwork, NetworkConfig
+from APELocalizerLib.core.embedding.runner import InferenceSettings, Runner
+from APELocalizerLib.core.model.checkpoint import Checkpoint
+from APELocalizerLib.core.model.folded_network import FoldedNetwork
+from APELocalizerLib.core.model.network import APENetwork, NetworkConfig
 
 DATA = Path(__file__).resolve().parents[1] / "data"
 KEYS = json.loads((DATA / "ape_state_dict.json").read_text(encoding="utf-8"))["keys"]
@@ -84,7 +84,7 @@ def test_a_network_without_a_mask_token_is_folded_too():
 
 
 def test_more_cells_than_are_computed_at_a_time(tiny, monkeypatch):
-    monkeypatch.setattr("APELocalizerLib.core.folded_network.HIDDEN_NUMBERS", 100 * 32)
+    monkeypatch.setattr("APELocalizerLib.core.model.folded_network.HIDDEN_NUMBERS", 100 * 32)
     image = torch.rand(1, 1, 40, 36, 34)
     with torch.inference_mode():
         expected = tiny(image)

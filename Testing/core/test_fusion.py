@@ -7,9 +7,9 @@ import pickle
 import numpy as np
 from core.builders import smooth_map
 
-from APELocalizerLib.core.embedding_map import EmbeddingMap
-from APELocalizerLib.core.fusion import fuse
-from APELocalizerLib.core.map_files import from_compact, to_compact
+from APELocalizerLib.core.embedding.embedding_map import EmbeddingMap
+from APELocalizerLib.core.embedding.map_files import from_compact, to_compact
+from APELocalizerLib.core.embedding.passes import fuse
 
 
 def two_passes():

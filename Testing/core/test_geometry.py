@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from core.builders import pli_grid, rotation
 
-from APELocalizerLib.core.geometry import Box, apply_affine, grid_corners, spacing_of, subgrid_affine
+from APELocalizerLib.core.base.geometry import Box, apply_affine, grid_corners, spacing_of, subgrid_affine
 
 
 def test_apply_affine_equals_the_matrix_product():

@@ -7,11 +7,11 @@ import pytest
 import torch
 from core.builders import pli_grid, prepared_scan, tiny_checkpoint
 
-from APELocalizerLib.core import inference
-from APELocalizerLib.core.checkpoints import Checkpoint
-from APELocalizerLib.core.errors import Cancelled, DeviceError, MapError
-from APELocalizerLib.core.geometry import apply_affine
-from APELocalizerLib.core.inference import InferenceSettings, Runner, body_cells
+from APELocalizerLib.core.base.errors import Cancelled, DeviceError, MapError
+from APELocalizerLib.core.base.geometry import apply_affine
+from APELocalizerLib.core.embedding import runner as inference
+from APELocalizerLib.core.embedding.runner import InferenceSettings, Runner, body_cells
+from APELocalizerLib.core.model.checkpoint import Checkpoint
 
 SMALL_TILES = InferenceSettings(device="cpu", tile=(32, 32, 32), overlap=0.5, one_pass=False, batch_size=4)
 ONE_PASS = InferenceSettings(device="cpu", one_pass=True)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from core.builders import smooth_map
 
-from APELocalizerLib.core.inner_points import INNER_POINTS, fitted_walls, inner_points
+from APELocalizerLib.core.localization.boxes import INNER_POINTS, fitted_walls, inner_points
 
 HALF = np.array([40.0, 30.0, 50.0])
 CENTER = np.array([10.0, -20.0, 35.0])

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from core.builders import CLICKS, Patient, library_of, smooth_map
 
-from APELocalizerLib.core.errors import LibraryError
-from APELocalizerLib.core.landmark_library import Code, Landmark, LandmarkLibrary, Organ, OrganShot, Shot, Support
-from APELocalizerLib.core.learning import learn_points, learn_six_points
-from APELocalizerLib.core.library_files import to_json
+from APELocalizerLib.core.base.errors import LibraryError
+from APELocalizerLib.core.library.files import to_json
+from APELocalizerLib.core.library.learning import learn_points, learn_six_points
+from APELocalizerLib.core.library.library import Code, Landmark, LandmarkLibrary, Organ, OrganShot, Shot, Support
 
 SIX = tuple((float(n), 0.0, 0.0) for n in range(6))
 

@@ -6,10 +6,9 @@ import numpy as np
 import pytest
 from core.builders import CLICKS, rotation, smooth_map
 
-from APELocalizerLib.core.errors import LearningError
-from APELocalizerLib.core.geometry import Box, apply_affine
-from APELocalizerLib.core.landmark_library import EDGES, LandmarkLibrary
-from APELocalizerLib.core.learning import (
+from APELocalizerLib.core.base.errors import LearningError
+from APELocalizerLib.core.base.geometry import Box, apply_affine
+from APELocalizerLib.core.library.learning import (
     edge_points_of_mask,
     is_cut,
     learn_box,
@@ -18,6 +17,7 @@ from APELocalizerLib.core.learning import (
     learn_six_points,
     sorted_edges,
 )
+from APELocalizerLib.core.library.library import EDGES, LandmarkLibrary
 
 EMPTY = LandmarkLibrary()
 SIX = np.array([[-41, 2, 5], [38, -4, 9], [6, -29, 3], [3, 31, -7], [-8, 5, -63], [2, 1, 58]], float)

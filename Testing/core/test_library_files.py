@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from core.builders import CLICKS, Patient, library_of, smooth_map
 
-from APELocalizerLib.core.errors import LibraryError
-from APELocalizerLib.core.geometry import Box
-from APELocalizerLib.core.landmark_library import Code, LandmarkLibrary
-from APELocalizerLib.core.learning import learn_box, learn_points
-from APELocalizerLib.core.library_files import from_json, load_library, save_library, to_json
-from APELocalizerLib.core.localization import localize
+from APELocalizerLib.core.base.errors import LibraryError
+from APELocalizerLib.core.base.geometry import Box
+from APELocalizerLib.core.library.files import from_json, load_library, save_library, to_json
+from APELocalizerLib.core.library.learning import learn_box, learn_points
+from APELocalizerLib.core.library.library import Code, LandmarkLibrary
+from APELocalizerLib.core.localization.localize import localize
 
 LIBRARIES = Path(__file__).resolve().parents[2] / "APELocalizer" / "Resources" / "Libraries"
 SCHEMA = json.loads((LIBRARIES / "landmark-library.schema.json").read_text(encoding="utf-8"))

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 from core.builders import CLICKS, Patient, library_of, smooth_map, tiny_checkpoint
 
-from APELocalizerLib.core.errors import Cancelled, LocalizationError
-from APELocalizerLib.core.geometry import Box
-from APELocalizerLib.core.landmark_library import Code, LandmarkLibrary
-from APELocalizerLib.core.learning import learn_box, learn_points
-from APELocalizerLib.core.localization import LocalizationSettings, localize
-from APELocalizerLib.core.retrieval import RULES
+from APELocalizerLib.core.base.errors import Cancelled, LocalizationError
+from APELocalizerLib.core.base.geometry import Box
+from APELocalizerLib.core.library.learning import learn_box, learn_points
+from APELocalizerLib.core.library.library import Code, LandmarkLibrary
+from APELocalizerLib.core.localization.localize import LocalizationSettings, localize
+from APELocalizerLib.core.localization.votes import RULES
 
 PATIENT = Patient((1.08, 0.94, 1.03), (6, -9, 4))
 ORGAN = Box((-45, -30, -60), (40, 25, 20))

@@ -10,10 +10,10 @@ import pytest
 import SimpleITK as sitk
 from core.builders import rotation, smooth_map
 
-from APELocalizerLib.core import map_files
-from APELocalizerLib.core.errors import MapError
-from APELocalizerLib.core.geometry import RAS_LPS, spacing_of
-from APELocalizerLib.core.map_files import HEADER_KEY, from_compact, load_map, save_map, to_compact
+from APELocalizerLib.core.base.errors import MapError
+from APELocalizerLib.core.base.geometry import RAS_LPS, spacing_of
+from APELocalizerLib.core.embedding import map_files
+from APELocalizerLib.core.embedding.map_files import HEADER_KEY, from_compact, load_map, save_map, to_compact
 
 OBLIQUE = rotation(2, 15) @ rotation(0, -8)
 

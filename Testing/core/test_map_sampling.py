@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from core.builders import rotation, smooth_map
 
-from APELocalizerLib.core import map_sampling
-from APELocalizerLib.core.errors import Cancelled
-from APELocalizerLib.core.geometry import apply_affine
-from APELocalizerLib.core.map_sampling import sample_on_grid
+from APELocalizerLib.core.base.errors import Cancelled
+from APELocalizerLib.core.base.geometry import apply_affine
+from APELocalizerLib.core.embedding import map_sampling
+from APELocalizerLib.core.embedding.map_sampling import sample_on_grid
 
 SHAPE = (30, 26, 20)
 

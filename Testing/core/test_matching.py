@@ -10,17 +10,17 @@ import torch
 from core.builders import CHECKPOINT_ID
 from phantoms import body_phantom, grid_to_ras, phantom_landmarks, reoriented
 
-from APELocalizerLib.core import matching, neighborhoods
-from APELocalizerLib.core.appearance import Appearance
-from APELocalizerLib.core.embedding_map import EmbeddingMap
-from APELocalizerLib.core.errors import Cancelled
-from APELocalizerLib.core.geometry import Box, apply_affine
-from APELocalizerLib.core.landmark_library import LandmarkLibrary
-from APELocalizerLib.core.learning import learn_box, learn_points
-from APELocalizerLib.core.localization import LocalizationSettings, localize
-from APELocalizerLib.core.matching import Stage, refine, refine_and_check
-from APELocalizerLib.core.neighborhoods import MINIMUM_OVERLAP, Templates, one_thread_each
-from APELocalizerLib.core.retrieval import Shots
+from APELocalizerLib.core.base.errors import Cancelled
+from APELocalizerLib.core.base.geometry import Box, apply_affine
+from APELocalizerLib.core.embedding.appearance import Appearance
+from APELocalizerLib.core.embedding.embedding_map import EmbeddingMap
+from APELocalizerLib.core.library.learning import learn_box, learn_points
+from APELocalizerLib.core.library.library import LandmarkLibrary
+from APELocalizerLib.core.localization import matching, neighborhoods
+from APELocalizerLib.core.localization.localize import LocalizationSettings, localize
+from APELocalizerLib.core.localization.matching import Stage, refine, refine_and_check
+from APELocalizerLib.core.localization.neighborhoods import MINIMUM_OVERLAP, Templates, one_thread_each
+from APELocalizerLib.core.localization.votes import Shots
 
 SHAPE, SPACING = (133, 93, 88), (3.0, 3.0, 3.0)
 SHIFT = np.array([12.0, -9.0, 14.0])

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from APELocalizerLib.core.network import APENetwork, NetworkConfig
+from APELocalizerLib.core.model.network import APENetwork, NetworkConfig
 
 DATA = Path(__file__).resolve().parents[1] / "data"
 GOLDEN = json.loads((DATA / "ape_golden.json").read_text(encoding="utf-8"))

@@ -8,20 +8,20 @@ import pytest
 import torch
 from core.builders import pli_grid, ramp_scan, rotation, tiny_checkpoint, torso_scan
 
-from APELocalizerLib.core import pipeline
-from APELocalizerLib.core.checkpoints import Checkpoint
-from APELocalizerLib.core.errors import Cancelled, CheckpointError, DeviceError, LibraryError
-from APELocalizerLib.core.geometry import apply_affine
-from APELocalizerLib.core.inference import InferenceSettings
-from APELocalizerLib.core.landmark_library import LandmarkLibrary
-from APELocalizerLib.core.learning import learn_points
-from APELocalizerLib.core.localization import LocalizationSettings, localize
-from APELocalizerLib.core.map_files import load_map, save_map
-from APELocalizerLib.core.pipeline import Embedder, embed_scan, fuse
-from APELocalizerLib.core.preparation import PreparationConfig, prepare_all
-from APELocalizerLib.core.retrieval import RULES
-from APELocalizerLib.core.scan import Scan
-from APELocalizerLib.core.trilinear import sample_trilinear
+from APELocalizerLib.core import embedder as pipeline
+from APELocalizerLib.core.base.errors import Cancelled, CheckpointError, DeviceError, LibraryError
+from APELocalizerLib.core.base.geometry import apply_affine
+from APELocalizerLib.core.embedder import Embedder, embed_scan, fuse
+from APELocalizerLib.core.embedding.map_files import load_map, save_map
+from APELocalizerLib.core.embedding.runner import InferenceSettings
+from APELocalizerLib.core.embedding.trilinear import sample_trilinear
+from APELocalizerLib.core.library.learning import learn_points
+from APELocalizerLib.core.library.library import LandmarkLibrary
+from APELocalizerLib.core.localization.localize import LocalizationSettings, localize
+from APELocalizerLib.core.localization.votes import RULES
+from APELocalizerLib.core.model.checkpoint import Checkpoint
+from APELocalizerLib.core.preparation.prepare import PreparationConfig, prepare_all
+from APELocalizerLib.core.scan.scan import Scan
 
 CPU = InferenceSettings(device="cpu", tile=(32, 32, 32))
 ONE_PASS = InferenceSettings(device="cpu", one_pass=True)
@@ -255,7 +255,7 @@ def test_what_cannot_work_is_said_before_any_work(torso, tiny, monkeypatch):
     def prepare_must_not_run(*_, **__):
         raise AssertionError("the scan was prepared for nothing")
 
-    monkeypatch.setattr("APELocalizerLib.core.pipeline.prepare_all", prepare_must_not_run)
+    monkeypatch.setattr("APELocalizerLib.core.embedder.prepare_all", prepare_must_not_run)
     with pytest.raises(CheckpointError, match='no spacing "finest"'):
         embed_scan(torso, tiny, "finest", CPU)
     with pytest.raises(DeviceError, match="not a device"):

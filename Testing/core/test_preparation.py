@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 from phantoms import body_phantom, grid_to_ras, phantom_hu, phantom_landmarks, reoriented
 
-from APELocalizerLib.core.body import body_box, body_mask
-from APELocalizerLib.core.canonical import to_canonical
-from APELocalizerLib.core.errors import Cancelled, PreparationError
-from APELocalizerLib.core.geometry import apply_affine, spacing_of
-from APELocalizerLib.core.preparation import PreparationConfig, prepare
-from APELocalizerLib.core.scan import Scan
-from APELocalizerLib.core.scan_io import read_scan
+from APELocalizerLib.core.base.errors import Cancelled, PreparationError
+from APELocalizerLib.core.base.geometry import apply_affine, spacing_of
+from APELocalizerLib.core.preparation.body import body_box, body_mask
+from APELocalizerLib.core.preparation.orientation import to_canonical
+from APELocalizerLib.core.preparation.prepare import PreparationConfig, prepare
+from APELocalizerLib.core.scan.read import read_scan
+from APELocalizerLib.core.scan.scan import Scan
 
 SAMPLES = sorted((Path(__file__).resolve().parents[2] / "Resources" / "SampleData").glob("*_ct.nii.gz"))
 
@@ -312,6 +312,6 @@ def test_a_lattice_that_is_no_three_numbers_is_refused():
 
 def test_reading_how_scans_are_prepared_needs_no_torch():
     """Libraries hold preparation settings, and are opened also where PyTorch is not installed."""
-    code = "import sys; import APELocalizerLib.core.preparation; sys.exit('torch' in sys.modules)"
+    code = "import sys; import APELocalizerLib.core.preparation.prepare; sys.exit('torch' in sys.modules)"
     paths = os.pathsep.join(path for path in sys.path if path)
     assert subprocess.run([sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": paths}).returncode == 0

@@ -14,10 +14,10 @@ import urllib.request
 import pytest
 from core.builders import tiny_checkpoint
 
-from APELocalizerLib.core import registry as registry_module
-from APELocalizerLib.core.checkpoints import save_checkpoint
-from APELocalizerLib.core.errors import Cancelled, CheckpointError
-from APELocalizerLib.core.registry import (
+from APELocalizerLib.core.base.errors import Cancelled, CheckpointError
+from APELocalizerLib.core.model import registry as registry_module
+from APELocalizerLib.core.model.checkpoint import save_checkpoint
+from APELocalizerLib.core.model.registry import (
     MODELS_VARIABLE,
     RegistryEntry,
     cache_folder,

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from core.builders import CLICKS, Patient, smooth_map
 
-from APELocalizerLib.core.errors import LearningError
-from APELocalizerLib.core.geometry import Box
-from APELocalizerLib.core.landmark_library import LandmarkLibrary
-from APELocalizerLib.core.learning import learn_box, learn_points
-from APELocalizerLib.core.localization import LocalizationSettings, LocatedOrgan, localize
-from APELocalizerLib.core.result_files import (
+from APELocalizerLib.core.base.errors import LearningError
+from APELocalizerLib.core.base.geometry import Box
+from APELocalizerLib.core.library.learning import learn_box, learn_points
+from APELocalizerLib.core.library.library import LandmarkLibrary
+from APELocalizerLib.core.localization.localize import LocalizationSettings, LocatedOrgan, localize
+from APELocalizerLib.core.localization.write import (
     confidence_text,
     read_boxes,
     read_labels,

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from core.builders import CLICKS, Patient, smooth_map
 
-from APELocalizerLib.core import retrieval
-from APELocalizerLib.core.errors import LocalizationError
-from APELocalizerLib.core.fusion import fuse
-from APELocalizerLib.core.geometry import Box
-from APELocalizerLib.core.retrieval import (
+from APELocalizerLib.core.base.errors import LocalizationError
+from APELocalizerLib.core.base.geometry import Box
+from APELocalizerLib.core.embedding.passes import fuse
+from APELocalizerLib.core.localization import votes as retrieval
+from APELocalizerLib.core.localization.votes import (
     NEIGHBOURHOOD,
     RULES,
     Shots,

@@ -5,9 +5,9 @@ import pytest
 import SimpleITK as sitk
 from phantoms import body_phantom, grid_to_ras, phantom_hu, reoriented
 
-from APELocalizerLib.core.errors import ScanError
-from APELocalizerLib.core.geometry import apply_affine
-from APELocalizerLib.core.scan import Scan
+from APELocalizerLib.core.base.errors import ScanError
+from APELocalizerLib.core.base.geometry import apply_affine
+from APELocalizerLib.core.scan.scan import Scan
 
 AFFINE = np.diag([4.0, 4.0, 4.0, 1.0])
 

@@ -9,11 +9,11 @@ import pytest
 import SimpleITK as sitk
 from phantoms import body_phantom, grid_to_ras, reoriented
 
-from APELocalizerLib.core.canonical import to_canonical
-from APELocalizerLib.core.errors import ScanError
-from APELocalizerLib.core.geometry import RAS_LPS, apply_affine
-from APELocalizerLib.core.scan import Scan
-from APELocalizerLib.core.scan_io import read_scan
+from APELocalizerLib.core.base.errors import ScanError
+from APELocalizerLib.core.base.geometry import RAS_LPS, apply_affine
+from APELocalizerLib.core.preparation.orientation import to_canonical
+from APELocalizerLib.core.scan.read import read_scan
+from APELocalizerLib.core.scan.scan import Scan
 
 
 def phantom(shape=(24, 20, 12), spacing=(15.0, 12.0, 20.0)) -> Scan:

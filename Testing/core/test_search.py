@@ -7,10 +7,10 @@ import pytest
 from core.builders import Patient, rotation, smooth_map
 from core.plain_search import PlainSearch
 
-from APELocalizerLib.core import embedding_map as embedding_map_file
-from APELocalizerLib.core.embedding_map import nearest_on_each
-from APELocalizerLib.core.errors import Cancelled, MapError
-from APELocalizerLib.core.fusion import fuse
+from APELocalizerLib.core.base.errors import Cancelled, MapError
+from APELocalizerLib.core.embedding import embedding_map as embedding_map_file
+from APELocalizerLib.core.embedding.embedding_map import nearest_on_each
+from APELocalizerLib.core.embedding.passes import fuse
 
 
 def everywhere(positions):

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from APELocalizerLib.core.tiling import gaussian_weights, padded_length, tile_starts
+from APELocalizerLib.core.embedding.tiles import gaussian_weights, padded_length, tile_starts
 
 
 @pytest.mark.parametrize("overlap", (0.0, 0.25, 0.5, 0.75))

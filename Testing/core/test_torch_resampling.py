@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from APELocalizerLib.core import torch_resampling
-from APELocalizerLib.core.errors import Cancelled
-from APELocalizerLib.core.interpolation import antialiased, resample, zoomed
-from APELocalizerLib.core.torch_resampling import BlockSizes, resample_all
+from APELocalizerLib.core.base.errors import Cancelled
+from APELocalizerLib.core.preparation import gpu_sampling as torch_resampling
+from APELocalizerLib.core.preparation.gpu_sampling import BlockSizes, resample_all
+from APELocalizerLib.core.preparation.sampling import antialiased, resample, zoomed
 
 LIMITS = (-1024.0, 3071.0)
 

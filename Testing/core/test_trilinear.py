@@ -6,8 +6,8 @@ from core.builders import smooth_map
 from core.plain_search import plain_extension
 from scipy.ndimage import map_coordinates
 
-from APELocalizerLib.core import trilinear
-from APELocalizerLib.core.trilinear import (
+from APELocalizerLib.core.embedding import trilinear
+from APELocalizerLib.core.embedding.trilinear import (
     PAD,
     corner_offsets,
     extend_from_mask,

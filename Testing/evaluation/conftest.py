@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from APELocalizerLib.core.embedding_map import EmbeddingMap
-from APELocalizerLib.core.scan import Scan
-from APELocalizerLib.evaluation.methods import ApeMethod
+from APELocalizerLib.core.embedding.embedding_map import EmbeddingMap
+from APELocalizerLib.core.scan.scan import Scan
+from APELocalizerLib.methods.method import ApeMethod
 
 SPACING = 8.0
 SHAPE = (25, 25, 55)

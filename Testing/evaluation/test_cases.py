@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from APELocalizerLib.evaluation.cases import EvaluationError, chosen, find_scan, read_cases, with_patients
-from APELocalizerLib.evaluation.data_folder import read_data_folder
+from APELocalizerLib.core.annotations.cases import EvaluationError, chosen, find_scan, read_cases, with_patients
+from APELocalizerLib.core.annotations.folder import read_data_folder
 
 HEADER = "case,name,r_mm,a_mm,s_mm,uncertainty_mm\n"
 BOX_HEADER = "case,name,rmin,rmax,amin,amax,smin,smax\n"

@@ -6,8 +6,8 @@ import json
 import pytest
 
 from APELocalizerLib.cli.program import main
-from APELocalizerLib.core.landmark_library import LandmarkLibrary
-from APELocalizerLib.core.library_files import save_library
+from APELocalizerLib.core.library.files import save_library
+from APELocalizerLib.core.library.library import LandmarkLibrary
 
 
 @pytest.fixture
@@ -34,7 +34,7 @@ def test_the_sample_data_can_be_evaluated_and_a_second_time_from_the_cache(sampl
     def fail(*_, **__):
         raise AssertionError("embedded again")
 
-    monkeypatch.setattr("APELocalizerLib.core.pipeline.Embedder.embed", fail)
+    monkeypatch.setattr("APELocalizerLib.core.embedder.Embedder.embed", fail)
     assert main(["evaluate", samples, "--out", str(tmp_path / "again"), *options, "--no-plots"]) == 0
     again = (tmp_path / "again" / "retrievals.csv").read_text(encoding="utf-8")
     assert again == (tmp_path / "out" / "retrievals.csv").read_text(encoding="utf-8")
@@ -100,7 +100,7 @@ def landmark_errors(folder) -> float:
 def test_wrong_requests_are_refused_in_one_sentence_before_anything_is_embedded(
     samples, tmp_path, capsys, monkeypatch, options, words
 ):
-    monkeypatch.setattr("APELocalizerLib.core.pipeline.Embedder.embed", None)
+    monkeypatch.setattr("APELocalizerLib.core.embedder.Embedder.embed", None)
     studies = {
         "unknown": {"target": ["target"]},
         "empty": {"supports": []},
@@ -120,8 +120,8 @@ def test_wrong_requests_are_refused_in_one_sentence_before_anything_is_embedded(
 
 def test_missing_packages_are_named_with_the_way_out(samples, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    from APELocalizerLib.evaluation.command import _need
-    from APELocalizerLib.evaluation.tables import EvaluationError
+    from APELocalizerLib.cli.evaluate import _need
+    from APELocalizerLib.core.annotations.tables import EvaluationError
 
     with pytest.raises(EvaluationError, match="apelocalizer.evaluate.*give --no-plots"):
         _need("matplotlib", "The plots need matplotlib", "give --no-plots")

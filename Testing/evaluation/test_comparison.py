@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from APELocalizerLib.evaluation.comparison import compare, on_common_questions, signed_rank
 from APELocalizerLib.evaluation.retrievals import Retrieval
+from APELocalizerLib.evaluation.significance import compare, on_common_questions, signed_rank
 
 
 def row(method: str, target: str, support: str, error: float, name: str = "carina") -> Retrieval:

@@ -3,16 +3,16 @@
 import numpy as np
 import pytest
 
-from APELocalizerLib.core.geometry import Box
+from APELocalizerLib.core.annotations.organ_marks import OrganMarks
+from APELocalizerLib.core.base.geometry import Box
 from APELocalizerLib.evaluation.few_shot import enlargements, few_shot_boxes, mean_box, with_few_shots
-from APELocalizerLib.evaluation.methods import Transfer
-from APELocalizerLib.evaluation.organ_marks import OrganMarks
 from APELocalizerLib.evaluation.protocol import Protocol
+from APELocalizerLib.evaluation.report_tables import enlargement_table
 from APELocalizerLib.evaluation.retrievals import Retrieval
-from APELocalizerLib.evaluation.searches import StudySettings
 from APELocalizerLib.evaluation.study import Study
+from APELocalizerLib.evaluation.study_plan import StudySettings
 from APELocalizerLib.evaluation.subjects import Subject
-from APELocalizerLib.evaluation.tables_of_study import enlargement_table
+from APELocalizerLib.methods.method import Transfer
 
 VIEW = Box((-200, -200, -200), (200, 200, 200))
 BODY = Box((-100, -100, -200), (100, 100, 200))

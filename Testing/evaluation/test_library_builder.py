@@ -4,14 +4,14 @@ import numpy as np
 import pytest
 from phantoms import body_phantom
 
-from APELocalizerLib.core.built_in import built_in_terms_path
-from APELocalizerLib.core.embedding_map import EmbeddingMap
-from APELocalizerLib.core.errors import Cancelled, LibraryError
-from APELocalizerLib.core.landmark_library import Code
-from APELocalizerLib.core.library_files import load_library, save_library
-from APELocalizerLib.evaluation.cases import read_cases
-from APELocalizerLib.evaluation.library_builder import build_library
-from APELocalizerLib.evaluation.terms import read_terms
+from APELocalizerLib.app.library_builder import build_library
+from APELocalizerLib.core.annotations.cases import read_cases
+from APELocalizerLib.core.base.errors import Cancelled, LibraryError
+from APELocalizerLib.core.embedding.embedding_map import EmbeddingMap
+from APELocalizerLib.core.library.built_in import built_in_terms_path
+from APELocalizerLib.core.library.files import load_library, save_library
+from APELocalizerLib.core.library.library import Code
+from APELocalizerLib.core.library.terms import read_terms
 
 FACTOR = {"anna": 1.0, "anna_later": 1.0, "bert": 0.8}
 """Embedding per mm: the same embedding lies 1.25 times as far out in Bert as in Anna, as if he were larger."""
@@ -59,7 +59,7 @@ def cases(tmp_path, monkeypatch):
     boxes += "anna,bladder,-20,20,-20,20,-90,-60,3,\n"
     (tmp_path / "boxes.csv").write_text(boxes)
     monkeypatch.setattr(
-        "APELocalizerLib.evaluation.library_builder.read_scan",
+        "APELocalizerLib.app.library_builder.read_scan",
         lambda path: body_phantom(shape=(40, 40, 40), noise=0, name=path.name.split(".")[0]),
     )
     everyone = read_cases(tmp_path, tmp_path / "landmarks.csv", tmp_path / "boxes.csv")

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from APELocalizerLib.core.fusion import fuse
-from APELocalizerLib.evaluation.map_store import MapStore
+from APELocalizerLib.core.embedding.passes import fuse
+from APELocalizerLib.methods.map_store import MapStore
 
 
 @pytest.fixture
@@ -48,7 +48,7 @@ def test_another_model_spacing_scan_or_code_makes_a_new_map(world, embed, tmp_pa
         voxels[0, 0, 0] += 1
         scan = type(scan)(voxels, scan.ijk_to_ras, scan.name)
     if change == "code":
-        monkeypatch.setattr("APELocalizerLib.evaluation.map_store._code", lambda: "other")
+        monkeypatch.setattr("APELocalizerLib.methods.map_store._code", lambda: "other")
     MapStore(tmp_path).get(
         *(scan, "test@2" if change == "model" else "test@1", "fast" if change == "spacing" else "standard", embed)
     )

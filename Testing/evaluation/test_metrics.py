@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from APELocalizerLib.core.geometry import Box
+from APELocalizerLib.core.base.geometry import Box
 from APELocalizerLib.evaluation.metrics import (
     alpha_for_recall,
     auc,

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from APELocalizerLib.core.geometry import Box
-from APELocalizerLib.evaluation.organ_marks import face_centers, marks_of_box, marks_of_mask, read_label_map
+from APELocalizerLib.core.annotations.organ_marks import face_centers, marks_of_box, marks_of_mask, read_label_map
+from APELocalizerLib.core.annotations.tables import EvaluationError
+from APELocalizerLib.core.base.geometry import Box
 from APELocalizerLib.evaluation.protocol import Protocol
-from APELocalizerLib.evaluation.tables import EvaluationError
 
 GRID = np.diag([2.0, 3.0, 4.0, 1.0])
 VIEW = Box((-1.0, -1.5, -2.0), (39.0, 58.5, 78.0))

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from phantoms import body_phantom, grid_to_ras, phantom_landmarks
 
-from APELocalizerLib.evaluation.methods import PAIR
-from APELocalizerLib.evaluation.registration import Affine, BodyBox, BSpline, coarse_image
+from APELocalizerLib.methods.method import PAIR
+from APELocalizerLib.methods.registration import Affine, BodyBox, BSpline, coarse_image
 
 SCALE, SHIFT = (1.08, 0.95, 1.05), (12.0, -8.0, 40.0)
 
@@ -62,7 +62,7 @@ def test_registrations_are_kept_in_the_folder(scans, points, tmp_path, monkeypat
         raise AssertionError("registered again")
 
     for name in ("register_affine", "register_bspline"):
-        monkeypatch.setattr(f"APELocalizerLib.evaluation.registration.{name}", fail)
+        monkeypatch.setattr(f"APELocalizerLib.methods.registration.{name}", fail)
     again = prepared(BSpline(Affine(tmp_path, 16), tmp_path), scans)
     assert again.carry("here", "there", points[0]) == pytest.approx(carried, abs=1e-6)
     assert again.clock.mean(PAIR) == pytest.approx(first.clock.mean(PAIR))

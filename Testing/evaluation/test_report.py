@@ -5,14 +5,14 @@ import json
 import numpy as np
 import pytest
 
-from APELocalizerLib.evaluation.data_folder import read_data_folder
+from APELocalizerLib.core.annotations.folder import read_data_folder
 from APELocalizerLib.evaluation.few_shot import with_few_shots
 from APELocalizerLib.evaluation.protocol import Protocol
-from APELocalizerLib.evaluation.registration import BodyBox
 from APELocalizerLib.evaluation.report import markdown, write_figures
+from APELocalizerLib.evaluation.report_tables import by_name, error, main_rows, reliability_bins, time_table
 from APELocalizerLib.evaluation.retrievals import Retrieval
 from APELocalizerLib.evaluation.study import run_study
-from APELocalizerLib.evaluation.tables_of_study import by_name, error, main_rows, reliability_bins, time_table
+from APELocalizerLib.methods.registration import BodyBox
 
 
 @pytest.fixture

@@ -3,15 +3,15 @@
 import numpy as np
 import pytest
 
-from APELocalizerLib.core.geometry import Box
-from APELocalizerLib.core.scan import Scan
-from APELocalizerLib.evaluation.cases import EvaluationError, with_patients
-from APELocalizerLib.evaluation.data_folder import read_data_folder
-from APELocalizerLib.evaluation.methods import Transfer
+from APELocalizerLib.core.annotations.cases import EvaluationError, with_patients
+from APELocalizerLib.core.annotations.folder import read_data_folder
+from APELocalizerLib.core.base.geometry import Box
+from APELocalizerLib.core.scan.scan import Scan
 from APELocalizerLib.evaluation.protocol import Protocol
 from APELocalizerLib.evaluation.retrievals import select, write_csv
-from APELocalizerLib.evaluation.searches import StudySettings
 from APELocalizerLib.evaluation.study import crop_superior_inferior, run_study
+from APELocalizerLib.evaluation.study_plan import StudySettings
+from APELocalizerLib.methods.method import Transfer
 
 
 def study_of(world, *methods, protocol=None, prefixes=(), targets=None, **settings):

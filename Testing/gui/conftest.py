@@ -16,10 +16,10 @@ from phantoms import LANDMARKS, body_phantom
 from PySide6.QtWidgets import QApplication, QVBoxLayout, QWidget
 
 import APELocalizer
-from APELocalizerLib.core.embedding_map import EmbeddingMap
-from APELocalizerLib.core.geometry import apply_affine
-from APELocalizerLib.core.progress import check_cancelled, report
-from APELocalizerLib.gui.engine import Engine
+from APELocalizerLib.app.engine import Engine
+from APELocalizerLib.core.base.geometry import apply_affine
+from APELocalizerLib.core.base.progress import check_cancelled, report
+from APELocalizerLib.core.embedding.embedding_map import EmbeddingMap
 from APELocalizerLib.scene.headless import add_volume, open_headless_scene
 
 GUI = Path(APELocalizer.__file__).parent / "APELocalizerLib" / "gui"
@@ -176,9 +176,9 @@ def tiny_checkpoint():
     """Loads an untrained network for every file name; the name is the model's."""
     import torch
 
-    from APELocalizerLib.core.checkpoints import Checkpoint
-    from APELocalizerLib.core.network import APENetwork, NetworkConfig
-    from APELocalizerLib.core.preparation import PreparationConfig
+    from APELocalizerLib.core.model.checkpoint import Checkpoint
+    from APELocalizerLib.core.model.network import APENetwork, NetworkConfig
+    from APELocalizerLib.core.preparation.prepare import PreparationConfig
 
     def load(model: str) -> Checkpoint:
         torch.manual_seed(3)

@@ -3,8 +3,8 @@
 import pytest
 import qt
 
-from APELocalizerLib.core import built_in
-from APELocalizerLib.core.library_files import load_library, save_library
+from APELocalizerLib.core.library import built_in
+from APELocalizerLib.core.library.files import load_library, save_library
 from APELocalizerLib.gui.library_panel import summary
 
 

@@ -7,8 +7,8 @@ import slicer.util
 from phantoms import LANDMARKS
 
 from APELocalizer import APELocalizerLogic
-from APELocalizerLib.core.errors import APELocalizerError, Cancelled, SceneError
-from APELocalizerLib.gui.engine import Engine
+from APELocalizerLib.app.engine import Engine
+from APELocalizerLib.core.base.errors import APELocalizerError, Cancelled, SceneError
 
 
 @pytest.fixture

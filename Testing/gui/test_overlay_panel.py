@@ -2,9 +2,8 @@
 
 import pytest
 
-from APELocalizerLib.gui import overlay_keeper
 from APELocalizerLib.gui.choices import Overlay
-from APELocalizerLib.scene import results
+from APELocalizerLib.scene import overlay_keeper, results
 from APELocalizerLib.scene.headless import load_scene, save_scene
 
 

@@ -9,8 +9,8 @@ import qt
 import slicer
 import slicer.util
 
-from APELocalizerLib.core import registry
-from APELocalizerLib.core.progress import check_cancelled
+from APELocalizerLib.core.base.progress import check_cancelled
+from APELocalizerLib.core.model import registry
 from APELocalizerLib.gui import setup_status
 from APELocalizerLib.gui.setup_panel import COLORS
 

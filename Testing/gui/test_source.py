@@ -12,7 +12,7 @@ import pytest
 from slicer_stand_ins import i18n
 
 import APELocalizer
-from APELocalizerLib.core.localization import NOT_COMPARED
+from APELocalizerLib.core.localization.localize import NOT_COMPARED
 
 MODULE = Path(APELocalizer.__file__).parent
 GUI_FILES = sorted((MODULE / "APELocalizerLib" / "gui").glob("*.py"))

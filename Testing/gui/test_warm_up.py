@@ -8,9 +8,9 @@ from pathlib import Path
 import slicer_stand_ins
 
 import APELocalizer
-from APELocalizerLib.core import localization
-from APELocalizerLib.core.errors import DeviceError
-from APELocalizerLib.core.progress import check_cancelled
+from APELocalizerLib.core.base.errors import DeviceError
+from APELocalizerLib.core.base.progress import check_cancelled
+from APELocalizerLib.core.localization import localize as localization
 from APELocalizerLib.gui import setup_status
 
 GUI = Path(APELocalizer.__file__).parent / "APELocalizerLib" / "gui"

@@ -6,11 +6,11 @@ import time
 import pytest
 from PySide6.QtWidgets import QApplication
 
-from APELocalizerLib.core.errors import Cancelled
-from APELocalizerLib.core.progress import check_cancelled
+from APELocalizerLib.app.worker import Worker
+from APELocalizerLib.core.base.errors import Cancelled
+from APELocalizerLib.core.base.progress import check_cancelled
 from APELocalizerLib.gui.runner import TaskRunner
-from APELocalizerLib.gui.tasks import CallTask
-from APELocalizerLib.gui.worker import Worker
+from APELocalizerLib.scene.tasks import CallTask
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ import slicer
 import slicer.util
 from scene_tools import CARINA, LIVER_BOX, ROTATION, SHEAR, linear_transform, raises
 
-from APELocalizerLib.core.geometry import apply_affine
+from APELocalizerLib.core.base.geometry import apply_affine
 from APELocalizerLib.scene import headless
 from APELocalizerLib.scene.headless import add_volume, load_scene, open_headless_scene, save_scene
 from APELocalizerLib.scene.overlays import show_in_slices

@@ -7,7 +7,7 @@ import slicer.util
 from phantoms import body_phantom, grid_to_ras
 from scene_tools import ROTATION, STRETCH, contents, linear_transform, perfect_map, raises
 
-from APELocalizerLib.core.geometry import apply_affine
+from APELocalizerLib.core.base.geometry import apply_affine
 from APELocalizerLib.scene import overlays
 from APELocalizerLib.scene.headless import add_volume
 from APELocalizerLib.scene.overlays import (

@@ -20,8 +20,8 @@ from scene_tools import (
     raises,
 )
 
-from APELocalizerLib.core.errors import Cancelled
-from APELocalizerLib.core.geometry import Box
+from APELocalizerLib.core.base.errors import Cancelled
+from APELocalizerLib.core.base.geometry import Box
 from APELocalizerLib.scene import results
 from APELocalizerLib.scene.results import TABLE_COLUMNS, show_localization
 

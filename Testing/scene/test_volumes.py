@@ -7,7 +7,7 @@ import slicer.util
 import vtk
 from scene_tools import ROTATION, SHEAR, STRETCH, bent_transform, contents, linear_transform, raises
 
-from APELocalizerLib.core.geometry import apply_affine
+from APELocalizerLib.core.base.geometry import apply_affine
 from APELocalizerLib.scene.volumes import labels_from_segmentation, points_from_markups, scan_from_volume_node
 
 

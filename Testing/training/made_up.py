@@ -9,12 +9,12 @@ import SimpleITK as sitk
 import torch
 from phantoms import body_phantom, phantom_landmarks
 
-from APELocalizerLib.core.network import NetworkConfig
-from APELocalizerLib.core.preparation import PreparationConfig
-from APELocalizerLib.training.cache import CacheSettings
+from APELocalizerLib.core.model.network import NetworkConfig
+from APELocalizerLib.core.preparation.prepare import PreparationConfig
 from APELocalizerLib.training.config import TrainingConfig
-from APELocalizerLib.training.pair_settings import PairSettings
-from APELocalizerLib.training.volumes import Level, Volume
+from APELocalizerLib.training.data.cache import CacheSettings
+from APELocalizerLib.training.data.volumes import Level, Volume
+from APELocalizerLib.training.patients.pair_settings import PairSettings
 
 TINY = NetworkConfig(channels=(8, 12, 16, 16), depths=((1, 1), (1, 1), (1, 1), 1), layer_scale_init=0.1)
 SAMPLES = Path(__file__).resolve().parents[2] / "Resources" / "SampleData"

@@ -8,13 +8,13 @@ import SimpleITK as sitk
 import torch
 from training.made_up import write_phantom
 
-from APELocalizerLib.core.preparation import PreparationConfig, prepare
-from APELocalizerLib.core.scan_io import read_scan
-from APELocalizerLib.training import cache
-from APELocalizerLib.training.cache import CacheSettings, prepare_scans
+from APELocalizerLib.core.preparation.prepare import PreparationConfig, prepare
+from APELocalizerLib.core.scan.read import read_scan
+from APELocalizerLib.training.data import cache
+from APELocalizerLib.training.data.cache import CacheSettings, prepare_scans
+from APELocalizerLib.training.data.scan_files import find_scans
+from APELocalizerLib.training.data.volumes import PreparedSource
 from APELocalizerLib.training.errors import TrainingError
-from APELocalizerLib.training.scan_files import find_scans
-from APELocalizerLib.training.volumes import PreparedSource
 
 SETTINGS = CacheSettings(PreparationConfig.plain(), (6.0, 6.0, 6.0))
 

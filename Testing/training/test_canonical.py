@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from APELocalizerLib.training.canonical import (
+from APELocalizerLib.training.data.average_patient import (
     FrameModel,
     Observation,
     average_patient,

@@ -10,11 +10,11 @@ from training.made_up import TINY, save_settings, tiny_config, write_landmarks, 
 
 from APELocalizerLib.cli.console import Console
 from APELocalizerLib.cli.program import main
-from APELocalizerLib.core.network import APENetwork, NetworkConfig
-from APELocalizerLib.core.registry import load_checkpoint
-from APELocalizerLib.training import benchmark, plan
-from APELocalizerLib.training.command import add_arguments, settings
-from APELocalizerLib.training.costs import activation_bytes, parameter_count, training_flops
+from APELocalizerLib.cli.train import add_arguments, settings
+from APELocalizerLib.core.model.network import APENetwork, NetworkConfig
+from APELocalizerLib.core.model.registry import load_checkpoint
+from APELocalizerLib.training.run import benchmark, plan
+from APELocalizerLib.training.run.costs import activation_bytes, parameter_count, training_flops
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,7 @@
 import pytest
 from training.made_up import write_landmarks
 
-from APELocalizerLib.training import data
+from APELocalizerLib.training.data import laid_out as data
 
 BOXES = "case,name,rmin,rmax,amin,amax,smin,smax,cut_sides\none,liver,0,50,0,50,0,50,smin\n"
 

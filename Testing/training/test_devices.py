@@ -10,15 +10,15 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten
 from training.made_up import tiny_pairs
 
-from APELocalizerLib.training import intensities
-from APELocalizerLib.training.augmentation import augment, random_visibility
-from APELocalizerLib.training.losses import equivariance_loss, pair_loss, standardized
-from APELocalizerLib.training.pairs import draw_lattice
-from APELocalizerLib.training.scans import TrainingScan
-from APELocalizerLib.training.synthetic import paint
-from APELocalizerLib.training.virtual_patients import CropKind, Deformation, draw_crop
-from APELocalizerLib.training.volumes import Level, Volume
-from APELocalizerLib.training.warps import Warp
+from APELocalizerLib.training.data.scans import TrainingScan
+from APELocalizerLib.training.data.synthetic import paint
+from APELocalizerLib.training.data.volumes import Level, Volume
+from APELocalizerLib.training.objectives.losses import equivariance_loss, pair_loss, standardized
+from APELocalizerLib.training.patients import intensities
+from APELocalizerLib.training.patients.augmentation import augment, random_visibility
+from APELocalizerLib.training.patients.pairs import draw_lattice
+from APELocalizerLib.training.patients.virtual_patients import CropKind, Deformation, draw_crop
+from APELocalizerLib.training.patients.warps import Warp
 
 OTHER = torch.device("meta")
 GRID = np.array([[0, -4.0, 0, 100], [-4.0, 0, 0, 90], [0, 0, -4.0, 80], [0, 0, 0, 1]])

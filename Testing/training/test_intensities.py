@@ -5,8 +5,8 @@ import pytest
 import torch
 from scipy import ndimage
 
-from APELocalizerLib.training import intensities
-from APELocalizerLib.training.intensities import WIDE_WINDOW, blur_in_plane, hidden_blocks
+from APELocalizerLib.training.patients import intensities
+from APELocalizerLib.training.patients.intensities import WIDE_WINDOW, blur_in_plane, hidden_blocks
 
 
 def images(count=4, shape=(20, 18, 16)):

@@ -12,24 +12,24 @@ import pytest
 import torch
 from training.made_up import TINY, RampSource, tiny_config, tiny_pairs, write_landmarks, write_phantom
 
-from APELocalizerLib.core.inference import InferenceSettings
-from APELocalizerLib.core.network import APENetwork
-from APELocalizerLib.core.pipeline import embed_scan
-from APELocalizerLib.core.registry import load_checkpoint
-from APELocalizerLib.core.scan_io import read_scan
-from APELocalizerLib.training import files, machine
+from APELocalizerLib.core.embedder import embed_scan
+from APELocalizerLib.core.embedding.runner import InferenceSettings
+from APELocalizerLib.core.model.network import APENetwork
+from APELocalizerLib.core.model.registry import load_checkpoint
+from APELocalizerLib.core.scan.read import read_scan
 from APELocalizerLib.training.config import TrainingConfig
-from APELocalizerLib.training.distributed import Processes
 from APELocalizerLib.training.errors import TrainingError
-from APELocalizerLib.training.heads import Model, NormalizedHead, ScaledHead
-from APELocalizerLib.training.loop import train
-from APELocalizerLib.training.machine import precision_for
-from APELocalizerLib.training.schedule import learning_rate
-from APELocalizerLib.training.self_consistency import SelfConsistency
-from APELocalizerLib.training.setup import set_up
-from APELocalizerLib.training.trainer import Trainer
-from APELocalizerLib.training.virtual_patients import CropKind, Deformation
-from APELocalizerLib.training.workers import SerialWorkers
+from APELocalizerLib.training.objectives.heads import Model, NormalizedHead, ScaledHead
+from APELocalizerLib.training.objectives.self_consistency import SelfConsistency
+from APELocalizerLib.training.patients.virtual_patients import CropKind, Deformation
+from APELocalizerLib.training.run import files, machine
+from APELocalizerLib.training.run.build import set_up
+from APELocalizerLib.training.run.distributed import Processes
+from APELocalizerLib.training.run.loop import train
+from APELocalizerLib.training.run.machine import precision_for
+from APELocalizerLib.training.run.schedule import learning_rate
+from APELocalizerLib.training.run.trainer import Trainer
+from APELocalizerLib.training.run.workers import SerialWorkers
 
 CPU = torch.device("cpu")
 

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from APELocalizerLib.training import losses
-from APELocalizerLib.training.losses import anchored_loss, equivariance_loss, pair_loss, standardized
-from APELocalizerLib.training.virtual_patients import Crop
+from APELocalizerLib.training.objectives import losses
+from APELocalizerLib.training.objectives.losses import anchored_loss, equivariance_loss, pair_loss, standardized
+from APELocalizerLib.training.patients.virtual_patients import Crop
 
 
 def by_hand(a, b, p, q):

@@ -6,11 +6,11 @@ import torch
 from torch.nn import functional as F
 from training.made_up import RampSource, tiny_pairs
 
-from APELocalizerLib.training import intensities
-from APELocalizerLib.training.losses import equivariance_loss
-from APELocalizerLib.training.pairs import Lattice, Places, draw_lattice, draw_patient
-from APELocalizerLib.training.virtual_patients import STRIDE, Deformation
-from APELocalizerLib.training.volumes import Level, Volume
+from APELocalizerLib.training.data.volumes import Level, Volume
+from APELocalizerLib.training.objectives.losses import equivariance_loss
+from APELocalizerLib.training.patients import intensities
+from APELocalizerLib.training.patients.pairs import Lattice, Places, draw_lattice, draw_patient
+from APELocalizerLib.training.patients.virtual_patients import STRIDE, Deformation
 
 AFFINE = Deformation(coarse_mm=0.0, fine_mm=0.0)
 STILL = Deformation(0, 0, 0, 0, 100, 0, 45)

@@ -7,15 +7,15 @@ from pathlib import Path
 import pytest
 from training.made_up import SAMPLES, TINY
 
-from APELocalizerLib.core.network import NetworkConfig
-from APELocalizerLib.core.preparation import PreparationConfig
-from APELocalizerLib.training.cache import CacheSettings
-from APELocalizerLib.training.command import PRESET_NAMES
+from APELocalizerLib.cli.train import PRESET_NAMES
+from APELocalizerLib.core.model.network import NetworkConfig
+from APELocalizerLib.core.preparation.prepare import PreparationConfig
 from APELocalizerLib.training.config import TrainingConfig
-from APELocalizerLib.training.loop import train
+from APELocalizerLib.training.data.cache import CacheSettings
+from APELocalizerLib.training.patients.virtual_patients import CropKind
 from APELocalizerLib.training.presets import PRESETS
-from APELocalizerLib.training.schedule import learning_rate
-from APELocalizerLib.training.virtual_patients import CropKind
+from APELocalizerLib.training.run.loop import train
+from APELocalizerLib.training.run.schedule import learning_rate
 
 
 def test_the_command_knows_every_preset():

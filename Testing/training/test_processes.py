@@ -12,7 +12,7 @@ import pytest
 from training.made_up import save_settings, tiny_config, tiny_pairs, write_landmarks, write_phantom
 
 from APELocalizerLib.training.config import TrainingConfig
-from APELocalizerLib.training.virtual_patients import CropKind
+from APELocalizerLib.training.patients.virtual_patients import CropKind
 
 MODULE = Path(__file__).resolve().parents[2] / "APELocalizer"
 TIMEOUT = 120

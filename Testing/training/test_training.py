@@ -8,24 +8,24 @@ import numpy as np
 import pytest
 import torch
 
-from APELocalizerLib.core.errors import DeviceError
-from APELocalizerLib.core.network import APENetwork, NetworkConfig
-from APELocalizerLib.training import loop
-from APELocalizerLib.training.anchored import AnchoredObjective
-from APELocalizerLib.training.augmentation import augment, random_visibility
-from APELocalizerLib.training.canonical import AveragePatient
+from APELocalizerLib.core.base.errors import DeviceError
+from APELocalizerLib.core.model.network import APENetwork, NetworkConfig
 from APELocalizerLib.training.config import TrainingConfig
-from APELocalizerLib.training.data import TrainingSet
+from APELocalizerLib.training.data.average_patient import AveragePatient
+from APELocalizerLib.training.data.laid_out import TrainingSet
+from APELocalizerLib.training.data.observations import LabelMap, label_landmarks
+from APELocalizerLib.training.data.scans import HU_LOW, HU_RANGE, add_targets, scan_from_ct, scan_from_labels
+from APELocalizerLib.training.data.synthetic import INSIDE, RIM
 from APELocalizerLib.training.errors import TrainingError
-from APELocalizerLib.training.heads import NormalizedHead
-from APELocalizerLib.training.loop import train
-from APELocalizerLib.training.observations import LabelMap, label_landmarks
-from APELocalizerLib.training.retrieval import embed, nearest, sample
-from APELocalizerLib.training.scans import HU_LOW, HU_RANGE, add_targets, scan_from_ct, scan_from_labels
-from APELocalizerLib.training.synthetic import INSIDE, RIM
-from APELocalizerLib.training.trainer import Trainer
-from APELocalizerLib.training.virtual_patients import CropKind, Deformation, draw_crop
-from APELocalizerLib.training.workers import ItemReport
+from APELocalizerLib.training.objectives.anchored import AnchoredObjective
+from APELocalizerLib.training.objectives.heads import NormalizedHead
+from APELocalizerLib.training.objectives.retrieval import embed, nearest, sample
+from APELocalizerLib.training.patients.augmentation import augment, random_visibility
+from APELocalizerLib.training.patients.virtual_patients import CropKind, Deformation, draw_crop
+from APELocalizerLib.training.run import loop
+from APELocalizerLib.training.run.loop import train
+from APELocalizerLib.training.run.trainer import Trainer
+from APELocalizerLib.training.run.workers import ItemReport
 
 GRID = np.array([[0, -4.0, 0, 100], [-4.0, 0, 0, 90], [0, 0, -4.0, 80], [0, 0, 0, 1]])  # (P, L, I) -> RAS
 TINY = NetworkConfig(channels=(8, 12, 16, 16), depths=((1, 1), (1, 1), (1, 1), 1), layer_scale_init=0.1)

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 import torch
 
-from APELocalizerLib.training import user_data
 from APELocalizerLib.training.config import TrainingConfig
+from APELocalizerLib.training.data import own_scans as user_data
+from APELocalizerLib.training.data.volumes import AnchoredSource
 from APELocalizerLib.training.errors import TrainingError
-from APELocalizerLib.training.pair_settings import PairSettings
-from APELocalizerLib.training.retrieval import resample
-from APELocalizerLib.training.virtual_patients import CropKind, Deformation, draw_crop
-from APELocalizerLib.training.volumes import AnchoredSource
+from APELocalizerLib.training.objectives.retrieval import resample
+from APELocalizerLib.training.patients.pair_settings import PairSettings
+from APELocalizerLib.training.patients.virtual_patients import CropKind, Deformation, draw_crop
 
 GRID = np.array([[0, -4.0, 0, 40], [-4.0, 0, 0, 40], [0, 0, -4.0, 40], [0, 0, 0, 1]])
 LANDMARKS, BOXES = "case,name,r_mm,a_mm,s_mm,uncertainty_mm\n", "case,name,rmin,rmax,amin,amax,smin,smax,cut_sides\n"

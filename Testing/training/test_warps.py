@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from APELocalizerLib.training.virtual_patients import Deformation
-from APELocalizerLib.training.warps import SplineField, Warp, cubic_spline
+from APELocalizerLib.training.patients.virtual_patients import Deformation
+from APELocalizerLib.training.patients.warps import SplineField, Warp, cubic_spline
 
 LOW, HIGH = np.zeros(3), np.array([300.0, 350.0, 400.0])
 

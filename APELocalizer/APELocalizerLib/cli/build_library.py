@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING
 
 from APELocalizerLib.cli.console import Console, table
 from APELocalizerLib.cli.options import add_model_options, embedder, load_model
-from APELocalizerLib.core.built_in import built_in_terms_path
-from APELocalizerLib.core.errors import LibraryError
+from APELocalizerLib.core.base.errors import LibraryError
+from APELocalizerLib.core.library.built_in import built_in_terms_path
 
 if TYPE_CHECKING:
-    from APELocalizerLib.evaluation.library_builder import BuiltLibrary
+    from APELocalizerLib.app.library_builder import BuiltLibrary
 
 DESCRIPTION = """\
 Learn every annotated landmark and every whole organ of the supports into one library: one shot for each support that
@@ -50,11 +50,11 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     if arguments.out.suffix.lower() != ".json":
         arguments.parser.error("--out must end in .json")
 
-    from APELocalizerLib.core.library_files import save_library
-    from APELocalizerLib.core.localization import LocalizationSettings
-    from APELocalizerLib.evaluation.cases import read_cases, with_patients
-    from APELocalizerLib.evaluation.library_builder import build_library
-    from APELocalizerLib.evaluation.terms import read_terms
+    from APELocalizerLib.app.library_builder import build_library
+    from APELocalizerLib.core.annotations.cases import read_cases, with_patients
+    from APELocalizerLib.core.library.files import save_library
+    from APELocalizerLib.core.library.terms import read_terms
+    from APELocalizerLib.core.localization.localize import LocalizationSettings
 
     terms = read_terms(_terms_file(arguments.terms))
     supports = with_patients(

@@ -25,8 +25,8 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     if arguments.out.suffix.lower() != ".nrrd":
         arguments.parser.error("--out must end in .nrrd")
 
-    from APELocalizerLib.core.map_files import save_map
-    from APELocalizerLib.core.scan_io import read_scan
+    from APELocalizerLib.core.embedding.map_files import save_map
+    from APELocalizerLib.core.scan.read import read_scan
 
     scan = read_scan(arguments.scan)
     checkpoint = load_model(arguments)

@@ -4,8 +4,8 @@ import argparse
 from pathlib import Path
 
 from APELocalizerLib.cli.console import Console
-from APELocalizerLib.core.built_in import BUILT_IN, library_file
-from APELocalizerLib.core.errors import ScanError
+from APELocalizerLib.core.base.errors import ScanError
+from APELocalizerLib.core.library.built_in import BUILT_IN, library_file
 
 MODEL_ENDINGS = (".pt", ".pth", ".ckpt")
 
@@ -43,7 +43,7 @@ def describe(path: Path) -> list[tuple[str, str]]:
 
 
 def _is_model_id(name: str) -> bool:
-    from APELocalizerLib.core.registry import registry
+    from APELocalizerLib.core.model.registry import registry
 
     return name in [entry.id for entry in registry()]
 
@@ -53,7 +53,7 @@ def _is_map(path: Path) -> bool:
         return False
     import SimpleITK as sitk
 
-    from APELocalizerLib.core.map_files import HEADER_KEY
+    from APELocalizerLib.core.embedding.map_files import HEADER_KEY
 
     reader = sitk.ImageFileReader()
     reader.SetFileName(str(path))
@@ -65,7 +65,7 @@ def _is_map(path: Path) -> bool:
 
 
 def _model(path: Path) -> list[tuple[str, str]]:
-    from APELocalizerLib.core.registry import load_checkpoint
+    from APELocalizerLib.core.model.registry import load_checkpoint
 
     checkpoint = load_checkpoint(path)
     count = sum(tensor.numel() for tensor in checkpoint.state.values())
@@ -84,7 +84,7 @@ def _model(path: Path) -> list[tuple[str, str]]:
 
 
 def _library(path: Path) -> list[tuple[str, str]]:
-    from APELocalizerLib.core.library_files import load_library
+    from APELocalizerLib.core.library.files import load_library
 
     library = load_library(path)
     lines = [
@@ -101,8 +101,8 @@ def _library(path: Path) -> list[tuple[str, str]]:
 
 
 def _map(path: Path) -> list[tuple[str, str]]:
-    from APELocalizerLib.core.geometry import spacing_of
-    from APELocalizerLib.core.map_files import load_map
+    from APELocalizerLib.core.base.geometry import spacing_of
+    from APELocalizerLib.core.embedding.map_files import load_map
 
     found = load_map(path)
     return [
@@ -117,7 +117,7 @@ def _map(path: Path) -> list[tuple[str, str]]:
 
 
 def _scan(path: Path) -> list[tuple[str, str]]:
-    from APELocalizerLib.core.scan_io import read_scan
+    from APELocalizerLib.core.scan.read import read_scan
 
     scan = read_scan(path)
     values = f"{scan.voxels.min():g} to {scan.voxels.max():g} HU"

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING
 
 from APELocalizerLib.cli.console import Console
 from APELocalizerLib.cli.options import add_model_options, add_scan, embedder, load_model
-from APELocalizerLib.core.built_in import BUILT_IN
+from APELocalizerLib.core.library.built_in import BUILT_IN
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from APELocalizerLib.core.embedding_map import EmbeddingMap
-    from APELocalizerLib.core.geometry import Box
-    from APELocalizerLib.core.landmark_library import LandmarkLibrary
+    from APELocalizerLib.core.base.geometry import Box
+    from APELocalizerLib.core.embedding.embedding_map import EmbeddingMap
+    from APELocalizerLib.core.library.library import LandmarkLibrary
 
 
 NO_CT_HELP = "keep no coarse copy of the CT in the library: more private, less exact"
@@ -52,9 +52,9 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     if str(arguments.library) == BUILT_IN:
         arguments.parser.error("the built-in library is not changed; give --library a file of your own")
 
-    from APELocalizerLib.core.landmark_library import LandmarkLibrary
-    from APELocalizerLib.core.library_files import load_library, save_library
-    from APELocalizerLib.core.scan_io import read_scan
+    from APELocalizerLib.core.library.files import load_library, save_library
+    from APELocalizerLib.core.library.library import LandmarkLibrary
+    from APELocalizerLib.core.scan.read import read_scan
 
     library = load_library(arguments.library) if arguments.library.exists() else LandmarkLibrary()
     marks = read_marks(arguments)
@@ -86,7 +86,7 @@ class Marks:
 
     def learned(self, library: LandmarkLibrary, support_map: EmbeddingMap) -> LandmarkLibrary:
         """Return the library with one more shot of everything marked."""
-        from APELocalizerLib.core.learning import learn_box, learn_points, learn_segmentation
+        from APELocalizerLib.core.library.learning import learn_box, learn_points, learn_segmentation
 
         if self.points:
             library = learn_points(library, support_map, self.points)
@@ -98,7 +98,7 @@ class Marks:
 
     def left_out(self, library: LandmarkLibrary, support_map: EmbeddingMap) -> list[str]:
         """Names in the segmentation that the library learned no shot of on this support."""
-        from APELocalizerLib.core.landmark_library import support_id_of
+        from APELocalizerLib.core.library.library import support_id_of
 
         here = support_id_of(support_map)
         known = {organ.name for organ in library.organs if any(shot.support_id == here for shot in organ.shots)}
@@ -107,8 +107,8 @@ class Marks:
 
 def read_marks(arguments: argparse.Namespace) -> Marks:
     """Read the mark files, before anything slow is done, so that a mistake in them shows at once."""
-    from APELocalizerLib.cli.label_volume import read_label_volume
-    from APELocalizerLib.core.result_files import read_boxes, read_labels, read_points
+    from APELocalizerLib.core.localization.write import read_boxes, read_labels, read_points
+    from APELocalizerLib.core.scan.labels import read_label_volume
 
     return Marks(
         points=read_points(arguments.points) if arguments.points else None,

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 from APELocalizerLib.cli.console import Console
 from APELocalizerLib.cli.options import add_model_options, add_scan, embedder, load_model
 from APELocalizerLib.cli.scene_output import check_scene_possible, write_scene
-from APELocalizerLib.core.errors import APELocalizerError, Cancelled
-from APELocalizerLib.core.progress import Progress, report, sub_progress
+from APELocalizerLib.core.base.errors import APELocalizerError, Cancelled
+from APELocalizerLib.core.base.progress import Progress, report, sub_progress
 
 if TYPE_CHECKING:
-    from APELocalizerLib.core.localization import Localization
+    from APELocalizerLib.core.localization.localize import Localization
 
 DESCRIPTION = """\
 Find every landmark and organ of the library on SCAN and write landmarks.mrk.json, boxes.csv, rois/*.mrk.json,
@@ -48,8 +48,8 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     if arguments.threshold is not None and not arguments.threshold > 0:
         arguments.parser.error("--threshold must be a positive number of millimeters")
 
-    from APELocalizerLib.core.built_in import library_file
-    from APELocalizerLib.core.library_files import load_library
+    from APELocalizerLib.core.library.built_in import library_file
+    from APELocalizerLib.core.library.files import load_library
 
     if arguments.scene:
         check_scene_possible()
@@ -73,7 +73,7 @@ class Localizer:
     """Library, model and settings, ready for one scan after another."""
 
     def __init__(self, library, checkpoint, arguments: argparse.Namespace, console: Console) -> None:
-        from APELocalizerLib.core.localization import LocalizationSettings
+        from APELocalizerLib.core.localization.localize import LocalizationSettings
 
         self.library = library
         self.checkpoint = checkpoint
@@ -85,10 +85,10 @@ class Localizer:
 
     def localize(self, path: Path, folder: Path, progress: Progress | None = None) -> "Localization":
         """Localize on one scan and write its folder; on an error the folder is as it was before."""
-        from APELocalizerLib.core.localization import localize
-        from APELocalizerLib.core.map_files import save_map
-        from APELocalizerLib.core.result_files import write_results
-        from APELocalizerLib.core.scan_io import read_scan
+        from APELocalizerLib.core.embedding.map_files import save_map
+        from APELocalizerLib.core.localization.localize import localize
+        from APELocalizerLib.core.localization.write import write_results
+        from APELocalizerLib.core.scan.read import read_scan
 
         scan = read_scan(path)
         cancelled = self.console.cancelled
@@ -119,7 +119,7 @@ def result_folders(scans: Sequence[Path], out: Path) -> list[Path]:
     """Return the folder of each scan's results: `out` for one scan, else one in `out` per scan, named after it."""
     if len(scans) == 1:
         return [out]
-    from APELocalizerLib.core.scan_io import stem_of
+    from APELocalizerLib.core.scan.read import stem_of
 
     names: list[str] = []
     for scan in scans:

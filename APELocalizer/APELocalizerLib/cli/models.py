@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from APELocalizerLib.cli.console import Console, table
 
 if TYPE_CHECKING:
-    from APELocalizerLib.core.registry import RegistryEntry
+    from APELocalizerLib.core.model.registry import RegistryEntry
 
 
 def add_parser(subparsers) -> None:
@@ -30,7 +30,7 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     if arguments.file and not arguments.fetch:
         arguments.parser.error("--file belongs to --fetch")
 
-    from APELocalizerLib.core import registry
+    from APELocalizerLib.core.model import registry
 
     if arguments.fetch:
         path = registry.fetch(arguments.fetch, console.progress, console.cancelled, arguments.file)
@@ -44,7 +44,7 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
 
 def listing(entries: "tuple[RegistryEntry, ...]") -> str:
     """Return the list of models as text: a table, then what each was trained on and how to cite it."""
-    from APELocalizerLib.core.registry import find_file
+    from APELocalizerLib.core.model.registry import find_file
 
     rows, details = [], []
     for entry in entries:

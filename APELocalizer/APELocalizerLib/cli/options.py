@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from APELocalizerLib.core.checkpoints import Checkpoint
-    from APELocalizerLib.core.inference import InferenceSettings
-    from APELocalizerLib.core.pipeline import Embedder
+    from APELocalizerLib.core.embedder import Embedder
+    from APELocalizerLib.core.embedding.runner import InferenceSettings
+    from APELocalizerLib.core.model.checkpoint import Checkpoint
 
 NO_ALIGN_HELP = "leave coordinates as the network gives them"
 REFERENCE_HELP = (
@@ -38,14 +38,14 @@ def add_model_options(parser: argparse.ArgumentParser, align: bool = True) -> No
 
 def load_model(arguments: argparse.Namespace) -> "Checkpoint":
     """Load the model that the options name."""
-    from APELocalizerLib.core.registry import load_checkpoint
+    from APELocalizerLib.core.model.registry import load_checkpoint
 
     return load_checkpoint(arguments.model)
 
 
 def inference_settings(arguments: argparse.Namespace) -> "InferenceSettings":
     """Return the inference settings that the options name."""
-    from APELocalizerLib.core.inference import InferenceSettings
+    from APELocalizerLib.core.embedding.runner import InferenceSettings
 
     one_pass = True if arguments.one_pass else None
     return InferenceSettings(device=arguments.device, one_pass=one_pass, align=not arguments.no_align)
@@ -53,8 +53,8 @@ def inference_settings(arguments: argparse.Namespace) -> "InferenceSettings":
 
 def embedder(arguments: argparse.Namespace, checkpoint: "Checkpoint") -> "Embedder":
     """Return what embeds scans in the way that the options name. Raises `LibraryError`, `CheckpointError`."""
-    from APELocalizerLib.core.alignment import Reference
-    from APELocalizerLib.core.pipeline import Embedder
+    from APELocalizerLib.core.embedder import Embedder
+    from APELocalizerLib.core.localization.alignment import Reference
 
     reference = Reference.of_file(arguments.reference) if arguments.reference else None
     return Embedder(checkpoint, inference_settings(arguments), reference)

@@ -12,13 +12,13 @@ from collections.abc import Callable, Sequence
 
 from APELocalizerLib.cli import build_library, embed, info, learn, localize, models
 from APELocalizerLib.cli.console import Console
-from APELocalizerLib.core.errors import APELocalizerError
+from APELocalizerLib.core.base.errors import APELocalizerError
 
 COMMANDS = (learn, localize, embed, models, info, build_library)
 
 HANDED_ON = {
-    "train": ("APELocalizerLib.training.command", "fit a network to your own scans"),
-    "evaluate": ("APELocalizerLib.evaluation.command", "measure accuracy on annotated scans"),
+    "train": ("APELocalizerLib.cli.train", "fit a network to your own scans"),
+    "evaluate": ("APELocalizerLib.cli.evaluate", "measure accuracy on annotated scans"),
 }
 """Subcommands of other rooms, offered where they are installed and imported only when asked for: each module has
 `add_arguments(parser)` and `run(arguments, progress)`, which returns the file or folder it made, other text to print,

@@ -4,13 +4,13 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from APELocalizerLib.core.errors import SceneError
+from APELocalizerLib.core.base.errors import SceneError
 
 if TYPE_CHECKING:
-    from APELocalizerLib.core.embedding_map import EmbeddingMap
-    from APELocalizerLib.core.landmark_library import LandmarkLibrary
-    from APELocalizerLib.core.localization import Localization
-    from APELocalizerLib.core.scan import Scan
+    from APELocalizerLib.core.embedding.embedding_map import EmbeddingMap
+    from APELocalizerLib.core.library.library import LandmarkLibrary
+    from APELocalizerLib.core.localization.localize import Localization
+    from APELocalizerLib.core.scan.scan import Scan
 
 
 def check_scene_possible() -> None:

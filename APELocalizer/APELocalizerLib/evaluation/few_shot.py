@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from APELocalizerLib.core.geometry import Box
+from APELocalizerLib.core.base.geometry import Box
 from APELocalizerLib.evaluation.metrics import box_recall
 from APELocalizerLib.evaluation.protocol import Protocol
 from APELocalizerLib.evaluation.retrievals import Retrieval

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from APELocalizerLib.core.geometry import Box
+from APELocalizerLib.core.base.geometry import Box
 
 
 @dataclass(frozen=True)

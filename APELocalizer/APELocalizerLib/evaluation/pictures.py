@@ -9,14 +9,14 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from APELocalizerLib.core.embedding_map import EmbeddingMap
-from APELocalizerLib.core.geometry import apply_affine
-from APELocalizerLib.core.map_sampling import sample_on_grid
-from APELocalizerLib.core.scan import Scan
-from APELocalizerLib.evaluation.methods import ApeMethod
+from APELocalizerLib.core.base.geometry import apply_affine
+from APELocalizerLib.core.embedding.embedding_map import EmbeddingMap
+from APELocalizerLib.core.embedding.map_sampling import sample_on_grid
+from APELocalizerLib.core.scan.scan import Scan
 from APELocalizerLib.evaluation.plots import PLAIN_TEXT, save
 from APELocalizerLib.evaluation.study import Study
 from APELocalizerLib.evaluation.subjects import Subject
+from APELocalizerLib.methods.method import ApeMethod
 
 PLANES = (("coronal", 1, 0, 2), ("sagittal", 0, 1, 2), ("axial", 2, 0, 1))
 """Name, axis across the plane, and the axes (of R, A, S) to the right and upward in it."""

@@ -8,10 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from APELocalizerLib.evaluation.comparison import on_common_questions
-from APELocalizerLib.evaluation.retrievals import Retrieval, select
-from APELocalizerLib.evaluation.study import Study
-from APELocalizerLib.evaluation.tables_of_study import (
+from APELocalizerLib.evaluation.report_tables import (
     DEFINITIONS,
     error,
     iou,
@@ -20,6 +17,9 @@ from APELocalizerLib.evaluation.tables_of_study import (
     shots_text,
     used_shots,
 )
+from APELocalizerLib.evaluation.retrievals import Retrieval, select
+from APELocalizerLib.evaluation.significance import on_common_questions
+from APELocalizerLib.evaluation.study import Study
 
 COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 """Colors that can be told apart by everyone (Okabe and Ito)."""

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from APELocalizerLib.evaluation import tables_of_study as tables
+from APELocalizerLib.evaluation import report_tables as tables
 from APELocalizerLib.evaluation.protocol import rows_of
 from APELocalizerLib.evaluation.study import Study
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from APELocalizerLib.core.geometry import Box
+from APELocalizerLib.core.base.geometry import Box
 
 NAN = float("nan")
 

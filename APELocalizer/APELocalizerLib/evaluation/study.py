@@ -9,18 +9,18 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from APELocalizerLib.core.errors import APELocalizerError, Cancelled
-from APELocalizerLib.core.geometry import Box, apply_affine
-from APELocalizerLib.core.landmark_library import EDGES
-from APELocalizerLib.core.progress import CancelCheck, Progress, check_cancelled, report
-from APELocalizerLib.core.scan_io import read_scan
-from APELocalizerLib.evaluation.cases import Case
-from APELocalizerLib.evaluation.methods import Answer, Method
+from APELocalizerLib.core.annotations.cases import Case
+from APELocalizerLib.core.annotations.tables import EvaluationError
+from APELocalizerLib.core.base.errors import APELocalizerError, Cancelled
+from APELocalizerLib.core.base.geometry import Box, apply_affine
+from APELocalizerLib.core.base.progress import CancelCheck, Progress, check_cancelled, report
+from APELocalizerLib.core.library.library import EDGES
+from APELocalizerLib.core.scan.read import read_scan
 from APELocalizerLib.evaluation.protocol import Protocol
 from APELocalizerLib.evaluation.retrievals import Retrieval
-from APELocalizerLib.evaluation.searches import StudySettings, bound, plan_searches, shared
+from APELocalizerLib.evaluation.study_plan import StudySettings, bound, plan_searches, shared
 from APELocalizerLib.evaluation.subjects import Place, Subject, crop_superior_inferior, crops_of, read_subject
-from APELocalizerLib.evaluation.tables import EvaluationError
+from APELocalizerLib.methods.method import Answer, Method
 
 __all__ = ["Study", "StudySettings", "crop_superior_inferior", "run_study"]
 

@@ -10,13 +10,19 @@ from fnmatch import fnmatch
 
 import numpy as np
 
-from APELocalizerLib.core.body import body_box
-from APELocalizerLib.core.canonical import canonical_view
-from APELocalizerLib.core.errors import ScanError
-from APELocalizerLib.core.geometry import Box, apply_affine, grid_corners, spacing_of, subgrid_affine
-from APELocalizerLib.core.scan import Scan
-from APELocalizerLib.evaluation.cases import Case
-from APELocalizerLib.evaluation.organ_marks import OrganMarks, face_centers, marks_of_box, marks_of_mask, read_label_map
+from APELocalizerLib.core.annotations.cases import Case
+from APELocalizerLib.core.annotations.organ_marks import (
+    OrganMarks,
+    face_centers,
+    marks_of_box,
+    marks_of_mask,
+    read_label_map,
+)
+from APELocalizerLib.core.base.errors import ScanError
+from APELocalizerLib.core.base.geometry import Box, apply_affine, grid_corners, spacing_of, subgrid_affine
+from APELocalizerLib.core.preparation.body import body_box
+from APELocalizerLib.core.preparation.orientation import canonical_view
+from APELocalizerLib.core.scan.scan import Scan
 from APELocalizerLib.evaluation.protocol import Protocol
 
 BODY_HU = -500.0

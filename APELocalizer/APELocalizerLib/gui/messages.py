@@ -6,7 +6,7 @@ from contextlib import contextmanager
 import slicer
 from slicer.i18n import tr as _
 
-from APELocalizerLib.core.errors import APELocalizerError
+from APELocalizerLib.core.base.errors import APELocalizerError
 
 
 def show_error(error: Exception) -> None:

@@ -4,8 +4,8 @@ from slicer.i18n import tr as _
 
 from APELocalizerLib.gui.choices import Overlay
 from APELocalizerLib.gui.messages import errors_shown
-from APELocalizerLib.gui.overlay_keeper import SCAN_REFERENCE
 from APELocalizerLib.gui.session import Session
+from APELocalizerLib.scene.overlay_keeper import SCAN_REFERENCE
 
 
 class OverlayPanel:

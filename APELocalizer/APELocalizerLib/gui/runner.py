@@ -5,9 +5,9 @@ from typing import Any, Protocol
 
 import qt
 
-from APELocalizerLib.core.errors import Cancelled
-from APELocalizerLib.core.progress import CancelCheck, Progress
-from APELocalizerLib.gui.worker import Job, Work, Worker
+from APELocalizerLib.app.worker import Job, Work, Worker
+from APELocalizerLib.core.base.errors import Cancelled
+from APELocalizerLib.core.base.progress import CancelCheck, Progress
 
 POLL_MS = 2
 YIELD_S = 0.02

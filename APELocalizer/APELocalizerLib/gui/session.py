@@ -5,10 +5,10 @@ from collections.abc import Callable
 import slicer
 from slicer.i18n import tr as _
 
-from APELocalizerLib.core.errors import Cancelled
+from APELocalizerLib.core.base.errors import Cancelled
 from APELocalizerLib.gui.messages import errors_shown, show_error
 from APELocalizerLib.gui.runner import TaskRunner
-from APELocalizerLib.gui.tasks import RunSettings
+from APELocalizerLib.scene.tasks import RunSettings
 
 HISTORY_KEPT = 50
 

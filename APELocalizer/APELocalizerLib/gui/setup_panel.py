@@ -10,8 +10,8 @@ from APELocalizerLib.gui import setup_status
 from APELocalizerLib.gui.messages import errors_shown, show_error
 from APELocalizerLib.gui.session import Session
 from APELocalizerLib.gui.setup_status import Found, Light
-from APELocalizerLib.gui.tasks import CallTask
 from APELocalizerLib.gui.warm_up import WarmUp
+from APELocalizerLib.scene.tasks import CallTask
 
 COLORS = {True: "#2e9e44", False: "#d0342c", None: "#b0b0b0"}
 

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 from slicer.i18n import tr as _
 
-from APELocalizerLib.core.progress import CancelCheck, Progress
+from APELocalizerLib.core.base.progress import CancelCheck, Progress
 
 
 @dataclass(frozen=True)
@@ -34,8 +34,8 @@ class Found:
 
 def look_up(progress: Progress, cancelled: CancelCheck) -> Found:
     """Devices and models; loads torch, which takes seconds the first time."""
-    from APELocalizerLib.core.device import describe_devices
-    from APELocalizerLib.core.registry import registry
+    from APELocalizerLib.core.base.device import describe_devices
+    from APELocalizerLib.core.model.registry import registry
 
     return Found(tuple(describe_devices()), tuple((entry.id, entry.title) for entry in registry()))
 
@@ -81,7 +81,7 @@ def weights_light(found: Found | None, model: str) -> Light:
         there = Path(model).is_file()
         text = _("Model file {name}") if there else _("The model file {name} does not exist. Choose another one.")
         return Light(there, text.format(name=Path(model).name))
-    from APELocalizerLib.core.registry import entry, find_file
+    from APELocalizerLib.core.model.registry import entry, find_file
 
     known = entry(model)
     if find_file(model) is not None:
@@ -93,7 +93,7 @@ def weights_light(found: Found | None, model: str) -> Light:
 
 def download_question(model: str) -> str:
     """What the user agrees to before weights are downloaded."""
-    from APELocalizerLib.core.registry import cache_folder, entry
+    from APELocalizerLib.core.model.registry import cache_folder, entry
 
     known = entry(model)
     return _(
@@ -104,6 +104,6 @@ def download_question(model: str) -> str:
 
 def download(model: str, progress: Progress, cancelled: CancelCheck) -> Path:
     """Download the weights of a model."""
-    from APELocalizerLib.core.registry import fetch
+    from APELocalizerLib.core.model.registry import fetch
 
     return fetch(model, progress, cancelled)

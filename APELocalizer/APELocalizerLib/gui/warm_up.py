@@ -2,8 +2,8 @@
 
 from collections.abc import Callable
 
+from APELocalizerLib.app.worker import Job
 from APELocalizerLib.gui.session import Session
-from APELocalizerLib.gui.worker import Job
 
 
 class WarmUp:

@@ -7,8 +7,8 @@ import slicer.util
 import vtk
 from scipy import ndimage
 
-from APELocalizerLib.core.embedding_map import EmbeddingMap
-from APELocalizerLib.core.geometry import Box, apply_affine, spacing_of, subgrid_affine
+from APELocalizerLib.core.base.geometry import Box, apply_affine, spacing_of, subgrid_affine
+from APELocalizerLib.core.embedding.embedding_map import EmbeddingMap
 from APELocalizerLib.scene.volumes import ijk_to_world, scan_from_volume_node
 
 BODY_HU = -500.0

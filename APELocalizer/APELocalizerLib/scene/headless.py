@@ -16,7 +16,7 @@ import slicer
 import slicer.util
 import vtk
 
-from APELocalizerLib.core.errors import SceneError
+from APELocalizerLib.core.base.errors import SceneError
 
 MODULE_LOGICS = {
     "Colors": "vtkMRMLColorLogic",

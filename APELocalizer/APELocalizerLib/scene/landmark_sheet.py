@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from APELocalizerLib.core.errors import SceneError
+from APELocalizerLib.core.base.errors import SceneError
 from APELocalizerLib.scene.cleanup import temporary_nodes
 from APELocalizerLib.scene.headless import inside_slicer
 from APELocalizerLib.scene.pictures import check_rendering, text_banner, write_png

@@ -11,11 +11,11 @@ import numpy as np
 import slicer
 import slicer.util
 
-from APELocalizerLib.core.embedding_map import EmbeddingMap
-from APELocalizerLib.core.errors import SceneError
-from APELocalizerLib.core.geometry import subgrid_affine
-from APELocalizerLib.core.map_sampling import sample_on_grid
-from APELocalizerLib.core.trilinear import PAD, extend_from_mask
+from APELocalizerLib.core.base.errors import SceneError
+from APELocalizerLib.core.base.geometry import subgrid_affine
+from APELocalizerLib.core.embedding.embedding_map import EmbeddingMap
+from APELocalizerLib.core.embedding.map_sampling import sample_on_grid
+from APELocalizerLib.core.embedding.trilinear import PAD, extend_from_mask
 from APELocalizerLib.scene.cleanup import all_or_nothing, subject_hierarchy
 from APELocalizerLib.scene.color_maps import heat_colors, viridis_colors
 from APELocalizerLib.scene.display_grid import DisplayGrid, body_outline, coarse_grid

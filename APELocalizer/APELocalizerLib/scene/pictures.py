@@ -8,7 +8,7 @@ import numpy as np
 import vtk
 from vtk.util import numpy_support
 
-from APELocalizerLib.core.errors import SceneError
+from APELocalizerLib.core.base.errors import SceneError
 
 
 class MissingRenderingLibrary(SceneError):

@@ -13,8 +13,8 @@ import numpy as np
 import slicer
 import slicer.util
 
-from APELocalizerLib.core.errors import SceneError
-from APELocalizerLib.core.geometry import Box
+from APELocalizerLib.core.base.errors import SceneError
+from APELocalizerLib.core.base.geometry import Box
 from APELocalizerLib.scene.cleanup import temporary_nodes
 from APELocalizerLib.scene.display_grid import body_bounds
 from APELocalizerLib.scene.headless import inside_slicer

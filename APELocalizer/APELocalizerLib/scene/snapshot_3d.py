@@ -7,7 +7,7 @@ import vtk
 from scipy import ndimage
 from vtk.util import numpy_support
 
-from APELocalizerLib.core.geometry import Box
+from APELocalizerLib.core.base.geometry import Box
 from APELocalizerLib.scene.cleanup import temporary_nodes
 from APELocalizerLib.scene.display_grid import DisplayGrid, coarse_grid, large_parts
 from APELocalizerLib.scene.rendering import ThreeDView

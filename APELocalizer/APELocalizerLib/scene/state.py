@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 
 import slicer
 
-from APELocalizerLib.core.errors import SceneError
-from APELocalizerLib.core.landmark_library import LandmarkLibrary
-from APELocalizerLib.core.library_files import from_json, to_json
+from APELocalizerLib.core.base.errors import SceneError
+from APELocalizerLib.core.library.files import from_json, to_json
+from APELocalizerLib.core.library.library import LandmarkLibrary
 from APELocalizerLib.scene.cleanup import all_or_nothing
 
 SINGLETON_TAG = "APELocalizerState"

@@ -12,8 +12,8 @@ import slicer
 import slicer.util
 import vtk
 
-from APELocalizerLib.core.errors import SceneError
-from APELocalizerLib.core.scan import Scan
+from APELocalizerLib.core.base.errors import SceneError
+from APELocalizerLib.core.scan.scan import Scan
 from APELocalizerLib.scene.cleanup import temporary_nodes
 
 BINARY = "Binary labelmap"

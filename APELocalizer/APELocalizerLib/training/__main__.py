@@ -7,7 +7,7 @@ import logging
 from pathlib import Path
 
 from APELocalizerLib.training.config import TrainingConfig
-from APELocalizerLib.training.loop import train
+from APELocalizerLib.training.run.loop import train
 
 
 def main() -> int:

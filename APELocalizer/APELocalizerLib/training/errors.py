@@ -1,6 +1,6 @@
 """The trainer's own error."""
 
-from APELocalizerLib.core.errors import APELocalizerError
+from APELocalizerLib.core.base.errors import APELocalizerError
 
 
 class TrainingError(APELocalizerError):

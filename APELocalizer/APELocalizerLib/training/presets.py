@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from APELocalizerLib.core.checkpoints import PUBLISHED_PRESETS
-from APELocalizerLib.core.network import NetworkConfig
-from APELocalizerLib.core.preparation import PreparationConfig
-from APELocalizerLib.training.cache import CacheSettings
+from APELocalizerLib.core.model.checkpoint import PUBLISHED_PRESETS
+from APELocalizerLib.core.model.network import NetworkConfig
+from APELocalizerLib.core.preparation.prepare import PreparationConfig
 from APELocalizerLib.training.config import TrainingConfig
-from APELocalizerLib.training.intensities import WIDE_WINDOW
-from APELocalizerLib.training.pair_settings import PairSettings
+from APELocalizerLib.training.data.cache import CacheSettings
+from APELocalizerLib.training.patients.intensities import WIDE_WINDOW
+from APELocalizerLib.training.patients.pair_settings import PairSettings
 
 
 def ape_equiv(output: str) -> TrainingConfig:

@@ -1,0 +1,165 @@
+"""Annotated scans for an evaluation: points and boxes from CSV files, organs from label maps, in RAS mm.
+
+`landmarks.csv`: case,name,r_mm,a_mm,s_mm[,uncertainty_mm,patient]; `boxes.csv`: case,name,rmin,rmax,amin,amax,smin,smax
+[,uncertainty_mm,cut_sides,patient]. The scan of a case is `<case>.nii.gz` (or .nii, .nrrd, .mha; or `<case>_ct.…`) in
+the scans' folder. A missing row says nothing: the annotator may have skipped a structure that is visible. Cases of one
+patient never support each other: name the patient in the column `patient`, in a table `patients.csv` (case,patient) in
+the scans' folder, or see `with_patients`.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+
+from APELocalizerLib.core.annotations.tables import (
+    BOX_COLUMNS,
+    POINT_COLUMNS,
+    EvaluationError,
+    box_of,
+    cut_sides,
+    name_of,
+    numbers,
+    read_rows,
+    uncertainty,
+)
+from APELocalizerLib.core.base.geometry import Box
+
+SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".mha")
+TABLE_FOLDERS = ("", "annotations")
+
+__all__ = ["Case", "EvaluationError", "chosen", "find_scan", "read_cases", "with_patients"]
+
+
+@dataclass(frozen=True)
+class Case:
+    """One annotated scan. `cut` names the sides ("smin", ...) of a box that the field of view cuts.
+
+    Uncertainties are one sigma in mm, 0 where unknown. `label_map` is a file of organ labels on any grid, and
+    `label_names` says which label is which organ. `patient` is empty where nothing else is known than the case's id.
+    """
+
+    id: str
+    path: Path
+    points: dict[str, np.ndarray] = field(default_factory=dict)
+    boxes: dict[str, Box] = field(default_factory=dict)
+    cut: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    uncertainty_mm: dict[str, float] = field(default_factory=dict)
+    box_uncertainty_mm: dict[str, float] = field(default_factory=dict)
+    label_map: Path | None = None
+    label_names: dict[int, str] = field(default_factory=dict)
+    patient: str = ""
+
+    @property
+    def whole_boxes(self) -> dict[str, Box]:
+        """Boxes of organs that the field of view shows whole."""
+        return {name: box for name, box in self.boxes.items() if not self.cut.get(name)}
+
+    @property
+    def person(self) -> str:
+        """Whose scan it is: the patient, or the case's id."""
+        return self.patient or self.id
+
+    # Filling, while the tables are read -------------------------------------------------------------------------------
+
+    def add_point(self, row: Mapping[str, str], path: str | Path) -> None:
+        """Take over one row of a table of points."""
+        name = name_of(row, path, self.id)
+        self.points[name] = np.array(numbers(row, POINT_COLUMNS[1:], path, self.id))
+        self.uncertainty_mm[name] = uncertainty(row, path, self.id)
+
+    def add_box(self, row: Mapping[str, str], path: str | Path) -> None:
+        """Take over one row of a table of boxes."""
+        name = name_of(row, path, self.id)
+        self.boxes[name] = box_of(row, path, self.id)
+        self.cut[name] = cut_sides(row, path, self.id)
+        self.box_uncertainty_mm[name] = uncertainty(row, path, self.id)
+
+
+def read_cases(
+    scans_folder: str | Path,
+    landmarks_csv: str | Path | None = None,
+    boxes_csv: str | Path | None = None,
+    only: Iterable[str] | None = None,
+) -> list[Case]:
+    """Cases that have a scan and at least one annotation, sorted by id; `only` keeps the ids named.
+
+    Raises `EvaluationError` for a table that lacks a column or holds something other than a number or a box, if no case
+    remains, and if an id in `only` has no annotated scan.
+    """
+    folder = Path(scans_folder)
+    cases: dict[str, Case] = {}
+    add_tables(cases, lambda name: find_scan(folder, name), landmarks_csv, boxes_csv)
+    add_patients(cases, table_of(folder, "patients.csv"))
+    if only is None and not cases:
+        raise EvaluationError(f"No annotated scan was found in {folder}.")
+    found = chosen(cases, only)
+    return sorted(found, key=lambda case: case.id)
+
+
+def add_tables(
+    cases: dict[str, Case],
+    scan_of,
+    landmarks_csv: str | Path | None = None,
+    boxes_csv: str | Path | None = None,
+) -> None:
+    """Put the rows of the two tables into `cases`; `scan_of(name)` gives a case's scan, or None (rows are skipped)."""
+    for table, columns, add in ((landmarks_csv, POINT_COLUMNS, Case.add_point), (boxes_csv, BOX_COLUMNS, Case.add_box)):
+        if table is None:
+            continue
+        for row in read_rows(table, ("case", *columns)):
+            name = row["case"]
+            if name not in cases:
+                path = scan_of(name)
+                if path is None:
+                    continue
+                cases[name] = Case(name, path)
+            patient = (row.get("patient") or "").strip()
+            if patient:
+                if cases[name].patient not in ("", patient):
+                    raise EvaluationError(
+                        f"{Path(table).name} calls the patient of {name} {patient}, but elsewhere "
+                        f"{cases[name].patient}. Give a case one patient."
+                    )
+                cases[name] = replace(cases[name], patient=patient)
+            add(cases[name], row, table)
+
+
+def add_patients(cases: dict[str, Case], path: str | Path | None) -> None:
+    """Give the cases the patients that the table (case,patient) says; without a table nothing changes."""
+    for row in read_rows(path, ("case", "patient")) if path else ():
+        if row["case"] in cases:
+            cases[row["case"]] = replace(cases[row["case"]], patient=row["patient"].strip())
+
+
+def table_of(folder: Path, name: str) -> Path | None:
+    """File of the table `name` of a folder of scans, or None."""
+    return next((folder / sub / name for sub in TABLE_FOLDERS if (folder / sub / name).is_file()), None)
+
+
+def chosen(cases: Mapping[str, Case], names: Iterable[str] | None) -> list[Case]:
+    """The cases named, each once (all without names); raises `EvaluationError` naming those without annotated scan."""
+    wanted = list(cases if names is None else dict.fromkeys(names))
+    missing = [name for name in wanted if name not in cases]
+    if missing:
+        raise EvaluationError(f"There is no annotated scan for: {', '.join(missing)}.")
+    return [cases[name] for name in wanted]
+
+
+def with_patients(cases: Sequence[Case], prefixes: Sequence[str] = ()) -> list[Case]:
+    """The cases with their patient; those whose ids begin with one of the prefixes are one patient's."""
+    grouped = []
+    for case in cases:
+        prefix = next((prefix for prefix in prefixes if case.id.startswith(prefix)), "")
+        grouped.append(replace(case, patient=prefix) if prefix else case)
+    return grouped
+
+
+def find_scan(folder: Path, name: str) -> Path | None:
+    """File of the scan `name` in the folder, or None."""
+    for end in ("", "_ct"):
+        for suffix in SUFFIXES:
+            if (folder / f"{name}{end}{suffix}").is_file():
+                return folder / f"{name}{end}{suffix}"
+    return None

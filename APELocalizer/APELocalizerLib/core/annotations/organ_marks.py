@@ -1,0 +1,119 @@
+"""What is known of an organ on one scan, from its box in a table or from its voxels in a label map. RAS mm."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import SimpleITK as sitk
+
+from APELocalizerLib.core.annotations.tables import EvaluationError
+from APELocalizerLib.core.base.geometry import RAS_LPS, Box, apply_affine
+from APELocalizerLib.core.library.learning import edge_points_of_mask, is_cut
+from APELocalizerLib.evaluation.protocol import Protocol
+
+MOST_VOXELS = 50_000
+"""An organ with more voxels than this is thinned regularly to measure recall: it changes in the fourth digit."""
+
+CUT_VOXELS = 1.5
+"""A box whose side lies within this many voxels of the border of the field of view is cut by it."""
+
+
+@dataclass(frozen=True, eq=False)
+class OrganMarks:
+    """An organ on one scan.
+
+    `center` (3,) and `edges` (6, 3) in the order rmin, rmax, amin, amax, smin, smax; `voxels` (n, 3) are places spread
+    evenly over the organ. All three are None for an organ of which only the box is known.
+    """
+
+    box: Box
+    cut: tuple[str, ...] = ()
+    uncertainty_mm: float = 0.0
+    center: np.ndarray | None = None
+    edges: np.ndarray | None = None
+    voxels: np.ndarray | None = None
+
+    @property
+    def has_mask(self) -> bool:
+        """Whether it comes from a label map."""
+        return self.edges is not None
+
+
+def face_centers(box: Box) -> np.ndarray:
+    """Centers (6, 3) of a box's faces, in the order of an organ's edge points."""
+    faces = np.repeat(box.center[None], 6, axis=0)
+    for axis in range(3):
+        faces[2 * axis, axis], faces[2 * axis + 1, axis] = box.minimum[axis], box.maximum[axis]
+    return faces
+
+
+def marks_of_box(box: Box, cut: tuple[str, ...], sigma: float, view: Box, spacing: np.ndarray) -> OrganMarks:
+    """Marks from a table's box; sides at the border of the field of view `view` count as cut too."""
+    margin = CUT_VOXELS * np.asarray(spacing)
+    near = np.array([np.subtract(box.minimum, view.minimum) < margin, np.subtract(view.maximum, box.maximum) < margin])
+    sides = [f"{axis}{end}" for axis in "ras" for end in ("min", "max")]
+    at_border = [side for side, is_near in zip(sides, near.T.ravel(), strict=True) if is_near]
+    return OrganMarks(box, tuple(side for side in sides if side in {*cut, *at_border}), sigma)
+
+
+def marks_of_mask(mask: np.ndarray, ijk_to_ras: np.ndarray, view: Box, protocol: Protocol) -> OrganMarks | None:
+    """Marks from an organ's mask (i, j, k); None if it is empty."""
+    if not mask.any():
+        return None
+    if protocol.components == "largest":
+        mask = largest_component(mask)
+    low, high = (f(axis=0) for f in (np.argwhere(mask).min, np.argwhere(mask).max))
+    part = tuple(slice(a, b + 1) for a, b in zip(low, high, strict=True))
+    grid = np.array(ijk_to_ras, dtype=np.float64)
+    grid[:3, 3] = apply_affine(ijk_to_ras, low[None])[0]
+    mask = mask[part]
+    voxels = apply_affine(grid, np.argwhere(mask))
+    edges = edge_points_of_mask(mask, grid) if protocol.edge_voxel == "middle" else _central_edges(mask, grid)
+    box = Box.around(voxels)
+    if protocol.box_ends == "edges":
+        half = np.abs(grid[:3, :3]).sum(axis=1) / 2
+        box = Box(tuple(np.array(box.minimum) - half), tuple(np.array(box.maximum) + half))
+    center = {"mass": voxels.mean(axis=0), "inside": _nearest(voxels, voxels.mean(axis=0)), "box": box.center}
+    step = -(-len(voxels) // MOST_VOXELS)
+    cut = ("border",) if is_cut(view, edges, grid) else ()
+    return OrganMarks(box, cut, 0.0, center[protocol.center], edges, voxels[::step])
+
+
+def largest_component(mask: np.ndarray) -> np.ndarray:
+    """The largest part of a mask (i, j, k) whose voxels touch by their faces."""
+    parts = sitk.GetArrayFromImage(sitk.ConnectedComponent(sitk.GetImageFromArray(mask.astype(np.uint8))))
+    return parts == np.bincount(parts.ravel())[1:].argmax() + 1
+
+
+def read_label_map(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Labels (i, j, k) and their 4x4 index→RAS mm; raises `EvaluationError` for what is no label map."""
+    try:
+        image = sitk.ReadImage(str(path))
+    except RuntimeError as error:
+        raise EvaluationError(f"The label map {path} cannot be read. Save it as a NIfTI or NRRD file.") from error
+    if image.GetDimension() != 3 or image.GetNumberOfComponentsPerPixel() != 1:
+        raise EvaluationError(f"{path.name} is not one three-dimensional label map.")
+    values = sitk.GetArrayFromImage(image).transpose(2, 1, 0)
+    if not np.array_equal(values, np.round(values)):
+        raise EvaluationError(f"{path.name} holds values that are not whole numbers, so it is no label map.")
+    ijk_to_lps = np.eye(4)
+    ijk_to_lps[:3, :3] = np.array(image.GetDirection()).reshape(3, 3) * np.array(image.GetSpacing())
+    ijk_to_lps[:3, 3] = image.GetOrigin()
+    return values, RAS_LPS @ ijk_to_lps
+
+
+def _central_edges(mask: np.ndarray, grid: np.ndarray) -> np.ndarray:
+    """As `edge_points_of_mask`, but with the voxel nearest to the extreme slice's center of mass."""
+    extremes = edge_points_of_mask(mask, grid)
+    to_index = np.linalg.inv(grid)
+    indices = np.argwhere(mask)
+    found = []
+    for number, extreme in enumerate(np.rint(apply_affine(to_index, extremes)).astype(int)):
+        axis = int(np.argmax(np.abs(grid[number // 2, :3]) / np.linalg.norm(grid[:3, :3], axis=0)))
+        in_slice = apply_affine(grid, indices[indices[:, axis] == extreme[axis]])
+        found.append(_nearest(in_slice, in_slice.mean(axis=0)))
+    return np.array(found)
+
+
+def _nearest(points: np.ndarray, to: np.ndarray) -> np.ndarray:
+    return points[np.linalg.norm(points - to, axis=1).argmin()]

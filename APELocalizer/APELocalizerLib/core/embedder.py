@@ -1,0 +1,120 @@
+"""From a scan to its embedding map: every spacing of a preset is prepared and embedded, the maps are fused, and their
+coordinates are aligned with a reference."""
+
+from contextlib import suppress
+from dataclasses import replace
+
+import torch
+
+from APELocalizerLib.core.base.device import resolve_device
+from APELocalizerLib.core.base.errors import CheckpointError, LibraryError
+from APELocalizerLib.core.base.progress import CancelCheck, Progress, report, sub_progress
+from APELocalizerLib.core.embedding.appearance import VIEW, Appearance
+from APELocalizerLib.core.embedding.embedding_map import EmbeddingMap
+from APELocalizerLib.core.embedding.passes import fuse
+from APELocalizerLib.core.embedding.runner import InferenceSettings, Runner
+from APELocalizerLib.core.localization.alignment import Reference, align, built_in_reference
+from APELocalizerLib.core.model.checkpoint import Checkpoint
+from APELocalizerLib.core.preparation.prepare import PreparedScan, View, prepare_all
+from APELocalizerLib.core.scan.scan import Scan
+
+PREPARATION_SHARE, NETWORK_SHARE = 0.35, 0.5
+"""Parts of the work that preparation and network take, for the progress bar; the rest is alignment."""
+
+
+class Embedder:
+    """Embeds scans with one checkpoint; the network stays loaded between scans."""
+
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        settings: InferenceSettings | None = None,
+        reference: Reference | None = None,
+    ) -> None:
+        """`reference`: what scans are aligned with, if the settings say so (default: the built-in library, if it was
+        learned with the checkpoint). Raises `CheckpointError` for the reference of another checkpoint, and
+        `LibraryError` for one that nothing can be aligned with."""
+        if reference is not None and reference.library.checkpoint_id not in (None, checkpoint.id):
+            raise CheckpointError(
+                f"Scans of the model {checkpoint.id} cannot be aligned with a library of the model "
+                f"{reference.library.checkpoint_id}. Choose a library that was learned with this model."
+            )
+        if reference is not None:
+            reference.check()
+        self.checkpoint = checkpoint
+        self._runner = Runner(checkpoint, settings or InferenceSettings())
+        self._reference = reference
+
+    def embed(
+        self,
+        scan: Scan,
+        spacing: str = "standard",
+        progress: Progress | None = None,
+        cancelled: CancelCheck | None = None,
+    ) -> EmbeddingMap:
+        """Embedding map of a scan at one of the checkpoint's spacing presets.
+
+        Raises `CheckpointError` for an unknown preset, `DeviceError` for an unknown device, `PreparationError` when no
+        body is found, `Cancelled`.
+        """
+        passes = self.checkpoint.spacings(spacing)
+        device = resolve_device(self._runner.settings.device)  # fails before the slow part, not after it
+        share = sub_progress(progress, 0.0, PREPARATION_SHARE)
+        views = [(self.checkpoint.preparation, voxel_size) for voxel_size in passes]
+        *prepared, coarse = _prepared(scan, [*views, VIEW], device, share, cancelled)
+        maps = []
+        for number, each in enumerate(prepared):
+            start, stop = (PREPARATION_SHARE + NETWORK_SHARE * n / len(passes) for n in (number, number + 1))
+            maps.append(self._runner.embed(each, spacing, sub_progress(progress, start, stop), cancelled))
+        report(progress, PREPARATION_SHARE + NETWORK_SHARE, "Aligning coordinates")
+        found = fuse(maps).with_appearance(Appearance.of_prepared(coarse))
+        try:
+            reference = self._what_to_align_with()
+        except LibraryError as error:  # no reason to find nothing at all
+            return replace(found, notes=(*found.notes, f"Coordinates are not aligned: {error}"))
+        if reference is not None:
+            found = align(found, reference, cancelled)
+        report(progress, 1.0, "Aligning coordinates")
+        return found
+
+    def warm_up(self) -> None:
+        """Get ready, so that the first scan takes no longer than the next; see `Runner.warm_up`."""
+        self._runner.warm_up()
+        with suppress(LibraryError):  # the first scan will say so
+            reference = self._what_to_align_with()
+            if reference is not None:
+                reference.get_ready()
+
+    def _what_to_align_with(self) -> Reference | None:
+        """The reference, if coordinates are to be aligned and there is one for the checkpoint.
+
+        Raises `LibraryError` if the built-in library is damaged.
+        """
+        if not self._runner.settings.align:
+            return None
+        return self._reference or built_in_reference(self.checkpoint.id)
+
+
+def embed_scan(
+    scan: Scan,
+    checkpoint: Checkpoint,
+    spacing: str = "standard",
+    settings: InferenceSettings | None = None,
+    progress: Progress | None = None,
+    cancelled: CancelCheck | None = None,
+) -> EmbeddingMap:
+    """Embedding map of one scan; see `Embedder.embed`. Use an `Embedder` for several scans."""
+    return Embedder(checkpoint, settings).embed(scan, spacing, progress, cancelled)
+
+
+def _prepared(
+    scan: Scan, views: list[View], device: torch.device, progress: Progress | None, cancelled: CancelCheck | None
+) -> list[PreparedScan]:
+    """The scan in all views; on a GPU all the way, unless its memory does not suffice."""
+    if device.type == "cuda":
+        try:
+            return prepare_all(scan, views, progress, cancelled, device)
+        except torch.cuda.OutOfMemoryError:
+            pass  # only behind this, without the error's traceback, are its tensors free
+        torch.cuda.empty_cache()
+    return prepare_all(scan, views, progress, cancelled)

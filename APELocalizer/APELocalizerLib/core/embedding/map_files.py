@@ -1,0 +1,158 @@
+"""Embedding maps as .nrrd files, and as the compact text that a library carries for each support.
+
+The .nrrd holds a three-component image with NaN outside the body; its header carries the checkpoint id, the spacing,
+the exact index-to-RAS matrix and, as text, the coarse CT. The compact form holds 16-bit values of the body cells only.
+"""
+
+import base64
+import json
+import os
+import zlib
+from pathlib import Path
+
+import numpy as np
+import SimpleITK as sitk
+
+from APELocalizerLib.core.base.errors import MapError
+from APELocalizerLib.core.base.geometry import RAS_LPS, Box, spacing_of
+from APELocalizerLib.core.embedding.appearance import Appearance
+from APELocalizerLib.core.embedding.embedding_map import EmbeddingMap
+from APELocalizerLib.core.embedding.passes import fuse
+
+HEADER_KEY = "APELocalizer"
+COARSE_CT_KEY = "APELocalizer_coarse_ct"
+FORMAT = "APELocalizer embedding map"
+VERSION = 1
+LEVELS = 65535
+PASS_SEPARATOR = ";"
+
+
+def save_map(embedding_map: EmbeddingMap, path: str | Path) -> None:
+    """Write the map as .nrrd (float32, three components, gzip), atomically: an existing file is replaced only by a
+    complete one. Raises `MapError` for another file ending and where it cannot be written."""
+    path = Path(path)
+    if path.suffix.lower() != ".nrrd":
+        raise MapError(f"Embedding maps are saved as .nrrd files; {path.name} has another ending.")
+    values = np.where(embedding_map.body[..., None], embedding_map.values, np.nan).astype(np.float32)
+    image = sitk.GetImageFromArray(np.ascontiguousarray(values.transpose(2, 1, 0, 3)), isVector=True)
+    lps = RAS_LPS @ embedding_map.grid_to_ras
+    spacing = spacing_of(lps)
+    image.SetSpacing([float(s) for s in spacing])
+    image.SetOrigin([float(x) for x in lps[:3, 3]])
+    image.SetDirection([float(x) for x in (lps[:3, :3] / spacing).ravel()])
+    image.SetMetaData(HEADER_KEY, json.dumps(_header(embedding_map)))
+    if embedding_map.appearance is not None:
+        image.SetMetaData(COARSE_CT_KEY, embedding_map.appearance.to_text())
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f"{path.stem}.{os.getpid()}.part.nrrd")
+    try:
+        sitk.WriteImage(image, str(temporary), useCompression=True)
+        os.replace(temporary, path)
+    except (RuntimeError, OSError) as error:
+        raise MapError(f"The map cannot be written to {path}. Is there room, and may you write there?") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def load_map(path: str | Path) -> EmbeddingMap:
+    """Read a map that `save_map` wrote."""
+    path = Path(path)
+    if not path.is_file():
+        raise MapError(f"The embedding map {path} does not exist.")
+    try:
+        image = sitk.ReadImage(str(path))
+    except RuntimeError as error:
+        raise MapError(f"{path.name} cannot be read as an image, so it is not an embedding map.") from error
+    if not image.HasMetaDataKey(HEADER_KEY):
+        raise MapError(f"{path.name} is an image, but not an embedding map written by APELocalizer.")
+    try:
+        header = _checked(image.GetMetaData(HEADER_KEY), path.name)
+        values = np.ascontiguousarray(sitk.GetArrayFromImage(image).transpose(2, 1, 0, 3))
+        body = np.isfinite(values).all(axis=-1)
+        coarse_ct = image.GetMetaData(COARSE_CT_KEY) if image.HasMetaDataKey(COARSE_CT_KEY) else ""
+        appearance = Appearance.from_text(coarse_ct) if coarse_ct else None
+        return _from_header(header, np.where(body[..., None], values, 0), body).with_appearance(appearance)
+    except (ValueError, KeyError, TypeError) as error:
+        raise MapError(f"The header of {path.name} is damaged. Compute the map again.") from error
+
+
+def to_compact(embedding_map: EmbeddingMap) -> str:
+    """Encode the map as text: body bits and 16-bit values (step under 0.02 mm), compressed, base64.
+
+    Of a map with several passes these are encoded, joined by ";"; their mean is made again on reading.
+    """
+    return PASS_SEPARATOR.join(_to_compact(each) for each in embedding_map.passes or (embedding_map,))
+
+
+def from_compact(text: str) -> EmbeddingMap:
+    """Decode what `to_compact` wrote."""
+    return fuse([_from_compact(part) for part in text.split(PASS_SEPARATOR)])
+
+
+def _to_compact(embedding_map: EmbeddingMap) -> str:
+    inside = embedding_map.values[embedding_map.body].astype(np.float64)
+    low, high = inside.min(axis=0), inside.max(axis=0)
+    step = np.maximum(high - low, 1e-6) / LEVELS
+    levels = np.round((inside - low) / step).astype("<u2")
+    header = _header(embedding_map)
+    header |= {"shape": list(embedding_map.body.shape), "low": low.tolist(), "step": step.tolist()}
+    # neighbouring cells differ little, so differences compress better than values
+    differences = np.diff(levels.T, axis=1, prepend=np.uint16(0)).astype("<u2")
+    payload = json.dumps(header).encode() + b"\n" + np.packbits(embedding_map.body).tobytes() + differences.tobytes()
+    return base64.b64encode(zlib.compress(payload, 9)).decode("ascii")
+
+
+def _from_compact(text: str) -> EmbeddingMap:
+    try:
+        head, _, data = zlib.decompress(base64.b64decode(text, validate=True)).partition(b"\n")
+        header = _checked(head.decode(), "the library's support map")
+        shape = tuple(int(n) for n in header["shape"])
+        count = int(np.prod(shape))
+        bits = -(-count // 8)
+        body = np.unpackbits(np.frombuffer(data[:bits], np.uint8), count=count).astype(bool).reshape(shape)
+        differences = np.frombuffer(data[bits:], "<u2").reshape(3, int(body.sum()))
+        levels = np.cumsum(differences, axis=1, dtype=np.uint16).T
+        values = np.zeros((*shape, 3), dtype=np.float32)
+        values[body] = np.array(header["low"]) + levels * np.array(header["step"])
+        return _from_header(header, values, body)
+    except (ValueError, KeyError, TypeError, zlib.error) as error:
+        raise MapError("A support map inside the library is damaged. Open an undamaged copy of it.") from error
+
+
+def _header(embedding_map: EmbeddingMap) -> dict:
+    return {
+        "format": FORMAT,
+        "version": VERSION,
+        "checkpoint_id": embedding_map.checkpoint_id,
+        "spacing": embedding_map.spacing,
+        "grid_to_ras": np.asarray(embedding_map.grid_to_ras).tolist(),
+        "field_of_view": [embedding_map.field_of_view.minimum, embedding_map.field_of_view.maximum],
+        "scan_name": embedding_map.scan_name,
+        "scan_fingerprint": embedding_map.scan_fingerprint,
+        "notes": list(embedding_map.notes),
+        "aligned": embedding_map.aligned,
+    }
+
+
+def _checked(text: str, where: str) -> dict:
+    header = json.loads(text)
+    if not isinstance(header, dict) or header.get("format") != FORMAT:
+        raise MapError(f"{where} is not an embedding map written by APELocalizer.")
+    if header.get("version", 0) > VERSION:
+        raise MapError(f"{where} was written by a newer APELocalizer. Update the extension to read it.")
+    return header
+
+
+def _from_header(header: dict, values: np.ndarray, body: np.ndarray) -> EmbeddingMap:
+    return EmbeddingMap(
+        values=values.astype(np.float32),
+        body=body,
+        grid_to_ras=np.array(header["grid_to_ras"], dtype=np.float64),
+        checkpoint_id=header["checkpoint_id"],
+        spacing=header["spacing"],
+        field_of_view=Box(*header["field_of_view"]),
+        scan_name=header["scan_name"],
+        scan_fingerprint=header["scan_fingerprint"],
+        notes=tuple(header["notes"]),
+        aligned=bool(header.get("aligned", False)),  # older maps do not say
+    )

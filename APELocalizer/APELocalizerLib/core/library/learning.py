@@ -1,0 +1,244 @@
+"""Learning from a support scan: clicks, boxes, six edge points or a labelled segmentation become embeddings.
+
+Positions are RAS world mm. Every function returns a new library with one more shot; the given one is unchanged.
+"""
+
+from collections.abc import Mapping
+from datetime import datetime, timezone
+
+import numpy as np
+
+from APELocalizerLib.core.base.errors import LearningError
+from APELocalizerLib.core.base.geometry import Box, apply_affine
+from APELocalizerLib.core.embedding.embedding_map import EmbeddingMap
+from APELocalizerLib.core.library.library import (
+    Code,
+    Landmark,
+    LandmarkLibrary,
+    Organ,
+    OrganShot,
+    Shot,
+    support_id_of,
+)
+
+
+def learn_points(
+    library: LandmarkLibrary,
+    support_map: EmbeddingMap,
+    points: Mapping[str, np.ndarray],
+    codes: Mapping[str, Code] | None = None,
+    descriptions: Mapping[str, str] | None = None,
+) -> LandmarkLibrary:
+    """Learn landmarks from clicks: `points` maps a name to its RAS position (3,) on the support.
+
+    Raises `LearningError` if a click lies outside the support scan or in the air around the body.
+    """
+    if not points:
+        raise LearningError("There is nothing to learn: place at least one landmark on the support scan.")
+    positions = _positions(list(points.values()))
+    _check_inside(support_map, positions, list(points))
+    library = library.with_support(support_map)
+    embeddings = support_map.embedding_at(positions)
+    support_id, date = support_id_of(support_map), _today()
+    landmarks = [
+        Landmark(
+            name,
+            (Shot(support_id, tuple(position), tuple(embedding), date),),
+            (codes or {}).get(name),
+            (descriptions or {}).get(name, ""),
+        )
+        for name, position, embedding in zip(points, positions, embeddings, strict=True)
+    ]
+    return library.with_landmarks(landmarks)
+
+
+def learn_six_points(
+    library: LandmarkLibrary,
+    support_map: EmbeddingMap,
+    name: str,
+    points: np.ndarray,
+    code: Code | None = None,
+    alpha: float = 1.0,
+) -> LandmarkLibrary:
+    """Learn an organ from six clicks (6, 3): its extremes along R, A and S, in any order.
+
+    The clicks are sorted into (rmin, rmax, amin, amax, smin, smax): the assignment with the largest extent wins, so a
+    user need not click in a fixed order. Raises `LearningError` if there are not six or they span no box.
+    """
+    positions = _positions(points)
+    if len(positions) != 6:
+        raise LearningError(f'"{name}" needs six edge points, but {len(positions)} were given.')
+    if np.any(np.ptp(positions, axis=0) <= 0):
+        raise LearningError(f'The six edge points of "{name}" do not span a box. Click its extremes in all directions.')
+    _check_inside(support_map, positions, [name] * 6)
+    return _with_organ(library, support_map, name, sorted_edges(positions), code, alpha)
+
+
+def learn_box(
+    library: LandmarkLibrary,
+    support_map: EmbeddingMap,
+    name: str,
+    box: Box,
+    code: Code | None = None,
+    alpha: float = 1.0,
+) -> LandmarkLibrary:
+    """Learn an organ from its box (for example a markups ROI): the edge points are the centres of the six faces.
+
+    A face whose centre lies in the air is moved inward to the skin: only places in the body have a meaning. Raises
+    `LearningError` if the box's centre lies outside the support's body or the box is flat.
+    """
+    if np.any(box.size <= 0):
+        raise LearningError(f'The box of "{name}" is flat. Give it an extent in all directions.')
+    _check_inside(support_map, box.center[None], [name])
+    edges = np.repeat(box.center[None], 6, axis=0)
+    for axis in range(3):
+        edges[2 * axis, axis], edges[2 * axis + 1, axis] = box.minimum[axis], box.maximum[axis]
+    edges = np.array([_first_body_place(support_map, edge, box.center) for edge in edges])
+    return _with_organ(library, support_map, name, edges, code, alpha)
+
+
+def learn_segmentation(
+    library: LandmarkLibrary,
+    support_map: EmbeddingMap,
+    labels: np.ndarray,
+    ijk_to_ras: np.ndarray,
+    names: Mapping[int, str],
+    codes: Mapping[str, Code] | None = None,
+) -> LandmarkLibrary:
+    """Learn organs from a labelled segmentation (i, j, k) on any grid: six edge points of each label in `names`.
+
+    An organ that the field of view cuts is left out, since its true extreme cannot be seen, and so is one with an
+    extreme in the air. Raises `LearningError` if a label is absent, two labels have one name, or no organ remains.
+    """
+    if not names:
+        raise LearningError("There is nothing to learn: the segmentation names no organ.")
+    present = set(np.unique(labels).tolist())
+    for label, name in names.items():
+        if list(names.values()).count(name) > 1:
+            raise LearningError(f'Two labels of the segmentation are called "{name}". Give each organ its own name.')
+        if label not in present:
+            raise LearningError(f'The segmentation holds no voxel of "{name}" (label {label}).')
+    organs, cut, airy = [], [], []
+    for label, name in names.items():
+        edges = edge_points_of_mask(labels == label, ijk_to_ras)
+        if is_cut(support_map.field_of_view, edges, ijk_to_ras):
+            cut.append(name)
+        elif not support_map.is_body(edges).all():
+            airy.append(name)
+        else:
+            organs.append(_organ(support_map, name, edges, (codes or {}).get(name), 1.0))
+    if not organs:
+        why = [f"the field of view of the support cuts {', '.join(cut)}"] if cut else []
+        why += [f"{', '.join(airy)} reaches into the air around the body"] if airy else []
+        raise LearningError(
+            f"No organ was learned: {', and '.join(why)}. Use a support that shows it whole, and a segmentation of it."
+        )
+    return library.with_support(support_map).with_organs(organs)
+
+
+def is_cut(field_of_view: Box, edges: np.ndarray, ijk_to_ras: np.ndarray) -> bool:
+    """Whether an organ with the edge points (6, 3) reaches the border of the field of view.
+
+    It does if an extreme voxel of its grid lies within 1.5 voxels of the border, measured along that direction.
+    """
+    margin = 1.5 * np.abs(np.asarray(ijk_to_ras)[:3, :3]).max(axis=1)
+    extreme = Box.around(edges)
+    return bool(
+        np.any(np.array(extreme.minimum) - np.array(field_of_view.minimum) < margin)
+        or np.any(np.array(field_of_view.maximum) - np.array(extreme.maximum) < margin)
+    )
+
+
+def edge_points_of_mask(mask: np.ndarray, ijk_to_ras: np.ndarray) -> np.ndarray:
+    """Six edge points (6, 3) RAS mm of a mask (i, j, k), in the order rmin, rmax, amin, amax, smin, smax.
+
+    For every direction the extreme slice of the grid axis nearest to it is taken, and in it the middle element of the
+    slice's voxels in C order, its two axes taken cyclically (RPR-Loc's code; APE's paper leaves the voxel open). On an
+    oblique grid the extremes are those of the grid's axes.
+    """
+    indices = np.argwhere(mask)
+    if not len(indices):
+        raise LearningError("The organ's mask is empty.")
+    directions = np.asarray(ijk_to_ras, dtype=np.float64)[:3, :3]
+    axes = _axis_for_direction(directions)
+    edges = []
+    for world_axis in range(3):
+        grid_axis = axes[world_axis]
+        along = indices[:, grid_axis]
+        rising = directions[world_axis, grid_axis] > 0
+        for extreme in (along.min(), along.max()) if rising else (along.max(), along.min()):
+            in_slice = indices[along == extreme]
+            first, second = (grid_axis + 1) % 3, (grid_axis + 2) % 3
+            order = np.lexsort((in_slice[:, second], in_slice[:, first]))
+            edges.append(in_slice[order[len(order) // 2]])
+    return apply_affine(ijk_to_ras, np.array(edges))
+
+
+def sorted_edges(points: np.ndarray) -> np.ndarray:
+    """Six clicks (6, 3) in any order, sorted into (rmin, rmax, amin, amax, smin, smax)."""
+    from itertools import permutations
+
+    best, best_extent = points, -np.inf
+    signs = np.array([-1.0, 1.0, -1.0, 1.0, -1.0, 1.0])
+    axes = np.array([0, 0, 1, 1, 2, 2])
+    centred = points - points.mean(axis=0)
+    for order in permutations(range(6)):
+        extent = (signs * centred[list(order), axes]).sum()
+        if extent > best_extent:
+            best, best_extent = points[list(order)], extent
+    return best
+
+
+def _axis_for_direction(directions: np.ndarray) -> list[int]:
+    """Grid axis that runs along R, A and S: the permutation with the largest total alignment."""
+    from itertools import permutations
+
+    aligned = np.abs(directions / np.linalg.norm(directions, axis=0))
+    return list(max(permutations(range(3)), key=lambda order: sum(aligned[w, order[w]] for w in range(3))))
+
+
+def _with_organ(
+    library: LandmarkLibrary,
+    support_map: EmbeddingMap,
+    name: str,
+    edges: np.ndarray,
+    code: Code | None,
+    alpha: float,
+) -> LandmarkLibrary:
+    return library.with_support(support_map).with_organ(_organ(support_map, name, edges, code, alpha))
+
+
+def _organ(support_map: EmbeddingMap, name: str, edges: np.ndarray, code: Code | None, alpha: float) -> Organ:
+    embeddings = support_map.embedding_at(edges)
+    shot = OrganShot(support_id_of(support_map), tuple(map(tuple, edges)), tuple(map(tuple, embeddings)), _today())
+    return Organ(name, (shot,), code, alpha=alpha)
+
+
+def _first_body_place(support_map: EmbeddingMap, start: np.ndarray, stop: np.ndarray) -> np.ndarray:
+    """First place (3,) in the body on the way from `start` to `stop`, in steps of 1 mm; `stop` if there is none."""
+    steps = max(2, int(np.linalg.norm(stop - start)) + 1)
+    path = start + np.linspace(0.0, 1.0, steps)[:, None] * (stop - start)
+    inside = support_map.is_body(path) & support_map.field_of_view.contains(path)
+    return path[int(np.argmax(inside))] if inside.any() else stop
+
+
+def _positions(points: object) -> np.ndarray:
+    positions = np.asarray(points, dtype=np.float64).reshape(-1, 3)
+    if not np.isfinite(positions).all():
+        raise LearningError("A landmark's position is not a number. Place it again on the support scan.")
+    return positions
+
+
+def _check_inside(support_map: EmbeddingMap, positions: np.ndarray, names: list[str]) -> None:
+    inside = support_map.field_of_view.contains(positions, margin=1.0)
+    body = support_map.is_body(positions)
+    for name, position, is_inside, is_body in zip(names, positions, inside, body, strict=True):
+        where = "(R {:.0f}, A {:.0f}, S {:.0f} mm)".format(*position)
+        if not is_inside:
+            raise LearningError(f'"{name}" {where} lies outside the support scan. Is the right support selected?')
+        if not is_body:
+            raise LearningError(f'"{name}" {where} lies in the air outside the body. Move it into the body.')
+
+
+def _today() -> str:
+    return datetime.now(timezone.utc).strftime("%Y-%m-%d")

@@ -1,0 +1,298 @@
+"""LandmarkLibrary: what was clicked once, as embeddings that can be found on every other scan.
+
+A library holds landmarks (points) and organs (six edge points), each with one embedding per support scan (a "shot"),
+and the compact embedding map of every support, so that one file is enough to share. It is immutable: every change
+returns a new library, so undo is keeping the old one. Positions are RAS world mm of the support.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+
+import numpy as np
+
+from APELocalizerLib.core.base.errors import LibraryError
+from APELocalizerLib.core.embedding.appearance import Appearance
+from APELocalizerLib.core.embedding.embedding_map import EmbeddingMap
+from APELocalizerLib.core.embedding.map_files import from_compact, to_compact
+
+Point = tuple[float, float, float]
+EDGES = ("rmin", "rmax", "amin", "amax", "smin", "smax")
+"""Order of an organ's six edge points: its extremes toward left, right, posterior, anterior, inferior, superior."""
+
+DEFAULT_COLOR = (1.0, 0.8, 0.2)
+CODE_SCHEMES = ("SCT", "FMA")
+
+
+@dataclass(frozen=True)
+class Code:
+    """Term of SNOMED CT ("SCT") or of the Foundational Model of Anatomy ("FMA")."""
+
+    scheme: str
+    value: str
+    meaning: str
+
+    def __post_init__(self) -> None:
+        if self.scheme not in CODE_SCHEMES:
+            raise LibraryError(f'Codes come from SNOMED CT ("SCT") or FMA, not from "{self.scheme}".')
+
+
+@dataclass(frozen=True)
+class Shot:
+    """One click on one support: position in RAS mm, embedding in embedding mm, ISO date."""
+
+    support_id: str
+    position_ras: Point
+    embedding: Point
+    date: str
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "position_ras", _point(self.position_ras, "position"))
+        object.__setattr__(self, "embedding", _point(self.embedding, "embedding"))
+
+
+@dataclass(frozen=True)
+class OrganShot:
+    """Six edge points of an organ on one support, in the order of `EDGES`."""
+
+    support_id: str
+    edge_points_ras: tuple[Point, ...]
+    embeddings: tuple[Point, ...]
+    date: str
+
+    def __post_init__(self) -> None:
+        for name in ("edge_points_ras", "embeddings"):
+            points = tuple(_point(p, "edge point") for p in getattr(self, name))
+            if len(points) != len(EDGES):
+                raise LibraryError(f"An organ needs six edge points, but {len(points)} were given.")
+            object.__setattr__(self, name, points)
+
+
+@dataclass(frozen=True)
+class Landmark:
+    """A point that was clicked on one or more supports."""
+
+    name: str
+    shots: tuple[Shot, ...]
+    code: Code | None = None
+    description: str = ""
+    color: Point = DEFAULT_COLOR
+
+    def __post_init__(self) -> None:
+        _check_entry(self)
+
+
+@dataclass(frozen=True)
+class Organ:
+    """An organ's box; `alpha` is the factor by which found boxes are enlarged (0.99 recall where calibrated)."""
+
+    name: str
+    shots: tuple[OrganShot, ...]
+    code: Code | None = None
+    description: str = ""
+    color: Point = (0.3, 0.7, 1.0)
+    alpha: float = 1.0
+
+    def __post_init__(self) -> None:
+        _check_entry(self)
+        if not (np.isfinite(self.alpha) and 0.5 <= self.alpha <= 10):
+            raise LibraryError(f'The enlargement of "{self.name}" is {self.alpha}; it must lie between 0.5 and 10.')
+
+
+@dataclass(frozen=True)
+class Support:
+    """A scan that was clicked on: its embedding map in compact form, and its coarse CT (`Appearance`; "" for none)."""
+
+    id: str
+    name: str
+    compact_map: str = field(repr=False)
+    coarse_ct: str = field(default="", repr=False)
+
+    @classmethod
+    def of(cls, embedding_map: EmbeddingMap) -> "Support":
+        """The support of a scan's embedding map."""
+        appearance = embedding_map.appearance
+        coarse_ct = appearance.to_text() if appearance is not None else ""
+        return cls(support_id_of(embedding_map), embedding_map.scan_name, to_compact(embedding_map), coarse_ct)
+
+    @cached_property
+    def map(self) -> EmbeddingMap:
+        """The support's embedding map, decoded, with its appearance if the library holds it."""
+        appearance = Appearance.from_text(self.coarse_ct) if self.coarse_ct else None
+        return from_compact(self.compact_map).with_appearance(appearance)
+
+
+def support_id_of(embedding_map: EmbeddingMap) -> str:
+    """Id of a scan as support: its fingerprint, or its name where it has none."""
+    return embedding_map.scan_fingerprint or embedding_map.scan_name
+
+
+@dataclass(frozen=True)
+class LandmarkLibrary:
+    """Landmarks, organs and supports that belong to one checkpoint (None while the library is empty)."""
+
+    checkpoint_id: str | None = None
+    landmarks: tuple[Landmark, ...] = ()
+    organs: tuple[Organ, ...] = ()
+    supports: tuple[Support, ...] = ()
+
+    def __post_init__(self) -> None:
+        _refuse_duplicates("landmark or organ", [entry.name for entry in self.entries])
+        _refuse_duplicates("support", [support.id for support in self.supports])
+        if self.entries and not self.checkpoint_id:
+            raise LibraryError("A library with landmarks must name the model they were learned with.")
+        known = {support.id for support in self.supports}
+        for entry in self.entries:
+            unknown = [shot.support_id for shot in entry.shots if shot.support_id not in known]
+            if unknown:
+                raise LibraryError(
+                    f'"{entry.name}" refers to the support scan "{unknown[0]}", which the library lacks. '
+                    "Learn it again, or open an undamaged copy of the library."
+                )
+
+    @property
+    def entries(self) -> tuple[Landmark | Organ, ...]:
+        """Landmarks, then organs."""
+        return (*self.landmarks, *self.organs)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of all landmarks and organs."""
+        return tuple(entry.name for entry in self.entries)
+
+    def landmark(self, name: str) -> Landmark:
+        """The landmark of that name; raises `LibraryError` if there is none."""
+        return _find(self.landmarks, name, "landmark")
+
+    def organ(self, name: str) -> Organ:
+        """The organ of that name; raises `LibraryError` if there is none."""
+        return _find(self.organs, name, "organ")
+
+    def support(self, support_id: str) -> Support:
+        """The support of that id; raises `LibraryError` if there is none."""
+        for support in self.supports:
+            if support.id == support_id:
+                return support
+        raise LibraryError(f'The library holds no support scan "{support_id}".')
+
+    # Changes: each returns a new library ---------------------------------------------------------------------------
+
+    def with_support(self, embedding_map: EmbeddingMap) -> "LandmarkLibrary":
+        """Add the scan of an embedding map as support, or replace the one of the same scan."""
+        self._check_checkpoint(embedding_map.checkpoint_id)
+        support = Support.of(embedding_map)
+        others = tuple(s for s in self.supports if s.id != support.id)
+        return replace(self, checkpoint_id=embedding_map.checkpoint_id, supports=(*others, support))
+
+    def with_landmark(self, landmark: Landmark) -> "LandmarkLibrary":
+        """Add a landmark, or its shots to the one of the same name (a new shot replaces one on the same support)."""
+        return self.with_landmarks([landmark])
+
+    def with_landmarks(self, landmarks: Iterable[Landmark]) -> "LandmarkLibrary":
+        """Add landmarks, each as `with_landmark` does."""
+        return replace(self, landmarks=_added(self.landmarks, landmarks, self.organs, ("landmark", "an organ")))
+
+    def with_organ(self, organ: Organ) -> "LandmarkLibrary":
+        """Add an organ, or add its shots to the one of the same name (a new shot replaces one on the same support)."""
+        return self.with_organs([organ])
+
+    def with_organs(self, organs: Iterable[Organ]) -> "LandmarkLibrary":
+        """Add organs, each as `with_organ` does."""
+        return replace(self, organs=_added(self.organs, organs, self.landmarks, ("organ", "a landmark")))
+
+    def merged(self, other: "LandmarkLibrary") -> "LandmarkLibrary":
+        """Everything of both libraries; shots of equally named entries are joined. A coarse CT in either is kept."""
+        if other.checkpoint_id is not None:
+            self._check_checkpoint(other.checkpoint_id)
+        supports = {support.id: support for support in self.supports}
+        for support in other.supports:
+            if support.id not in supports or (support.coarse_ct and not supports[support.id].coarse_ct):
+                supports[support.id] = support
+        checkpoint_id = self.checkpoint_id or other.checkpoint_id
+        result = replace(self, checkpoint_id=checkpoint_id, supports=tuple(supports.values()))
+        return result.with_landmarks(other.landmarks).with_organs(other.organs)
+
+    def renamed(self, old: str, new: str) -> "LandmarkLibrary":
+        """The landmark or organ `old` under the name `new`."""
+        if old not in self.names:
+            raise LibraryError(f'The library holds no landmark or organ "{old}".')
+        return replace(
+            self,
+            landmarks=tuple(replace(e, name=new) if e.name == old else e for e in self.landmarks),
+            organs=tuple(replace(e, name=new) if e.name == old else e for e in self.organs),
+        )
+
+    def without(self, name: str) -> "LandmarkLibrary":
+        """The library without one landmark or organ, and without supports that nothing refers to any more."""
+        if name not in self.names:
+            raise LibraryError(f'The library holds no landmark or organ "{name}".')
+        return self.subset(set(self.names) - {name})
+
+    def subset(self, names: Iterable[str]) -> "LandmarkLibrary":
+        """Only the landmarks and organs named, and the supports that they refer to."""
+        wanted = set(names)
+        landmarks = tuple(e for e in self.landmarks if e.name in wanted)
+        organs = tuple(e for e in self.organs if e.name in wanted)
+        used = {shot.support_id for entry in (*landmarks, *organs) for shot in entry.shots}
+        supports = tuple(s for s in self.supports if s.id in used)
+        checkpoint_id = self.checkpoint_id if supports else None
+        return LandmarkLibrary(checkpoint_id, landmarks, organs, supports)
+
+    def _check_checkpoint(self, checkpoint_id: str) -> None:
+        if self.checkpoint_id is not None and checkpoint_id != self.checkpoint_id:
+            raise LibraryError(
+                f"This library was learned with the model {self.checkpoint_id}, but the new landmarks with "
+                f"{checkpoint_id}. Their embeddings cannot be compared: choose the library's model, or start a new "
+                "library."
+            )
+
+
+def _point(values: Iterable[float], what: str) -> Point:
+    try:
+        point = tuple(float(value) for value in values)
+    except (TypeError, ValueError) as error:
+        raise LibraryError(f"A {what} must be three numbers.") from error
+    if len(point) != 3 or not np.all(np.isfinite(point)):
+        raise LibraryError(f"A {what} must be three finite numbers, not {point}.")
+    return point
+
+
+def _check_entry(entry: Landmark | Organ) -> None:
+    if not isinstance(entry.name, str) or not entry.name.strip():
+        raise LibraryError("Every landmark and organ needs a name.")
+    if not entry.shots:
+        raise LibraryError(f'"{entry.name}" was not learned on any support scan.')
+    object.__setattr__(entry, "color", _point(entry.color, "color"))
+    _refuse_duplicates(f'support of "{entry.name}"', [shot.support_id for shot in entry.shots])
+
+
+def _refuse_duplicates(what: str, names: list[str]) -> None:
+    seen: set[str] = set()
+    for name in names:
+        if name in seen:
+            raise LibraryError(f'The {what} "{name}" occurs twice. Rename or remove one of them.')
+        seen.add(name)
+
+
+def _find(entries: tuple, name: str, what: str) -> Landmark | Organ:
+    for entry in entries:
+        if entry.name == name:
+            return entry
+    raise LibraryError(f'The library holds no {what} "{name}".')
+
+
+def _added(entries: tuple, added: Iterable, others: tuple, kinds: tuple[str, str]) -> tuple:
+    """The entries and the added ones; of equal names the shots are joined, a new one instead of one on its support.
+
+    Raises `LibraryError` if one of the `others` has the name of an added one; `kinds` says what these and those are.
+    """
+    by_name, taken = {entry.name: entry for entry in entries}, {other.name for other in others}
+    for new in added:
+        if new.name in taken:
+            raise LibraryError(f'"{new.name}" is already {kinds[1]} of the library. Give the {kinds[0]} another name.')
+        if old := by_name.get(new.name):
+            fresh = {shot.support_id for shot in new.shots}
+            shots = (*(s for s in old.shots if s.support_id not in fresh), *new.shots)
+            new = replace(old, shots=shots, code=new.code or old.code, description=new.description or old.description)
+        by_name[new.name] = new
+    return tuple(by_name.values())

@@ -1,0 +1,199 @@
+"""Aligning a scan's coordinates with the average patient, by landmarks that are known.
+
+The coordinates of a patient whom the network has not seen are off by a few centimeters, and by about the same in all
+of a region: scans are read as if they were shifted and stretched. The landmarks of a reference library, each known
+from several patients, are found more exactly than that, for they are compared by what they look like (`matching`).
+So they tell, where they are found, what the coordinates should be; a smooth field through these differences (a
+Gaussian process, robust against landmarks that were mistaken) is taken off the scan's coordinates, for every later
+search on the scan and for what is learned on it. The model card says what that gains.
+"""
+
+import hashlib
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cached_property, lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from APELocalizerLib.core.base.errors import LibraryError
+from APELocalizerLib.core.base.progress import CancelCheck
+from APELocalizerLib.core.embedding.embedding_map import EmbeddingMap
+from APELocalizerLib.core.embedding.passes import fuse
+from APELocalizerLib.core.library.built_in import built_in_library_path, library_file
+from APELocalizerLib.core.library.files import load_library, to_json
+from APELocalizerLib.core.library.library import LandmarkLibrary
+from APELocalizerLib.core.localization.matching import STAGES, refine_known
+from APELocalizerLib.core.localization.votes import Shots
+
+if TYPE_CHECKING:
+    from APELocalizerLib.core.localization.neighborhoods import Templates
+
+ROUNDS = 3
+"""How often the landmarks are sought and the field is fitted, each time from where the field before points."""
+
+FITS = 4
+"""How often the field is fitted to the landmarks as they were found, heeding odd ones less each time."""
+
+SMOOTH_MM, SPREAD_MM, NOISE_MM = 300.0, 20.0, 15.0
+"""Of the field: how far it takes to change, how large it is, and how far off a single landmark may be; mm."""
+
+MISTAKEN_MM = 25.0
+"""A landmark this far from what the others say counts half, and less the farther."""
+
+NEAR_MM = 12.0
+"""A landmark counts if the map has its coordinates, to within this distance; beyond, it lies out of view."""
+
+MARGIN_MM = 8.0
+"""A landmark counts if it lies at least this far inside the field of view: at its border others pile up."""
+
+FEWEST = 4
+"""Landmarks needed; with fewer the coordinates stay as they are."""
+
+Field = Callable[[np.ndarray], np.ndarray]
+"""What the coordinates (n, 3) of the average patient are off by on a scan: (n, 3) mm."""
+
+
+@dataclass(frozen=True, eq=False)
+class Reference:
+    """Landmarks of which it is known where they are on several patients, and what their coordinates should be."""
+
+    library: LandmarkLibrary
+
+    @classmethod
+    def of_file(cls, name_or_path: str | Path) -> "Reference":
+        """The landmarks of a library file, or of the built-in library for its name. Raises `LibraryError`."""
+        return cls(load_library(library_file(name_or_path)))
+
+    def check(self) -> None:
+        """Raise `LibraryError` if nothing can be aligned with it."""
+        if self.landmarks < FEWEST:
+            raise LibraryError(
+                f"Coordinates can only be aligned with a library that holds {FEWEST} landmarks with a coarse CT; "
+                f"this one holds {self.landmarks}."
+            )
+
+    def get_ready(self) -> None:
+        """Make now what the first alignment would make."""
+        if self.landmarks >= FEWEST:
+            _ = self.templates, self.coordinates
+
+    @property
+    def landmarks(self) -> int:
+        """How many landmarks there are, on supports with an appearance."""
+        return len({row[0] for row in self._rows})
+
+    @cached_property
+    def _rows(self) -> list[tuple]:
+        """Place, support, position and embedding of every shot on a support with an appearance."""
+        numbers = {support.id: number for number, support in enumerate(self.library.supports) if support.coarse_ct}
+        shots = [[shot for shot in each.shots if shot.support_id in numbers] for each in self.library.landmarks]
+        return [
+            (place, numbers[shot.support_id], shot.position_ras, shot.embedding)
+            for place, each in enumerate(filter(None, shots))
+            for shot in each
+        ]
+
+    @cached_property
+    def shots(self) -> Shots:
+        """All shots of all landmarks, on supports with an appearance."""
+        place, support, click, embedding = zip(*self._rows, strict=True)
+        return Shots(np.array(place), np.array(support), np.array(click), np.array(embedding))
+
+    @cached_property
+    def templates(self) -> "list[Templates]":
+        """What the landmarks look like, in each stage of the matching."""
+        from APELocalizerLib.core.localization.neighborhoods import Templates
+
+        looks, shots = [support.map.appearance for support in self.library.supports], self.shots
+        return [Templates(looks, shots.places, shots.place, shots.support, shots.click, stage) for stage in STAGES]
+
+    @cached_property
+    def digest(self) -> str:
+        """Short name of exactly these landmarks on exactly these supports."""
+        return hashlib.sha256(to_json(self.library).encode()).hexdigest()[:16]
+
+    @cached_property
+    def coordinates(self) -> np.ndarray:
+        """Coordinates (n, 3) mm of the landmarks: the mean of their shots."""
+        total = np.zeros((self.shots.places, 3))
+        np.add.at(total, self.shots.place, self.shots.embedding)
+        return total / np.bincount(self.shots.place)[:, None]
+
+
+def built_in_reference(checkpoint_id: str) -> Reference | None:
+    """The built-in library's landmarks, if it was learned with the checkpoint; None if it was not, or is not installed.
+
+    It is read once. Raises `LibraryError` if it is damaged.
+    """
+    path = built_in_library_path()
+    if path is None:
+        return None
+    with _reading:
+        reference = _read(path, path.stat().st_mtime_ns)
+    return reference if reference.library.checkpoint_id == checkpoint_id else None
+
+
+_reading = threading.Lock()
+
+
+@lru_cache(maxsize=1)
+def _read(path: Path, changed: int) -> Reference:
+    return Reference.of_file(path)
+
+
+def align(embedding_map: EmbeddingMap, reference: Reference, cancelled: CancelCheck | None = None) -> EmbeddingMap:
+    """The map with its coordinates aligned; the same map if too few of the reference's landmarks are in view.
+
+    Raises `Cancelled`.
+    """
+    if embedding_map.appearance is None or reference.landmarks < FEWEST:
+        return embedding_map
+    field = _field_of(embedding_map, reference, cancelled)
+    return embedding_map if field is None else _without(embedding_map, field)
+
+
+def _field_of(embedding_map: EmbeddingMap, reference: Reference, cancelled: CancelCheck | None) -> Field | None:
+    """What the map is off by, or None if nothing tells."""
+    wanted, view, field = reference.coordinates, embedding_map.field_of_view, None
+    for _ in range(ROUNDS):
+        start = embedding_map.nearest(wanted if field is None else wanted + field(wanted))
+        near = start.distances <= NEAR_MM
+        known = np.flatnonzero(near & view.contains(start.points_ras, margin=-MARGIN_MM))
+        if len(known) < FEWEST:
+            return None
+        looks = embedding_map.appearance
+        places = refine_known(looks, reference.templates, known, start.points_ras[known], cancelled)
+        field = _smooth(wanted[known], embedding_map.embedding_at(places) - wanted[known])
+    return field
+
+
+def _smooth(coordinates: np.ndarray, off: np.ndarray) -> Field:
+    """A smooth field through differences (n, 3) mm at coordinates (n, 3), which heeds odd ones little."""
+    own = _likeness(coordinates, coordinates)
+    noise = np.full(len(off), NOISE_MM**2)
+    for _ in range(FITS):
+        weights = np.linalg.solve(own + np.diag(noise), off)
+        away = np.linalg.norm(off - own @ weights, axis=1)
+        noise = NOISE_MM**2 * np.maximum(1.0, (away / MISTAKEN_MM) ** 2)
+    return lambda these: _likeness(these, coordinates) @ weights
+
+
+def _likeness(these: np.ndarray, those: np.ndarray) -> np.ndarray:
+    """Covariance (n, m) mm^2 of the field at coordinates (n, 3) and (m, 3)."""
+    squared = (these**2).sum(axis=1)[:, None] + (those**2).sum(axis=1) - 2.0 * these @ those.T
+    return SPREAD_MM**2 * np.exp(-0.5 / SMOOTH_MM**2 * squared)
+
+
+def _without(embedding_map: EmbeddingMap, field: Field) -> EmbeddingMap:
+    """The map, and each of its passes, without what they are off by."""
+    if embedding_map.passes:
+        aligned = fuse([_without(each, field) for each in embedding_map.passes])
+        return aligned.with_appearance(embedding_map.appearance)
+    values, body = embedding_map.values.copy(), embedding_map.body
+    told = values[body].astype(np.float64)
+    true = told - field(told)
+    values[body] = told - field(true)  # the field is one of true coordinates; nearly so after one step
+    return replace(embedding_map, values=values, aligned=True)

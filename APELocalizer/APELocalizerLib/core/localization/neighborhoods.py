@@ -1,0 +1,215 @@
+"""Comparing neighborhoods of clicks with a scan, for many places at once (see `matching`).
+
+With w the weight around a click, p the features there and t those of the scan, the cost of a step is the weighted mean
+of (t - p)^2 = t^2 - 2 t p + p^2 over all clicks. Its sums over the neighborhood are correlations, which Fourier
+transforms give for all steps at once; and since they are linear in w, w p and w p^2, these are summed over the clicks
+first: a place costs the same however many clicks it has.
+"""
+
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from APELocalizerLib.core.embedding.appearance import FEATURES, SPACING_MM, Appearance, to_level_index
+
+if TYPE_CHECKING:
+    from APELocalizerLib.core.localization.matching import Stage
+
+MINIMUM_OVERLAP = 0.4
+"""A step counts only if this share of the neighborhoods' weight lies inside the scan."""
+
+PLACES_PER_CHUNK = 16
+"""Places whose correlations are computed together: few enough for the processor's cache."""
+
+
+_lock = threading.Lock()
+_inside, _usual_threads = 0, 1
+
+
+@contextmanager
+def one_thread_each() -> Iterator[None]:
+    """Within, PyTorch starts no threads of its own: the work here is too small for them, and is shared out anyway.
+
+    Several threads may be within at a time. A thread that is new to PyTorch then would start with one thread, and
+    stay so: each leaves with as many as there were before the first came in.
+    """
+    global _inside, _usual_threads
+    with _lock:
+        if _inside == 0:
+            _usual_threads = torch.get_num_threads()
+        _inside += 1
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        with _lock:
+            _inside -= 1
+        torch.set_num_threads(_usual_threads)
+
+
+def displacements(
+    scans: Sequence[Appearance], scan: np.ndarray, positions: np.ndarray, templates: "Templates", places: np.ndarray
+) -> np.ndarray:
+    """Displacements (n, 3) RAS mm of the templates' places `places` (n,), now at `positions` (n, 3), to where it looks
+    like their template.
+
+    `scan` (n,): on which scan each place is sought. A place moves by the mean of all steps (of one cell) within the
+    stage's reach, weighted by exp(-(cost + prior) / softness): near a clear minimum this is its center between the
+    steps; where two places look equally alike it changes steadily with the scan, and does not jump. Without anything
+    comparable it stays.
+    """
+    stage, result = templates.stage, np.zeros((len(positions), 3))
+    for number in np.unique(scan):
+        features, grid = level(scans[number], stage.level)
+        rows = np.flatnonzero(scan == number)
+        for start in range(0, len(rows), PLACES_PER_CHUNK):
+            chunk = rows[start : start + PLACES_PER_CHUNK]
+            at = torch.from_numpy(to_level_index(grid, positions[chunk]))
+            costs = templates.costs(places[chunk], features, at)
+            result[chunk] = _expected_steps(costs, stage).numpy() @ grid[:3, :3].T
+    return result
+
+
+def level(appearance: Appearance, number: int) -> tuple[torch.Tensor, np.ndarray]:
+    """Features (c, p, l, i) of a level of the appearance, and its grid_to_ras (4, 4)."""
+    features, grid = appearance.level(number)
+    return torch.from_numpy(features), grid
+
+
+class Templates:
+    """What the surroundings of n places look like on the supports where they were clicked, in one stage.
+
+    `place` (m,) and `support` (m,) tell which place each of the `clicks` (m, 3) RAS mm is of, and on which support.
+    Every click counts alike, also where its support ends within the neighborhood.
+    """
+
+    def __init__(
+        self,
+        supports: Sequence[Appearance],
+        places: int,
+        place: np.ndarray,
+        support: np.ndarray,
+        clicks: np.ndarray,
+        stage: "Stage",
+    ) -> None:
+        size = 2 * stage.radius + 1
+        self.stage, self.place = stage, torch.from_numpy(place)
+        self.weights = torch.zeros(len(place), 3, size)
+        self.patches = torch.zeros(places, len(FEATURES) + 1, size, size, size)  # -2 w p of every feature, then w
+        self.energy = torch.zeros(places, size, size, size)  # w p^2
+        for number in np.unique(support):
+            rows = np.flatnonzero(support == number)
+            features, grid = level(supports[number], stage.level)
+            first = torch.from_numpy(to_level_index(grid, clicks[rows])) - stage.radius
+            patch, seen = _between_cells(features, first, size)
+            weights = _weights(seen, stage)
+            weight, into = _product(weights), self.place[rows]
+            weighted = patch * weight[:, None]
+            self.weights[rows] = weights
+            self.patches.index_add_(0, into, torch.cat([-2.0 * weighted, weight[:, None]], dim=1))
+            self.energy.index_add_(0, into, weighted.mul_(patch).sum(dim=1))
+
+    def costs(self, places: np.ndarray, features: torch.Tensor, at: torch.Tensor) -> torch.Tensor:
+        """Costs (k, d, d, d) of the steps from `at` (k, 3) for k places; infinite where too little is comparable.
+
+        `features` (c, p, l, i) of the scan, `at` fractional indices in them. Outside the scan nothing is compared.
+        """
+        size, span = 2 * self.stage.radius + 1, 2 * self.stage.reach + 1
+        first = at - self.stage.radius - self.stage.reach
+        target, seen = _between_cells(features, first, size + span - 1)
+        visible = seen.float()
+        target = target * _product(visible)[:, None]
+        target = torch.cat([target, target.square().sum(dim=1, keepdim=True)], dim=1)
+        windows = visible.unfold(2, size, 1)  # (k, 3, d, size)
+        sums = _correlations(target, self.patches[places], span) + _windowed(self.energy[places], windows)
+        share, clicks = self._shares(places, windows)
+        comparable = share >= MINIMUM_OVERLAP * clicks.clamp_min(1e-6)
+        return torch.where(comparable, sums / share.clamp_min(1e-6), torch.inf)
+
+    def _shares(self, places: np.ndarray, windows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Weight (k, d, d, d) that is seen in each of the windows (k, 3, d, size), and all the weight (k, 1, 1, 1)."""
+        row_of = np.full(len(self.patches), -1)
+        row_of[places] = np.arange(len(places))
+        into = torch.from_numpy(row_of)[self.place]
+        weights, into = self.weights[into >= 0], into[into >= 0]
+        seen = torch.matmul(windows[into], weights[..., None])[..., 0]
+        share = torch.zeros(len(places), *(seen.shape[2],) * 3).index_add_(0, into, _product(seen))
+        clicks = torch.zeros(len(places)).index_add_(0, into, weights.sum(dim=2).prod(dim=1))
+        return share, clicks[:, None, None, None]
+
+
+def _between_cells(features: torch.Tensor, first: torch.Tensor, size: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Cubes (n, c, size, size, size) from fractional indices `first` (n, 3) on, trilinear, borders repeated.
+
+    Also, per axis, which of the places lie inside the grid: bool (n, 3, size).
+    """
+    shape = torch.tensor(features.shape[1:])[:, None]
+    base = first.floor()
+    cells = base[:, :, None].long() + torch.arange(size + 1)
+    cells = torch.minimum(cells.clamp_min(0), shape - 1)
+    rows = cells[:, 0, :, None] * shape[1] + cells[:, 1, None]
+    flat = (rows * shape[2])[..., None] + cells[:, None, None, 2]
+    cubes = features.flatten(1)[:, flat.flatten()].reshape(len(features), *flat.shape).transpose(0, 1)
+    for axis in range(3):
+        share = (first - base)[:, axis].float().reshape(-1, 1, 1, 1, 1)
+        cubes = torch.lerp(cubes.narrow(2 + axis, 0, size), cubes.narrow(2 + axis, 1, size), share)
+    places = first[:, :, None] + torch.arange(size)
+    return cubes, (places >= -0.5) & (places <= shape - 0.5)
+
+
+def _weights(inside: torch.Tensor, stage: "Stage") -> torch.Tensor:
+    """Weights (n, 3, size) along the axes of neighborhoods: Gaussian, 0 where not inside; their product has sum 1."""
+    offsets = torch.arange(2 * stage.radius + 1) - stage.radius
+    weights = torch.exp(-0.5 * (offsets / (stage.width * stage.radius)) ** 2) * inside
+    return weights / weights.sum(dim=2, keepdim=True).clamp_min(1e-6)
+
+
+def _product(along: torch.Tensor) -> torch.Tensor:
+    """Outer product (n, a, a, a) of three vectors each (n, 3, a)."""
+    return along[:, 0, :, None, None] * along[:, 1, None, :, None] * along[:, 2, None, None, :]
+
+
+def _correlations(targets: torch.Tensor, patches: torch.Tensor, span: int) -> torch.Tensor:
+    """Sums over channels and cells of target (n, c, a, a, a) times patch (n, c, b, b, b) at every shift: (n, d, d, d).
+
+    By Fourier transforms; they wrap around, but the first d = a - b + 1 = `span` shifts are free of it.
+    """
+    length, axes = (_fast_length(targets.shape[-1]),) * 3, (-3, -2, -1)
+    spectra = torch.fft.rfftn(targets, length, axes) * torch.fft.rfftn(patches, length, axes).conj()
+    return torch.fft.irfftn(spectra.sum(dim=1), length, axes)[:, :span, :span, :span]
+
+
+def _fast_length(cells: int) -> int:
+    """The next number without prime factors above 5, which Fourier transforms handle fast."""
+    length = cells
+    while True:
+        rest = length
+        for factor in (2, 3, 5):
+            while rest % factor == 0:
+                rest //= factor
+        if rest == 1:
+            return length
+        length += 1
+
+
+def _windowed(volumes: torch.Tensor, windows: torch.Tensor) -> torch.Tensor:
+    """Sums of volumes (n, a, a, a) over windows (n, 3, d, a), 1 where a cell is within: (n, d, d, d)."""
+    for axis in range(3):  # each axis is summed when it is the first, and comes back as the last
+        sums = torch.bmm(windows[:, axis], volumes.flatten(2))
+        volumes = sums.reshape(*sums.shape[:2], *volumes.shape[2:]).movedim(1, 3)
+    return volumes
+
+
+def _expected_steps(costs: torch.Tensor, stage: "Stage") -> torch.Tensor:
+    """Mean step (n, 3) in cells, from the costs (n, d, d, d); float64."""
+    steps = torch.arange(-stage.reach, stage.reach + 1, dtype=torch.float64)
+    far = steps.square() * (SPACING_MM * 2**stage.level / 20.0) ** 2
+    total = (costs + stage.prior * (far[:, None, None] + far[:, None] + far)).flatten(1)
+    least = total.min(dim=1, keepdim=True).values
+    likely = torch.where(least.isfinite(), torch.exp((least - total) / stage.softness), 0.0)
+    likely = (likely / likely.sum(dim=1, keepdim=True).clamp_min(1e-30)).reshape(costs.shape)
+    return torch.stack([likely.sum(dim=others) @ steps for others in ((2, 3), (1, 3), (1, 2))], dim=1)

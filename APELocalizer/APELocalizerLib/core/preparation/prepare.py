@@ -1,0 +1,273 @@
+"""From a scan to what the network sees: a posterior-left-inferior image from 0 to 1 and the body mask.
+
+Two ways, both part of a checkpoint's configuration: `PreparationConfig.published()` repeats the preprocessing of the
+published APE network (body box, 1 x 1 x 1.5 mm, HU window, adaptive histogram equalization of the whole volume, then
+the inference spacing); `PreparationConfig.plain()` goes from the body box directly to the inference spacing and the
+window.
+
+Internally stacks have axes (I, P, L), slice by slice as CT is stored; results are (P, L, I). What is done to their
+voxels is in `host_preparation` (arrays, on the processor's cores) and `device_preparation` (tensors, on a GPU).
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, fields
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from APELocalizerLib.core.base.errors import PreparationError
+from APELocalizerLib.core.base.geometry import Box, spacing_of
+from APELocalizerLib.core.base.progress import CancelCheck, Progress, check_cancelled, report, sub_progress
+from APELocalizerLib.core.preparation.cpu import HostEngine
+from APELocalizerLib.core.preparation.grids import (
+    Samplings,
+    common_box,
+    moved,
+    nearest,
+    on_lattice,
+    sampled,
+    samplings_to,
+    seen_from,
+    trimmed,
+    within,
+)
+from APELocalizerLib.core.scan.scan import Scan
+
+if TYPE_CHECKING:  # a library can be read where PyTorch is not installed
+    import torch
+
+HU_LIMITS = (-1024.0, 3071.0)
+"""Padding below and metal above are clipped to this before averaging (plain preparation only)."""
+
+PLAIN_MARGINS = (0, 1, 1)
+"""Blocks (I, P, L) kept around the body box in the plain preparation: the skin, but no slab of air above or below.
+
+The network reads where the image ends; a scan stored obliquely would otherwise seem to end in air.
+"""
+
+
+@dataclass(frozen=True)
+class PreparationConfig:
+    """How scans are prepared for one checkpoint.
+
+    Attributes:
+        base_spacing: (P, L, I) mm of the grid on which intensities are equalized; None to go directly to the inference
+        spacing. window: HU that become 0 and 1. clahe_clip_limit: clip limit of the adaptive histogram equalization; 0
+        for none. antialias: average over whole source voxels when going to a coarser grid. body_threshold: HU from
+        which a voxel counts as body. lattice: the grid begins at a multiple of (P, L, I) voxels of a lattice fixed in
+        the world (0: in the middle of the body box), so that copies of a scan on other grids are read at the same
+        places; only with antialias. end_trim_mm: whole slices up to this thickness are left out at the head and foot
+        end, where resampling blurs a scan with what is outside it.
+    """
+
+    base_spacing: tuple[float, float, float] | None = (1.0, 1.0, 1.5)
+    window: tuple[float, float] = (-1000.0, 300.0)
+    clahe_clip_limit: float = 0.05
+    antialias: bool = False
+    body_threshold: float = -500.0
+    lattice: tuple[int, int, int] = (0, 0, 0)
+    end_trim_mm: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.base_spacing is not None:
+            object.__setattr__(self, "base_spacing", _valid_spacing(self.base_spacing))
+        low, high = (float(hu) for hu in self.window)
+        if not low < high:
+            raise PreparationError(f"The intensity window must rise, not go from {low:g} to {high:g} HU. Correct it.")
+        object.__setattr__(self, "window", (low, high))
+        if not isinstance(self.lattice, tuple) or len(self.lattice) != 3 or min(self.lattice) < 0:
+            raise PreparationError(f"A lattice is three whole numbers, not {self.lattice}. Correct the model.")
+
+    @classmethod
+    def published(cls) -> PreparationConfig:
+        """Exactly what the published APE network was trained on."""
+        return cls()
+
+    @classmethod
+    def plain(cls) -> PreparationConfig:
+        """Fast: antialiased sampling at the inference spacing and a fixed window."""
+        return cls(base_spacing=None, clahe_clip_limit=0.0, antialias=True)
+
+    @classmethod
+    def locked(cls) -> PreparationConfig:
+        """As plain, on a lattice fixed in the world and without the blurred end slices: steady under resampling."""
+        return cls(base_spacing=None, clahe_clip_limit=0.0, antialias=True, lattice=(8, 8, 1), end_trim_mm=4.0)
+
+    def to_dict(self) -> dict:
+        """Plain numbers, lists and None, for JSON."""
+        return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
+
+    @classmethod
+    def from_dict(cls, values: dict) -> PreparationConfig:
+        """Inverse of `to_dict`. Raises PreparationError for settings this version does not know."""
+        unknown = sorted(set(values) - {field.name for field in fields(cls)})
+        if unknown:
+            raise PreparationError(
+                f"Unknown preparation setting “{unknown[0]}”: the model needs a newer APELocalizer. Update it."
+            )
+        return cls(**{key: tuple(value) if isinstance(value, list) else value for key, value in values.items()})
+
+
+@dataclass(frozen=True, eq=False)
+class PreparedScan:
+    """What the network sees.
+
+    Attributes:
+        image: float32 in 0..1, axes (P, L, I); not necessarily contiguous in memory. A tensor if it was prepared on a
+        device, else an array. body_mask: bool, same shape and kind; False in the air around the patient, True in lungs
+        and bowel gas.
+        grid_to_ras: 4x4 float64 from index in `image` to RAS mm, exact (voxel centers at integer indices).
+        field_of_view: RAS box around the whole scan.
+        scan_name, scan_fingerprint: of the scan this was made from.
+    """
+
+    image: np.ndarray | torch.Tensor
+    body_mask: np.ndarray | torch.Tensor
+    grid_to_ras: np.ndarray
+    field_of_view: Box
+    scan_name: str
+    scan_fingerprint: str
+
+
+View = tuple[PreparationConfig, tuple[float, float, float]]
+"""How a scan is to be prepared: configuration, and inference spacing (P, L, I) in mm."""
+
+
+def prepare(
+    scan: Scan,
+    config: PreparationConfig,
+    spacing: tuple[float, float, float],
+    progress: Progress | None = None,
+    cancelled: CancelCheck | None = None,
+    device: torch.device | str | None = None,
+) -> PreparedScan:
+    """Prepare a scan in one way, at one inference spacing (P, L, I) in mm; see `prepare_all`."""
+    return prepare_all(scan, [(config, spacing)], progress, cancelled, device)[0]
+
+
+def prepare_all(
+    scan: Scan,
+    views: list[View],
+    progress: Progress | None = None,
+    cancelled: CancelCheck | None = None,
+    device: torch.device | str | None = None,
+) -> list[PreparedScan]:
+    """Prepare a scan in several ways, reading it once for all that are antialiased.
+
+    Args:
+        device: where the scan is uploaded to, prepared, and left, for example "cuda"; None for arrays on the CPU.
+
+    Raises:
+        PreparationError: no body in the scan, or an impossible spacing.
+        Cancelled: if `cancelled` returned True; checked between slices.
+    """
+    views = [(config, _valid_spacing(spacing)) for config, spacing in views]
+    engine = HostEngine() if device is None else _device_engine(device)
+    report(progress, 0.0, "Orienting the scan")
+    stack, grid_to_ras = engine.stack(scan)
+    check_cancelled(cancelled)
+    plans = _plans(engine, stack, grid_to_ras, views, scan.name)
+    results: dict[View, tuple] = {}
+    done = 0
+    for antialias in (True, False):
+        mine = {key: plan for key, plan in plans.items() if key[0].antialias == antialias}
+        if not mine:
+            continue
+        share = sub_progress(progress, 0.05 + 0.95 * done / len(plans), 0.05 + 0.95 * (done + len(mine)) / len(plans))
+        results |= _on_base_grids(engine, stack, grid_to_ras, mine, scan.name, share, cancelled)
+        done += len(mine)
+    prepared = []
+    for config, spacing in views:
+        base = config.base_spacing or spacing
+        parts = results[config, base]
+        if spacing != base:
+            parts = _at_spacing(engine, *parts, base, spacing, config)
+        image, mask = (engine.posterior_left_inferior(each) for each in parts[:2])
+        prepared.append(PreparedScan(image, mask, parts[2], scan.bounds(), scan.name, scan.fingerprint))
+    report(progress, 1.0, "Scan prepared")
+    return prepared
+
+
+def _device_engine(device: torch.device | str):
+    import torch
+
+    from APELocalizerLib.core.preparation.gpu import DeviceEngine
+
+    return DeviceEngine(torch.device(device))
+
+
+def _plans(engine, stack, grid_to_ras: np.ndarray, views: list[View], name: str) -> dict[View, tuple]:
+    """For each configuration and base grid: the box of the stack that it needs, and the samplings in it."""
+    own = spacing_of(grid_to_ras)
+    found: dict[tuple, tuple[slice, ...]] = {}
+    plans: dict[View, tuple] = {}
+    for config, spacing in views:
+        question = (config.body_threshold, PLAIN_MARGINS if config.antialias else (0, 0, 0))
+        if question not in found:
+            found[question] = engine.body_box(stack, own[[2, 0, 1]], *question)
+        if found[question] is None:
+            raise PreparationError(
+                f"No body was found in “{name}”: nothing in it is denser than {config.body_threshold:g} HU over 5 mm. "
+                "Check that it is a CT in Hounsfield units and not cropped to air."
+            )
+        box, starts = trimmed(found[question], config.end_trim_mm, own[2]), None
+        base = config.base_spacing or spacing
+        if all(config.lattice) and config.antialias:
+            box, starts = on_lattice(box, grid_to_ras, base, config.lattice)
+        shape = tuple(part.stop - part.start for part in box)
+        drop_beyond = config.base_spacing is not None
+        plans[config, base] = box, samplings_to(base, shape, grid_to_ras, config.antialias, drop_beyond, starts)
+    return plans
+
+
+def _on_base_grids(
+    engine,
+    stack,
+    grid_to_ras: np.ndarray,
+    plans: dict[View, tuple],
+    name: str,
+    progress: Progress | None,
+    cancelled: CancelCheck | None,
+) -> dict[View, tuple]:
+    """(image, body mask, grid_to_ras) on the base grid of every plan; all are antialiased, or none is."""
+    outer = common_box([inner for inner, _ in plans.values()])
+    stack = stack[outer]
+    grids = [seen_from(samplings, inner, outer) for inner, samplings in plans.values()]
+    antialias = next(iter(plans))[0].antialias
+    limits = HU_LIMITS if antialias else None
+    resampled = engine.resample(stack, grids, limits, antialias, sub_progress(progress, 0.0, 0.5), cancelled)
+    keys, results = list(plans), {}
+
+    def finish(number: int, share: Progress | None) -> None:
+        key, hu = keys[number], resampled[number]
+        config, (inner, samplings) = key[0], plans[key]
+        grid = sampled(moved(grid_to_ras, [part.start for part in inner]), samplings)
+        if config.clahe_clip_limit > 0:
+            image, mask, origin = engine.equalized(stack, grids[number], hu, config, share, cancelled)
+            grid = moved(grid, origin)
+        else:
+            shape = tuple(part.stop - part.start for part in inner)
+            mask = engine.body_mask(hu < config.body_threshold, within(samplings, shape))
+            image = engine.windowed(hu, config.window)
+        results[key] = image, mask, grid
+
+    engine.for_each(finish, len(keys), sub_progress(progress, 0.5, 1.0), cancelled)
+    if not all(mask.any() for _, mask, _ in results.values()):
+        raise PreparationError(f"No body was found in “{name}” apart from air. Check that it shows a patient.")
+    return results
+
+
+def _at_spacing(engine, image, mask, grid_to_ras: np.ndarray, base: tuple, spacing: tuple, config) -> tuple:
+    """Second zoom, from the base grid to the inference spacing; the mask by nearest neighbor."""
+    samplings: Samplings = samplings_to(spacing, tuple(image.shape), np.diag([*base, 1.0]), config.antialias)
+    image = engine.resample(image, [samplings], None, config.antialias)[0]
+    mask = engine.at(mask, nearest(samplings, tuple(mask.shape)))
+    return image, mask, sampled(grid_to_ras, samplings)
+
+
+def _valid_spacing(spacing) -> tuple[float, float, float]:
+    values = tuple(float(mm) for mm in spacing)
+    if len(values) != 3 or not all(0.1 <= mm <= 50.0 for mm in values):
+        raise PreparationError(f"A spacing must be three numbers between 0.1 and 50 mm, not {spacing}. Correct it.")
+    return values

@@ -1,0 +1,69 @@
+"""Two methods on the same questions: the difference of their errors, and Wilcoxon's signed-rank test."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from APELocalizerLib.core.annotations.tables import EvaluationError
+from APELocalizerLib.evaluation.retrievals import Retrieval
+
+FEWEST = 6
+"""With fewer pairs no difference can be significant at 5 %."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Errors of the first and second method on the same `count` retrievals, and the test over `units` pairs.
+
+    `p` is NaN with too few pairs, or where all of them are equal.
+    """
+
+    first: np.ndarray
+    second: np.ndarray
+    units: int
+    p: float
+
+    @property
+    def count(self) -> int:
+        """Number of retrievals that both methods made."""
+        return len(self.first)
+
+
+def compare(
+    first: Sequence[Retrieval],
+    second: Sequence[Retrieval],
+    value: Callable[[Retrieval], float],
+    unit: str = "target",
+) -> Comparison:
+    """Compare two methods where both have a value; `unit` as `Protocol.wilcoxon_unit`."""
+    theirs = {each.question: value(each) for each in second}
+    pairs = [(each, value(each), theirs[each.question]) for each in first if each.question in theirs]
+    pairs = [(each, a, b) for each, a, b in pairs if np.isfinite(a) and np.isfinite(b)]
+    a, b = np.array([pair[1] for pair in pairs]), np.array([pair[2] for pair in pairs])
+    groups: dict[tuple, list[int]] = {}
+    for number, (each, _, _) in enumerate(pairs):
+        key = (each.target, each.kind, each.name, each.definition) if unit == "target" else (number,)
+        groups.setdefault(key, []).append(number)
+    differences = np.array([a[group].mean() - b[group].mean() for group in groups.values()])
+    return Comparison(a, b, len(differences), signed_rank(differences))
+
+
+def signed_rank(differences: np.ndarray) -> float:
+    """Two-sided p of Wilcoxon's signed-rank test; NaN with too few differences, or if all are zero."""
+    try:
+        from scipy.stats import wilcoxon
+    except ImportError as error:
+        raise EvaluationError(
+            'The Wilcoxon test needs SciPy: pip install "apelocalizer[evaluate]", or leave out the second method.'
+        ) from error
+    if len(differences) < FEWEST or not np.any(differences):
+        return float("nan")
+    return float(wilcoxon(differences).pvalue)
+
+
+def on_common_questions(groups: Sequence[Sequence[Retrieval]]) -> list[list[Retrieval]]:
+    """Of several methods' retrievals those that every one of them made, in the order of the first."""
+    answers = [{each.question: each for each in group} for group in groups]
+    common = [question for question in answers[0] if all(question in each for each in answers)] if answers else []
+    return [[each[question] for question in common] for each in answers]

@@ -1,0 +1,86 @@
+"""Embedding maps kept in a folder between runs, so that a repeated study takes seconds.
+
+A map's name is made from the model, the spacing, the scan, and the source of the core: change one and it is
+computed anew. Each pass is a .nrrd file, exact to the last bit, so that results do not depend on the store.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+
+from APELocalizerLib import core
+from APELocalizerLib.core.base.errors import MapError
+from APELocalizerLib.core.embedding.embedding_map import EmbeddingMap
+from APELocalizerLib.core.embedding.map_files import load_map, save_map
+from APELocalizerLib.core.embedding.passes import fuse
+from APELocalizerLib.core.scan.scan import Scan
+
+SECONDS = "seconds.json"
+
+
+class MapStore:
+    """Maps in a folder; without a folder nothing is kept."""
+
+    def __init__(self, folder: str | Path | None = None) -> None:
+        self.folder = None if folder is None else Path(folder)
+
+    def get(
+        self, scan: Scan, checkpoint_id: str, spacing: str, embed: Callable[[Scan], EmbeddingMap]
+    ) -> tuple[EmbeddingMap, float]:
+        """Map of a scan and the seconds that computing it took (when it was computed)."""
+        place = None if self.folder is None else self.folder / _name(scan, checkpoint_id, spacing)
+        if place is not None and place.is_dir():
+            try:
+                return _read(place)
+            except (MapError, OSError, ValueError):
+                shutil.rmtree(place, ignore_errors=True)
+        start = time.perf_counter()
+        embedding_map = embed(scan)
+        seconds = time.perf_counter() - start
+        if place is not None:
+            _write(place, embedding_map, seconds)
+        return embedding_map, seconds
+
+
+def _name(scan: Scan, checkpoint_id: str, spacing: str) -> str:
+    return f"map-{_digest(checkpoint_id, spacing, _code())}-{scan.fingerprint}"
+
+
+@cache
+def _code() -> str:
+    """Digest of the core's source: a map made by other code is not the map that would be made now."""
+    return _digest(*[path.read_text(encoding="utf-8") for path in sorted(Path(core.__file__).parent.rglob("*.py"))])
+
+
+def _digest(*texts: str) -> str:
+    return hashlib.sha256("\0".join(texts).encode()).hexdigest()[:16]
+
+
+def _read(place: Path) -> tuple[EmbeddingMap, float]:
+    noted = json.loads((place / SECONDS).read_text(encoding="utf-8"))
+    passes = [load_map(place / f"pass{number}.nrrd") for number in range(noted["passes"])]
+    appearance = passes[0].appearance
+    whole = fuse([each.with_appearance(None) for each in passes])
+    return replace(whole, appearance=appearance), float(noted["seconds"])
+
+
+def _write(place: Path, embedding_map: EmbeddingMap, seconds: float) -> None:
+    """Write beside, then rename: a folder of this name is always complete. The appearance goes with the first pass."""
+    first, *others = embedding_map.passes or (embedding_map,)
+    passes = [first.with_appearance(embedding_map.appearance), *others]
+    beside = place.with_name(f"{place.name}.{os.getpid()}.part")
+    beside.mkdir(parents=True, exist_ok=True)
+    try:
+        for number, each in enumerate(passes):
+            save_map(each, beside / f"pass{number}.nrrd")
+        (beside / SECONDS).write_text(json.dumps({"passes": len(passes), "seconds": seconds}))
+        if not place.is_dir():
+            os.replace(beside, place)
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)

@@ -1,0 +1,117 @@
+"""The overlays of a scan: made when first wanted, shown again when wanted again, never a user's own node. No Qt."""
+
+import slicer
+from slicer.i18n import tr as _
+
+from APELocalizerLib.app.engine import Engine
+from APELocalizerLib.core.base.errors import LibraryError, SceneError
+from APELocalizerLib.scene.tasks import DEFAULT_SETTINGS, RunSettings, scan_key
+
+SCAN_REFERENCE = "APELocalizer.scan"
+"""Reference role of a result node to its scan (see `scene.results`)."""
+
+
+class OverlayKeeper:
+    """Makes and shows the overlays "none", "rgb", "similarity", and 0, 1, 2 for a single channel (R, A, S)."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._settings: dict[str, RunSettings] = {}
+        self._made: dict[tuple, object] = {}
+        self._current = None
+
+    def adopt(self, volume_node, settings: RunSettings, nodes) -> None:
+        """Remember how a scan was localized and the overlay that was made of it."""
+        self._settings[volume_node.GetID()] = settings
+        if nodes.overlay_node is not None:
+            self._made[self._key(volume_node, "rgb", "")] = nodes.overlay_node
+
+    def rgb_of(self, volume_node, settings: RunSettings):
+        """The RGB overlay that was made of the scan as it is now, with these settings, if it is still in the scene."""
+        if self._settings.get(volume_node.GetID()) != settings:
+            return None
+        node = self._made.get(self._key(volume_node, "rgb", ""))
+        return node if node is not None and slicer.mrmlScene.IsNodePresent(node) else None
+
+    def show(self, volume_node, kind: str | int, opacity: float = 0.4, library=None, landmark: str = ""):
+        """Show one overlay over the scan in all slices: its node, or None for "none".
+
+        The similarity is that to the mean of a landmark's examples in the library. Raises SceneError if the scan is
+        gone or its map is not in memory, LibraryError for an unknown landmark.
+        """
+        from APELocalizerLib.scene.overlays import show_in_slices
+
+        if volume_node is None:
+            raise SceneError(_("The scan of this result is no longer in the scene."))
+        node = None if kind == "none" else self._node(volume_node, kind, library, landmark)
+        slicer.util.setSliceViewerLayers(background=volume_node)
+        show_in_slices(node, opacity)
+        self._current = node
+        return node
+
+    def set_opacity(self, opacity: float) -> None:
+        """Change the opacity of the overlay shown last."""
+        from APELocalizerLib.scene.overlays import show_in_slices
+
+        if self._current is not None and slicer.mrmlScene.IsNodePresent(self._current):
+            show_in_slices(self._current, opacity)
+
+    def forget(self) -> None:
+        """The scene was closed."""
+        self._settings.clear()
+        self._made.clear()
+        self._current = None
+
+    def _key(self, volume_node, kind, landmark: str) -> tuple:
+        return self._settings.get(volume_node.GetID(), DEFAULT_SETTINGS), scan_key(volume_node), kind, landmark
+
+    def _node(self, volume_node, kind, library, landmark: str):
+        key = self._key(volume_node, kind, landmark)
+        node = self._made.get(key) or (loaded_rgb_overlay(volume_node) if kind == "rgb" else None)
+        if node is None or not slicer.mrmlScene.IsNodePresent(node):
+            node = self._make(volume_node, kind, library, landmark)
+            self._remove_other_similarity(volume_node, kind)
+        self._made[key] = node
+        return node
+
+    def _make(self, volume_node, kind, library, landmark: str):
+        from APELocalizerLib.scene import overlays
+
+        settings = self._settings.get(volume_node.GetID(), DEFAULT_SETTINGS)
+        found = self._engine.recall(scan_key(volume_node), settings.model, settings.spacing)
+        if found is None:
+            raise SceneError(_("The map of this scan is not in memory. Press “Localize” to compute it."))
+        if kind == "rgb":
+            return overlays.add_rgb_overlay(volume_node, found, self._engine.checkpoint(settings.model).anchored)
+        if kind == "similarity":
+            return overlays.add_similarity_overlay(volume_node, found, mean_embedding(library, landmark), landmark)
+        return overlays.add_channel_overlay(volume_node, found, kind)
+
+    def _remove_other_similarity(self, volume_node, kind) -> None:
+        """Keep one heat map per scan: there may be dozens of landmarks."""
+        if kind != "similarity":
+            return
+        for key in [key for key in self._made if key[1][0] == volume_node.GetID() and key[2] == kind]:
+            remove_volume(self._made.pop(key))
+
+
+def remove_volume(node) -> None:
+    """Remove a volume node with its display nodes."""
+    if slicer.mrmlScene.IsNodePresent(node):
+        displays = [node.GetNthDisplayNode(index) for index in range(node.GetNumberOfDisplayNodes())]
+        for each in (node, *displays):  # the volume first: one without a display node is given a new one
+            slicer.mrmlScene.RemoveNode(each)
+
+
+def loaded_rgb_overlay(volume_node):
+    """The color overlay that came with a loaded scene, or None."""
+    overlays = slicer.util.getNodesByClass("vtkMRMLVectorVolumeNode")
+    return next((node for node in overlays if node.GetNodeReference(SCAN_REFERENCE) is volume_node), None)
+
+
+def mean_embedding(library, landmark: str) -> tuple[float, ...]:
+    """Average embedding (3,) of a landmark's examples. Raises LibraryError if the library lacks it."""
+    if library is None:
+        raise LibraryError(_("The landmark library is empty. Open the one that was used."))
+    shots = library.landmark(landmark).shots
+    return tuple(sum(values) / len(shots) for values in zip(*(shot.embedding for shot in shots), strict=True))

@@ -1,0 +1,191 @@
+"""The module's long tasks in three steps, so that no MRML is touched off the GUI thread and nothing is left half done.
+
+Making a task reads the nodes (GUI thread), `run` computes (any thread), `finish` writes nodes (GUI thread). From a
+Python console the three simply follow each other; see `do`.
+"""
+
+import dataclasses
+from collections.abc import Hashable
+from dataclasses import dataclass
+
+import slicer
+from slicer.i18n import tr as _
+
+from APELocalizerLib.app.engine import Engine
+from APELocalizerLib.core.base.errors import LibraryError, LocalizationError, SceneError
+from APELocalizerLib.core.base.progress import CancelCheck, Progress, check_cancelled, report, sub_progress
+
+EMBEDDING_SHARE = 0.95
+"""Part of a task that embedding takes, for the progress bar."""
+
+
+@dataclass(frozen=True)
+class RunSettings:
+    """How scans are embedded: spacing preset, computing device, and model (registry id or file)."""
+
+    spacing: str = "standard"
+    device: str = "auto"
+    model: str = "default"
+
+
+DEFAULT_SETTINGS = RunSettings()
+
+
+def do(task, progress: Progress | None = None, cancelled: CancelCheck | None = None):
+    """The whole task at once, in this thread."""
+    return task.finish(task.run(progress, cancelled))
+
+
+def scan_key(volume_node) -> Hashable:
+    """What changes when the scan does: its voxels, its place in the world (with parent transforms), or the node."""
+    from APELocalizerLib.scene.volumes import ijk_to_world
+
+    return volume_node.GetID(), volume_node.GetImageData().GetMTime(), ijk_to_world(volume_node).tobytes()
+
+
+class _ScanTask:
+    """Reads one scan; the task's result is only used while the scan is still there and unchanged."""
+
+    def __init__(self, engine: Engine, volume_node, settings: RunSettings) -> None:
+        from APELocalizerLib.scene.volumes import scan_from_volume_node
+
+        scan = scan_from_volume_node(volume_node)
+        self._engine, self._settings, self._node = engine, settings, volume_node
+        self._name = volume_node.GetName()
+        self._key = scan_key(volume_node)
+        # A copy: the node's memory may change or go away while the worker reads.
+        self._scan = dataclasses.replace(scan, voxels=scan.voxels.copy(order="K"))
+
+    def _embed(self, progress: Progress | None, cancelled: CancelCheck | None):
+        settings, share = self._settings, sub_progress(progress, 0.0, EMBEDDING_SHARE)
+        return self._engine.embed(
+            self._scan, self._key, settings.model, settings.spacing, settings.device, share, cancelled
+        )
+
+    def _check_scan_is_unchanged(self) -> None:
+        if not slicer.mrmlScene.IsNodePresent(self._node):
+            raise SceneError(
+                _("The scan “{name}” was removed while it was being processed, so nothing was added.").format(
+                    name=self._name
+                )
+            )
+        if scan_key(self._node) != self._key:
+            raise SceneError(
+                _("The scan “{name}” was changed or moved while it was being processed. Run it again.").format(
+                    name=self._name
+                )
+            )
+
+
+class LocalizeTask(_ScanTask):
+    """Find a library's landmarks and organs on a scan; ends with the result nodes in the scene."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        volume_node,
+        library,
+        settings: RunSettings,
+        overlay: bool = True,
+        overlays=None,
+    ) -> None:
+        """`overlay` also adds the RGB overlay, or uses again that of the same map; `overlays` is the `OverlayKeeper`
+        that knows it, and is told of the new one."""
+        if library is None or not library.names:
+            raise LibraryError(_("The landmark library is empty. Learn a landmark from a support scan, or open one."))
+        if volume_node is None:
+            raise SceneError(_("Choose the scan on which the landmarks are to be found."))
+        super().__init__(engine, volume_node, settings)
+        self._library, self._overlay, self._overlays = library, overlay, overlays
+        self.localization = None
+
+    def run(self, progress: Progress | None = None, cancelled: CancelCheck | None = None):
+        """Embed and localize: (Localization, EmbeddingMap)."""
+        from APELocalizerLib.core.localization.localize import localize
+
+        report(progress, 0.0, _("Loading the model"))
+        checkpoint = self._engine.checkpoint(self._settings.model)
+        if self._library.checkpoint_id != checkpoint.id:  # said before the scan is embedded, not minutes later
+            raise LocalizationError(
+                _(
+                    "The library was learned with the model {learned}, but {chosen} is chosen. "
+                    "Choose the library's model under “Set-up”, or learn the landmarks again."
+                ).format(learned=self._library.checkpoint_id, chosen=checkpoint.id)
+            )
+        found_map = self._embed(progress, cancelled)
+        check_cancelled(cancelled)
+        share = sub_progress(progress, EMBEDDING_SHARE, 1.0)
+        found = localize(found_map, self._library, checkpoint=checkpoint, progress=share, cancelled=cancelled)
+        return found, found_map
+
+    def finish(self, computed):
+        """Show the result: `ResultNodes`. Raises SceneError if the scan is gone or was changed."""
+        from APELocalizerLib.scene.results import show_localization
+
+        localization, found_map = computed
+        self._check_scan_is_unchanged()
+        self.localization = localization
+        if self._overlay:
+            before = self._overlays.rgb_of(self._node, self._settings) if self._overlays else None
+            anchored = self._engine.checkpoint(self._settings.model).anchored
+            nodes = show_localization(self._node, localization, found_map, overlay_node=before, anchored=anchored)
+        else:
+            nodes = show_localization(self._node, localization)
+        if self._overlays:
+            self._overlays.adopt(self._node, self._settings, nodes)
+        return nodes
+
+
+class LearnTask(_ScanTask):
+    """Learn points, and organs of a segmentation, from a support scan; ends with the larger library."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        volume_node,
+        library,
+        settings: RunSettings,
+        points_node=None,
+        segmentation_node=None,
+    ) -> None:
+        from APELocalizerLib.core.library.library import LandmarkLibrary
+        from APELocalizerLib.scene.volumes import labels_from_segmentation, points_from_markups
+
+        if volume_node is None:
+            raise SceneError(_("Choose the support scan on which the landmarks were clicked."))
+        if points_node is None and segmentation_node is None:
+            raise SceneError(_("Choose a point list or a segmentation to learn from."))
+        self._library = library if library is not None else LandmarkLibrary()
+        self._points = points_from_markups(points_node) if points_node else None
+        self._labels = labels_from_segmentation(segmentation_node, volume_node) if segmentation_node else None
+        super().__init__(engine, volume_node, settings)
+
+    def run(self, progress: Progress | None = None, cancelled: CancelCheck | None = None):
+        """Embed the support and learn: the new `LandmarkLibrary`."""
+        from APELocalizerLib.core.library.learning import learn_points, learn_segmentation
+
+        report(progress, 0.0, _("Loading the model"))
+        support_map = self._embed(progress, cancelled)
+        library = self._library
+        if self._points:
+            library = learn_points(library, support_map, self._points)
+        if self._labels:
+            library = learn_segmentation(library, support_map, *self._labels)
+        check_cancelled(cancelled)
+        return library
+
+    def finish(self, computed):
+        """The new library. Raises SceneError if the support is gone or was changed, for its clicks may be wrong."""
+        self._check_scan_is_unchanged()
+        return computed
+
+
+class CallTask:
+    """One function of (progress, cancelled) as a task without nodes."""
+
+    def __init__(self, work) -> None:
+        self.run = work
+
+    @staticmethod
+    def finish(computed):
+        return computed

@@ -1,0 +1,158 @@
+"""The training set of a folder laid out as train/, labels/ and annotations/: scans, canonical frames and shares."""
+
+from __future__ import annotations
+
+import json
+import logging
+from dataclasses import astuple, dataclass
+from pathlib import Path
+
+import numpy as np
+
+from APELocalizerLib.training.data.average_patient import (
+    AveragePatient,
+    FrameModel,
+    Observation,
+    fit_frame,
+    point_observations,
+    robust_frames,
+)
+from APELocalizerLib.training.data.cache import state_of
+from APELocalizerLib.training.data.observations import annotation_observations, label_observations, read_landmarks
+from APELocalizerLib.training.data.scans import (
+    TrainingScan,
+    add_landmarks,
+    add_targets,
+    label_map_of,
+    read_canonical,
+    read_label_map,
+    scan_from_ct,
+    scan_from_labels,
+)
+from APELocalizerLib.training.run.files import write_atomically
+
+_LOG = logging.getLogger(__name__)
+#: Scans of one patient whose names differ by more than a suffix.
+SAME_PATIENT = {
+    "acrin_flt_001_b": "acrin_flt_001", "acrin_flt_001_c": "acrin_flt_001", "elastix_baseline": "elastix",
+    "elastix_followup": "elastix", "tcga_bc_a3kf_chest": "tcga_bc_a3kf", "tcga_bc_a3kf_abd": "tcga_bc_a3kf",
+}  # fmt: skip
+
+
+@dataclass
+class TrainingSet:
+    """Scans with targets for training, held-out scans, and the average patient they share."""
+
+    train: list[TrainingScan]
+    held_out: list[TrainingScan]
+    unlabelled: list[TrainingScan]
+    patient: AveragePatient
+    observations: dict[str, list[Observation]]
+
+
+def gather_observations(folder: Path) -> dict[str, list[Observation]]:
+    """Observations of all annotated scans and label maps of a data folder."""
+    scans = annotation_observations(folder / "annotations")
+    for path in sorted((folder / "labels").glob("*_seg.nii.gz")):
+        scans[path.name.removesuffix("_seg.nii.gz")] = label_observations(label_map_of(path))
+    return scans
+
+
+def load_training_set(
+    folder: Path,
+    held_out: tuple[str, ...],
+    model: FrameModel,
+    cache: Path | None = None,
+    synthetic_share: float = 0.22,
+    excluded: tuple[str, ...] = (),
+    more_landmarks: Path | None = None,
+    keep_unlabelled: bool = True,
+) -> TrainingSet:
+    """Read everything into memory. `held_out` names patients (see SAME_PATIENT) that only validation may see.
+
+    Held-out patients have no part in the average patient; `excluded` scans are not used at all.
+    `more_landmarks` is a further table like annotations/landmarks.csv. `cache` is a JSON file that keeps the
+    observations until the tables or label maps change. Without `keep_unlabelled`, scans without annotations are not
+    read.
+    """
+    observations = _cached(cache, folder)
+    known = {name: o for name, o in observations.items() if SAME_PATIENT.get(name, name) not in held_out}
+    known = {name: o for name, o in known.items() if name not in excluded}
+    landmarks = read_landmarks(folder / "annotations" / "landmarks.csv")
+    for name, points in (read_landmarks(more_landmarks) if more_landmarks else {}).items():
+        landmarks[name] = {**landmarks.get(name, {}), **points}
+        for key, (point, sigma) in points.items():
+            known.setdefault(name, []).extend(point_observations(key, point, sigma))
+    patient, kept = robust_frames(known, model)
+    train, validation, unlabelled = [], [], []
+    for path in sorted((folder / "train").glob("*.nii.gz")):
+        name = path.name.removesuffix(".nii.gz")
+        patient_name = SAME_PATIENT.get(name, name)
+        if name in excluded or not (keep_unlabelled or name in kept or patient_name in held_out):
+            continue
+        _LOG.info("reading %s", name)
+        scan = scan_from_ct(name, patient_name, *read_canonical(path))
+        points = {key: point for key, (point, _) in landmarks.get(name, {}).items()}
+        add_landmarks(scan, points, patient)
+        if scan.patient in held_out:
+            validation.append(scan)
+        elif name in kept:
+            add_targets(scan, fit_frame(kept[name], patient, model))
+            train.append(scan)
+        else:
+            unlabelled.append(scan)
+    painted = []
+    for path in sorted((folder / "labels").glob("*_seg.nii.gz")):
+        name = path.name.removesuffix("_seg.nii.gz")
+        if name in excluded or name in {scan.name for scan in train}:
+            continue
+        _LOG.info("filling %s", name)
+        scan = scan_from_labels(name, name, *read_label_map(path))
+        add_targets(scan, fit_frame(kept[name], patient, model))
+        painted.append(scan)
+    share_out(train, painted, synthetic_share)
+    _LOG.info(
+        "%d scans, %d painted, %d held out, %d unlabelled", len(train), len(painted), len(validation), len(unlabelled)
+    )
+    return TrainingSet(train + painted, validation, unlabelled, patient, kept)
+
+
+def share_out(real: list[TrainingScan], painted: list[TrainingScan], synthetic_share: float) -> None:
+    """How often each scan is drawn: long scans and scans of the pelvis (which are few) more often."""
+    for scan in real + painted:
+        length = scan.shape[2] * scan.spacing[2]
+        lowest = float(scan.target[0, 2].min())
+        scan.share = float(np.clip(length / 300.0, 0.4, 1.5)) * (1.6 if lowest < -230 else 1.0)
+        if scan.shape[0] * scan.spacing[0] < 210:
+            scan.share *= 0.4  # cropped to the spine or to a lung
+    total_real, total_painted = (sum(scan.share for scan in group) for group in (real, painted))
+    for scan in painted:
+        scan.share *= synthetic_share / max(1e-9, 1 - synthetic_share) * total_real / max(total_painted, 1e-9)
+
+
+def _cached(path: Path | None, folder: Path) -> dict[str, list[Observation]]:
+    """Observations of label maps take half a minute: keep them in the run's own folder, with what they were made of."""
+    if path is None:
+        return gather_observations(folder)
+    state = [state_of(folder / part) for part in ("annotations", "labels")]
+    if (kept := _kept(path, state)) is not None:
+        return kept
+    found = gather_observations(folder)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    rows = {case: [astuple(observation) for observation in own] for case, own in found.items()}
+    write_atomically(json.dumps({"state": state, "observations": rows}), path)
+    return found
+
+
+def _kept(path: Path, state: list[str]) -> dict[str, list[Observation]] | None:
+    """Observations kept in a file, or None if it is missing, damaged, or made of other tables and label maps."""
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        if values["state"] != state:
+            return None
+        return {
+            case: [Observation(key, axis, tuple(point), sigma) for key, axis, point, sigma in rows]
+            for case, rows in values["observations"].items()
+        }
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+        return None

@@ -1,0 +1,172 @@
+"""Anchored training on a user's own scans: prepared scans and a table of landmarks become a training set."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from APELocalizerLib.core.preparation.prepare import PreparationConfig
+from APELocalizerLib.training.config import TrainingConfig
+from APELocalizerLib.training.data.average_patient import Observation, fit_frame, point_observations, robust_frames
+from APELocalizerLib.training.data.cache import CacheSettings, PreparedFile
+from APELocalizerLib.training.data.laid_out import TrainingSet, share_out
+from APELocalizerLib.training.data.observations import read_box_observations, read_landmarks
+from APELocalizerLib.training.data.scans import HU_LOW, HU_RANGE, TrainingScan, add_landmarks, add_targets, low_passed
+from APELocalizerLib.training.errors import TrainingError
+
+#: Brightest stored value, in the unit of anchored training (0 at HU_LOW, 1 at HU_LOW + HU_RANGE).
+BRIGHTEST = 1.6
+#: Fewest observations along every axis (a landmark is one along each) for which a scan gets a canonical frame.
+_FEWEST = 3
+_LANDMARK_COLUMNS = {"case", "name", "r_mm", "a_mm", "s_mm"}
+_BOX_COLUMNS = {"case", "name", "rmin", "rmax", "amin", "amax", "smin", "smax"}
+
+
+def anchored_store() -> CacheSettings:
+    """How scans are kept for anchored training: antialiased at 2 x 2 x 3 mm, bright bone kept."""
+    window = (HU_LOW, HU_LOW + BRIGHTEST * HU_RANGE)
+    return CacheSettings(PreparationConfig(None, window, 0.0, antialias=True), (2.0, 2.0, 3.0), "float16")
+
+
+def read_table(path: str | None, columns: set[str]) -> Path | None:
+    """A CSV file that exists and has these columns. Raises `TrainingError` otherwise."""
+    if path is None:
+        return None
+    try:
+        with open(path, newline="", encoding="utf-8-sig") as file:
+            header = set(csv.DictReader(file).fieldnames or [])
+    except (OSError, UnicodeDecodeError) as error:
+        raise TrainingError(f"The table “{path}” cannot be read. Give a CSV file.") from error
+    if missing := sorted(columns - header):
+        wanted = ", ".join(sorted(columns))
+        raise TrainingError(f"The table “{path}” lacks the column “{missing[0]}”; it needs {wanted}.")
+    return Path(path)
+
+
+def landmark_table(path: str | None) -> dict[str, dict[str, tuple[np.ndarray, float]]]:
+    """Landmarks by case and name: RAS mm (3,) and uncertainty in mm; empty without a file."""
+    return _parsed(read_landmarks, read_table(path, _LANDMARK_COLUMNS))
+
+
+def _parsed(read: Callable[[Path], dict], table: Path | None) -> dict:
+    """What `read` finds in a table; empty without one. Raises `TrainingError` for lines that are wrong."""
+    try:
+        return read(table) if table else {}
+    except (ValueError, TypeError) as error:
+        raise TrainingError(f"“{table}” has a line whose coordinates are not numbers ({error}).") from error
+
+
+@dataclass(frozen=True)
+class Annotations:
+    """What the tables say of a run's scans.
+
+    points: landmarks, as `landmark_table` gives them. known: by case, observations of the scans that have enough for
+    a canonical frame. notes: sentences about what is not used.
+    """
+
+    points: Mapping[str, Mapping[str, tuple[np.ndarray, float]]]
+    known: Mapping[str, list[Observation]]
+    notes: tuple[str, ...] = ()
+
+    def needs(self, name: str, config: TrainingConfig) -> bool:
+        """Whether a run trains on a scan, or validates on it."""
+        if name in config.held_out:
+            return name in self.points
+        return name in self.known or config.takes_unlabelled
+
+
+def read_annotations(config: TrainingConfig, names: Collection[str]) -> Annotations:
+    """Landmarks and boxes of the scans with these names. Raises `TrainingError` when no scan to train on has enough."""
+    points = landmark_table(config.landmarks)
+    observations = _observations(points, config.boxes)
+    usable = {name: found for name, found in observations.items() if name in set(names) - set(config.held_out)}
+    known = {name: found for name, found in usable.items() if _suffice(found)}
+    if not known:
+        raise TrainingError(
+            "No scan has annotations enough for anchored training: at least three landmarks, in a table whose column "
+            "“case” holds the scans' names. Without landmarks use --preset virtual."
+        )
+    notes = []
+    if strangers := sorted(set(observations) - set(names)):
+        notes.append(f"No scan is called {', '.join(strangers[:5])}, which the annotations name.")
+    if few := sorted(set(usable) - set(known)):
+        notes.append(f"The annotations of {', '.join(few)} are not used: they are fewer than three along an axis.")
+    found = Annotations(points, known)
+    return replace(found, notes=(*notes, *_unused(found, config, names)))
+
+
+def _unused(annotations: Annotations, config: TrainingConfig, names: Collection[str]) -> list[str]:
+    """Sentences about scans that a run does not need."""
+    notes = []
+    unused = {name for name in names if not annotations.needs(name, config)}
+    if blind := sorted(unused & set(config.held_out)):
+        notes.append(f"Nothing is validated on {', '.join(blind)}, for lack of landmarks.")
+    if count := len(unused - set(config.held_out)):
+        have, are, them = ("scans have", "are", "them") if count > 1 else ("scan has", "is", "it")
+        notes.append(f"{count} {have} too few landmarks and {are} not used; --preset mixed uses {them}.")
+    return notes
+
+
+def training_set(files: Sequence[PreparedFile], annotations: Annotations, config: TrainingConfig) -> TrainingSet:
+    """Scans, their canonical frames and landmarks. Scans with too few annotations along an axis stay unlabelled.
+
+    All scans that the run needs are held in memory, each with 9 bytes per voxel of 2 x 2 x 3 mm (30 to 60 MB for
+    a trunk); the others are not read.
+    """
+    patient, kept = robust_frames(annotations.known, config.frame)
+    train, validation, unlabelled = [], [], []
+    for file in files:
+        if not annotations.needs(file.name, config):
+            continue
+        scan = training_scan(file)
+        own = {name: point for name, (point, _) in annotations.points.get(file.name, {}).items()}
+        add_landmarks(scan, own, patient)
+        if file.name in config.held_out:
+            validation.append(scan)
+        elif file.name in kept:
+            add_targets(scan, fit_frame(kept[file.name], patient, config.frame))
+            train.append(scan)
+        else:
+            unlabelled.append(scan)
+    share_out(train, [], 0.0)
+    return TrainingSet(train, validation, unlabelled, patient, kept)
+
+
+def _suffice(observations: Sequence[Observation]) -> bool:
+    return all(sum(o.axis == axis for o in observations) >= _FEWEST for axis in range(3))
+
+
+def _observations(points: Mapping, boxes: str | None) -> dict[str, list[Observation]]:
+    found: dict[str, list[Observation]] = {}
+    for case, landmarks in points.items():
+        for name, (point, sigma) in landmarks.items():
+            found.setdefault(case, []).extend(point_observations(name, point, sigma))
+    for case, rows in _parsed(read_box_observations, read_table(boxes, _BOX_COLUMNS)).items():
+        found.setdefault(case, []).extend(rows)
+    return found
+
+
+def training_scan(file: PreparedFile) -> TrainingScan:
+    """A prepared scan in memory, with its low-passed levels, in types that take little of it."""
+    image = np.asarray(file.image(), np.float32) * (BRIGHTEST / file.unit)
+    body = torch.from_numpy(np.array(file.body(), bool))[None, None]
+    return TrainingScan(file.name, file.name, [level.half() for level in low_passed(image)], body, file.grid_to_ras)
+
+
+def fitted_range(scans: Sequence[TrainingScan], margin: float = 0.15) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Scale and offset (3,) in mm for which (0, 1) spans the canonical coordinates of the scans, with a margin.
+
+    These are of all knots of a scan's volume, in the air around the body too.
+    """
+    low, high = np.full(3, np.inf), np.full(3, -np.inf)
+    for scan in scans:
+        values = scan.target[0, :3].reshape(3, -1).cpu().numpy()
+        low, high = np.minimum(low, values.min(1)), np.maximum(high, values.max(1))
+    scale = np.maximum(high - low, 100.0) * (1 + 2 * margin)
+    offset = 0.5 * (low + high) - 0.5 * scale
+    return tuple(np.round(scale, 1).tolist()), tuple(np.round(offset, 1).tolist())

@@ -1,0 +1,90 @@
+"""How fast a machine trains, where the time goes, and how much of its arithmetic the network uses."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from dataclasses import replace
+
+import numpy as np
+
+from APELocalizerLib.core.base.progress import CancelCheck, Progress, check_cancelled, report
+from APELocalizerLib.training.config import TrainingConfig
+from APELocalizerLib.training.run.build import set_up
+from APELocalizerLib.training.run.costs import training_flops
+from APELocalizerLib.training.run.distributed import Processes
+from APELocalizerLib.training.run.machine import enough_memory, gemm_peak, synchronize, training_device
+from APELocalizerLib.training.run.trainer import Trainer
+
+_WARM_UP = 2
+
+
+@enough_memory()
+def benchmark(
+    config: TrainingConfig, steps: int, progress: Progress | None = None, cancelled: CancelCheck | None = None
+) -> dict[str, float]:
+    """Train `steps` steps after two of warm-up, and measure; nothing of it is kept but prepared scans in the cache.
+
+    Returns steps_per_second, items_per_second; the shares of time in "data" (reading scans), "augmentation" (virtual
+    patients, sampling, intensities), "network" (forward, loss, backward) and "rest" (optimizer, averages, waiting);
+    network_tflops and peak_tflops, and network_share_of_peak.
+
+    Where drawing and training overlap, as on a GPU, they are measured one after the other, with the device idle in
+    between; a run is then faster than measured here. Raises `Cancelled` if `cancelled` returned True.
+    """
+    cache = config.cache or f"{config.output}/cache"
+    device = training_device(config.device, Processes())
+    with tempfile.TemporaryDirectory() as folder:
+        setup = set_up(replace(config, output=folder, cache=cache), device, Processes(), None, progress, cancelled)
+        trainer = Trainer(setup.config, setup.objective, device, timed=True)
+        seconds, parts, flops = [], [], 0.0
+        for number in range(steps + _WARM_UP):
+            check_cancelled(cancelled)
+            report(progress, number / (steps + _WARM_UP), f"step {number + 1}")
+            begun = time.perf_counter()
+            trainer.train_step()
+            synchronize(device)
+            if number >= _WARM_UP:
+                seconds.append(time.perf_counter() - begun)
+                parts.append([sum(r.seconds[name] for r in trainer.reports) for name in _PARTS])
+                flops += sum(_flops(setup.config, r.shape) for r in trainer.reports)
+        trainer.close()
+    workers = trainer.workers.count
+    total = float(np.sum(seconds))
+    spent = np.sum(parts, axis=0) / workers
+    peak = gemm_peak(device, trainer.model.precision, config.threads)
+    found = {"steps_per_second": steps / total, "items_per_second": steps * setup.objective.items / total}
+    found |= {f"{name}_share": float(value / total) for name, value in zip(_PARTS, spent, strict=True)}
+    found["rest_share"] = max(0.0, 1.0 - float(spent.sum()) / total)
+    rate = flops / spent[-1]
+    return found | {
+        "network_tflops": rate / 1e12, "peak_tflops": peak / 1e12, "network_share_of_peak": float(rate / peak),
+    }  # fmt: skip
+
+
+_PARTS = ("data", "augmentation", "network")
+_KNOWN: dict[tuple, float] = {}
+
+
+def _flops(config: TrainingConfig, shape: tuple[int, ...]) -> float:
+    key = (str(config.network), shape)
+    if key not in _KNOWN:
+        _KNOWN[key] = training_flops(config.network, shape)
+    return _KNOWN[key]
+
+
+def in_words(found: dict[str, float], config: TrainingConfig) -> str:
+    """The result as text."""
+    shares = ", ".join(
+        f"{text} {100 * found[f'{name}_share']:.0f} %"
+        for name, text in (
+            ("data", "reading scans"), ("augmentation", "augmentation"), ("network", "network"), ("rest", "rest"),
+        )
+    )  # fmt: skip
+    return (
+        f"{found['steps_per_second']:.3g} steps/s, {found['items_per_second']:.3g} items/s "
+        f"(preset {config.preset}, {config.device}, {config.threads} threads)\n"
+        f"Time: {shares}\n"
+        f"Network: {found['network_tflops']:.3g} TFLOP/s, {100 * found['network_share_of_peak']:.0f} % of the measured "
+        f"matrix product peak of {found['peak_tflops']:.3g} TFLOP/s"
+    )

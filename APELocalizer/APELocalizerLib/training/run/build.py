@@ -1,0 +1,176 @@
+"""From the settings of a run to its objective: scans are found, prepared, and turned into what training draws from."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from APELocalizerLib.core.base.progress import CancelCheck, Progress
+from APELocalizerLib.training.config import TrainingConfig
+from APELocalizerLib.training.data.cache import PreparedFile, prepare_scans
+from APELocalizerLib.training.data.laid_out import TrainingSet, load_training_set
+from APELocalizerLib.training.data.own_scans import (
+    anchored_store,
+    fitted_range,
+    landmark_table,
+    read_annotations,
+    training_set,
+)
+from APELocalizerLib.training.data.scan_files import find_scans
+from APELocalizerLib.training.data.teacher import apply_teacher
+from APELocalizerLib.training.data.volumes import AnchoredSource, PreparedSource, VolumeSource
+from APELocalizerLib.training.errors import TrainingError
+from APELocalizerLib.training.objectives.anchored import AnchoredObjective
+from APELocalizerLib.training.objectives.objective import Objective
+from APELocalizerLib.training.objectives.self_consistency import SelfConsistency
+from APELocalizerLib.training.objectives.self_supervised import MixedObjective, PairObjective
+from APELocalizerLib.training.run.distributed import Processes
+
+_LOG = logging.getLogger(__name__)
+#: Scans that validation looks at, at most.
+_VALIDATED = 6
+
+
+@dataclass(eq=False)
+class Setup:
+    """A run's objective and the settings with everything decided.
+
+    scans: names of those trained on. left_out: why others cannot be used, by name. notes: sentences about annotations
+    and scans that are not used. data: the scans of anchored training.
+    """
+
+    objective: Objective
+    config: TrainingConfig
+    scans: tuple[str, ...]
+    left_out: dict[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    data: TrainingSet | None = None
+
+
+def set_up(
+    config: TrainingConfig,
+    device: torch.device,
+    processes: Processes,
+    data: TrainingSet | None = None,
+    progress: Progress | None = None,
+    cancelled: CancelCheck | None = None,
+) -> Setup:
+    """Read and prepare the scans of a run. `data` replaces the scans of anchored training.
+
+    Raises `TrainingError` when the scans or landmarks do not suffice.
+    """
+    if not config.anchored:
+        files, left_out = prepared_files(config, processes, progress, cancelled)
+        objective = pair_objective(config, files, device)
+        return Setup(objective, config, tuple(source.name for source in objective.sources), left_out)
+    left_out: dict[str, str] = {}
+    notes: tuple[str, ...] = ()
+    if data is None and config.scans:
+        files, left_out = prepared_files(config, processes, progress, cancelled)
+        annotations = read_annotations(config, [file.name for file in files])
+        data, notes = training_set(files, annotations, config), annotations.notes
+    elif data is None:
+        data = _laid_out(config)
+    if config.teacher:
+        apply_teacher(data, Path(config.teacher), config.frame, config.synthetic_share)
+    if config.scale is None or config.offset is None:
+        scale, offset = fitted_range(data.train)
+        config = replace(config, scale=scale, offset=offset)
+    objective = _anchored_objective(config, data, device)
+    trained = data.train + (data.unlabelled if config.pairs is not None else [])
+    return Setup(objective, config, tuple(scan.name for scan in trained), left_out, notes, data)
+
+
+def _anchored_objective(config: TrainingConfig, data: TrainingSet, device: torch.device) -> Objective:
+    """Anchored training, alone or beside the self-supervised one; some of its scans validate it."""
+    plain = [AnchoredSource(scan) for scan in data.train + data.unlabelled if scan.label_names is None]
+    validation = SelfConsistency(plain[:_VALIDATED], config.deformation, (4.0, 4.0, 6.0), device, config.seed)
+    if config.pairs is None:
+        return AnchoredObjective(config, data, device, validation)
+    return MixedObjective(AnchoredObjective(config, data, device), PairObjective(config, plain, device, validation))
+
+
+def prepared_files(
+    config: TrainingConfig,
+    processes: Processes,
+    progress: Progress | None = None,
+    cancelled: CancelCheck | None = None,
+) -> tuple[list[PreparedFile], dict[str, str]]:
+    """The run's scans, prepared by the first process of each machine while the others wait."""
+    found = chosen_scans(config)
+    settings = anchored_store() if config.anchored else config.pairs.stored
+    cache = Path(config.cache) if config.cache else Path(config.output) / "cache"
+    if processes.first_here:
+        files, problems = prepare_scans(found, cache, settings, progress, cancelled)
+    processes.wait()
+    if not processes.first_here:
+        files, problems = prepare_scans(found, cache, settings)
+    return files, problems
+
+
+def chosen_scans(config: TrainingConfig) -> dict[str, Path]:
+    """The run's scans by name, without the excluded ones.
+
+    Raises `TrainingError` when there is none to train on, or when no scan has a name that is to be held out.
+    """
+    found = {name: path for name, path in find_scans(scan_places(config)).items() if name not in config.excluded}
+    if config.anchored and not config.scans:
+        return found  # of laid-out data, patients are held out, not scans
+    if absent := sorted(set(config.held_out) - set(found)):
+        raise TrainingError(f"No scan is called “{absent[0]}”, which was to be held out. Scans: {_some(found)}.")
+    if set(found) <= set(config.held_out):
+        raise TrainingError("All scans are held out; none is left to train on.")
+    return found
+
+
+def scan_places(config: TrainingConfig) -> tuple[str, ...]:
+    """Where the scans of a run are: as given, or the train folder of laid-out data."""
+    if config.scans:
+        return config.scans
+    if config.data:
+        return (str(Path(config.data) / "train"),)
+    raise TrainingError("No scans were given. Name files or a folder with --scans.")
+
+
+def pair_objective(config: TrainingConfig, files: list[PreparedFile], device: torch.device) -> PairObjective:
+    """Self-supervised objective on prepared scans; held-out ones, or else some of all, validate it."""
+    smooth = config.pairs.stored.preparation.antialias
+    sources: list[VolumeSource] = [PreparedSource(file, smooth=smooth) for file in files]
+    train = [source for source in sources if source.name not in config.held_out]
+    if not train:
+        raise TrainingError("All scans that can be read are held out; none is left to train on.")
+    points = landmark_table(config.landmarks)
+    landmarks = {case: {name: point for name, (point, _) in found.items()} for case, found in points.items()}
+    held_out = [source for source in sources if source.name in config.held_out]
+    annotated = [source for source in sources if source.name in landmarks]
+    chosen = (held_out + [source for source in annotated if source not in held_out]) or train
+    spacing = np.clip((4.0, 4.0, 6.0), config.pairs.finest, config.pairs.coarsest)
+    validation = SelfConsistency(
+        chosen[:_VALIDATED], config.deformation, tuple(spacing), device, config.seed, landmarks
+    )
+    return PairObjective(config, train, device, validation)
+
+
+def _laid_out(config: TrainingConfig) -> TrainingSet:
+    """The training set of a folder with train/, labels/ and annotations/."""
+    folder = Path(config.data)
+    if not config.data or not (folder / "annotations" / "landmarks.csv").is_file():
+        raise TrainingError(
+            "Anchored training needs scans with landmarks: give --scans and --landmarks, or in the settings “data”, "
+            "a folder with train/, labels/ and annotations/landmarks.csv."
+        )
+    cache = Path(config.output) / "observations.json"
+    more = Path(config.more_landmarks) if config.more_landmarks else None
+    return load_training_set(
+        folder, config.held_out, config.frame, cache, config.synthetic_share, config.excluded, more,
+        config.takes_unlabelled,
+    )  # fmt: skip
+
+
+def _some(names: dict) -> str:
+    listed = sorted(names)
+    return ", ".join(listed[:5]) + (f" and {len(listed) - 5} more" if len(listed) > 5 else "")
