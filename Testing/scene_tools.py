@@ -10,7 +10,7 @@ from APELocalizerLib.core.base.errors import SceneError
 from APELocalizerLib.core.base.geometry import Box, apply_affine
 from APELocalizerLib.core.embedding.embedding_map import EmbeddingMap
 from APELocalizerLib.core.library.library import Code
-from APELocalizerLib.core.localization.localize import LocatedOrgan, LocatedPoint
+from APELocalizerLib.core.localization.answers import LocatedOrgan, LocatedPoint
 
 LIVER = Code("SCT", "10200004", "Liver")
 LIVER_BOX = Box((0.0, -60.0, -90.0), (140.0, 80.0, 0.0))

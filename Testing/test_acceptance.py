@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from APELocalizerLib.core.annotations.marks import read_boxes, read_points
 from APELocalizerLib.core.base.geometry import Box, apply_affine
 from APELocalizerLib.core.embedder import Embedder
 from APELocalizerLib.core.embedding.passes import fuse
@@ -16,7 +17,6 @@ from APELocalizerLib.core.library.learning import learn_box, learn_points
 from APELocalizerLib.core.library.library import LandmarkLibrary
 from APELocalizerLib.core.localization.alignment import align, built_in_reference
 from APELocalizerLib.core.localization.localize import localize
-from APELocalizerLib.core.localization.write import read_boxes, read_points
 from APELocalizerLib.core.model.registry import load_checkpoint
 from APELocalizerLib.core.scan.read import read_scan
 from APELocalizerLib.core.scan.scan import Scan

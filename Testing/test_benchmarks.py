@@ -12,7 +12,8 @@ from benchmarks.table import Goal, Row, as_csv, markdown, not_measured, quantity
 from benchmarks.timing import Times
 
 from APELocalizerLib.core.model.network import APENetwork, NetworkConfig
-from APELocalizerLib.core.preparation.prepare import PreparationConfig, prepare
+from APELocalizerLib.core.preparation.config import PreparationConfig
+from APELocalizerLib.core.preparation.prepare import prepare
 
 TINY = NetworkConfig(channels=(16, 24), depths=((1, 1), 1), layer_scale_init=0.5)
 

@@ -15,22 +15,32 @@ ROOT = Path(__file__).resolve().parent.parent
 MODULE = ROOT / "APELocalizer"
 LIBRARY = MODULE / "APELocalizerLib"
 
-MAY_IMPORT = {
-    "core": {"core"},
-    "scene": {"scene", "core"},
-    "gui": {"gui", "scene", "core"},
-    "training": {"training", "core"},
-    "evaluation": {"evaluation", "core"},
-    "cli": {"cli", "core", "scene", "training", "evaluation"},
-}
-"""The rooms of the library, and the rooms that each may import from."""
+CORE = ("base", "scan", "annotations", "preparation", "model", "embedding", "library", "localization", "embedder")
+"""The floors of core, from the ground up: each may import from those before it and from itself."""
 
+TRAINING = ("data", "patients", "settings", "objectives", "run")
+"""The floors of training, likewise; `settings` are the files that lie in training itself."""
+
+MAY_IMPORT = {
+    **{f"core/{room}": {f"core/{below}" for below in CORE[: number + 1]} for number, room in enumerate(CORE)},
+    **{
+        f"training/{room}": {"core", *(f"training/{below}" for below in TRAINING[: number + 1])}
+        for number, room in enumerate(TRAINING)
+    },
+    "app": {"app", "core"},
+    "methods": {"methods", "app", "core"},
+    "evaluation": {"evaluation", "methods", "app", "core"},
+    "scene": {"scene", "app", "core"},
+    "gui": {"gui", "scene", "app", "core"},
+    "cli": {"cli", "scene", "training", "evaluation", "methods", "app", "core"},
+}
+"""The rooms of the library, and the rooms that each may import from; a whole room also stands for its sub-rooms."""
+
+QT = {"qt", "ctk", "PySide6", "PythonQt"}
+MRML = {"vtk", "vtkmodules", "slicer", "mrml"}
 FORBIDDEN = {
-    "core": {"vtk", "vtkmodules", "slicer", "qt", "ctk", "PySide6", "PythonQt", "mrml"},
-    "scene": {"qt", "ctk", "PySide6", "PythonQt"},
-    "training": {"vtk", "vtkmodules", "slicer", "qt", "ctk", "PySide6", "PythonQt", "mrml"},
-    "evaluation": {"vtk", "vtkmodules", "slicer", "qt", "ctk", "PySide6", "PythonQt", "mrml"},
-    "cli": {"vtk", "vtkmodules", "slicer", "qt", "ctk", "PySide6", "PythonQt", "mrml"},
+    **dict.fromkeys(("core", "app", "methods", "training", "evaluation", "cli"), QT | MRML),
+    "scene": QT,
     "gui": {"PySide6", "PythonQt"},
 }
 
@@ -90,8 +100,23 @@ def _nodes_at_file_scope(node: ast.AST):
             yield from _nodes_at_file_scope(child)
 
 
-def rooms() -> list[str]:
-    return sorted(path.name for path in LIBRARY.iterdir() if path.is_dir() and path.name != "__pycache__")
+def room_of(module: str) -> str:
+    """Room of a dotted name below APELocalizerLib, such as core/scan; files right in training are its settings."""
+    first, *rest = module.split(".")
+    if first == "core":
+        return f"core/{rest[0]}" if rest else "core"
+    if first == "training":
+        return f"training/{rest[0] if rest and rest[0] in TRAINING else 'settings'}"
+    return first
+
+
+def module_of(path: Path) -> str:
+    """Dotted name of a file below APELocalizerLib."""
+    return ".".join(path.relative_to(LIBRARY).with_suffix("").parts)
+
+
+def python_files() -> list[Path]:
+    return sorted(path for path in LIBRARY.rglob("*.py") if path.name not in ("__init__.py", "__main__.py"))
 
 
 # Installed files -----------------------------------------------------------------------------------------------------
@@ -117,23 +142,38 @@ def test_scripts_and_resources_are_in_their_own_lists():
 
 
 def test_every_room_has_its_rules():
-    assert set(rooms()) == set(MAY_IMPORT)
+    rooms = {room_of(module_of(path)) for path in python_files()}
+    assert rooms == set(MAY_IMPORT)
 
 
-@pytest.mark.parametrize("room", sorted(MAY_IMPORT))
-def test_imports_point_one_way(room):
-    for path in sorted((LIBRARY / room).rglob("*.py")):
-        for name in sorted(imported_modules(path)):
-            first, _, rest = name.partition(".")
-            where = f"{path.relative_to(ROOT)} imports {name}"
-            assert first not in FORBIDDEN[room], where
-            if first == "APELocalizerLib":
-                assert rest.partition(".")[0] in MAY_IMPORT[room], where
+@pytest.mark.parametrize("path", python_files(), ids=lambda path: path.relative_to(LIBRARY).as_posix())
+def test_imports_point_one_way(path):
+    room = room_of(module_of(path))
+    for name in sorted(imported_modules(path)):
+        first, _, rest = name.partition(".")
+        assert first not in FORBIDDEN[room.partition("/")[0]], f"{path.relative_to(ROOT)} imports {name}"
+        if first == "APELocalizerLib":
+            other = room_of(rest)
+            allowed = MAY_IMPORT[room] & {other, other.partition("/")[0]}
+            assert allowed, f"{path.relative_to(ROOT)} ({room}) imports {name} ({other})"
 
 
-@pytest.mark.parametrize("room", sorted(MAY_IMPORT))
-def test_package_files_import_nothing(room):
-    assert not imported_modules(LIBRARY / room / "__init__.py")
+def test_no_circle_of_imports():
+    """No file of the library leads back to itself, also within a room."""
+    names = {f"APELocalizerLib.{module_of(path)}": path for path in python_files()}
+    arrows = {
+        name: {other for other in names if any(f"{used}.".startswith(f"{other}.") for used in imported_modules(path))}
+        for name, path in names.items()
+    }
+    while arrows:
+        ends = {name for name, others in arrows.items() if not others & arrows.keys() - {name}}
+        assert ends, f"imports go in a circle through {sorted(arrows)}"
+        arrows = {name: others for name, others in arrows.items() if name not in ends}
+
+
+def test_package_files_import_nothing():
+    for path in LIBRARY.rglob("__init__.py"):
+        assert not imported_modules(path), path.relative_to(ROOT)
 
 
 def test_library_package_file_imports_nothing():
@@ -141,18 +181,17 @@ def test_library_package_file_imports_nothing():
 
 
 def test_nothing_heavy_is_imported_when_slicer_starts():
-    startup = [*MODULE.glob("*.py"), *sorted((LIBRARY / "gui").rglob("*.py"))]
-    for path in startup:
-        heavy = {name for name in imported_modules(path, file_scope_only=True) if name.partition(".")[0] in HEAVY}
-        heavy |= {
-            name
-            for name in imported_modules(path, file_scope_only=True)
-            if re.match(r"APELocalizerLib\.(core|scene|training|evaluation)\.", name)
-            and not re.match(r"APELocalizerLib\.core\.(errors|progress)\b", name)
-        }
+    names = {f"APELocalizerLib.{module_of(path)}": path for path in python_files()}
+    waiting, seen = [*MODULE.glob("*.py"), *sorted((LIBRARY / "gui").rglob("*.py"))], set()
+    while waiting:
+        path = waiting.pop()
+        seen.add(path)
+        used = imported_modules(path, file_scope_only=True)
+        heavy = {name for name in used if name.partition(".")[0] in HEAVY}
         # Slicer itself has loaded vtk before any scripted module.
         heavy -= {name for name in heavy if name.partition(".")[0] in ("vtk", "vtkmodules")}
         assert not heavy, f"{path.relative_to(ROOT)} imports {sorted(heavy)} at file scope"
+        waiting += {names[name.rpartition(".")[0]] for name in used if name.rpartition(".")[0] in names} - seen
 
 
 @pytest.mark.parametrize("room", ["core", "scene", "gui"])
@@ -272,7 +311,7 @@ def test_the_model_card_tells_what_the_evaluation_measured_with_these_weights(ro
 
 
 def test_the_evaluation_report_is_of_the_embedded_weights():
-    from APELocalizerLib.core.registry import load_checkpoint
+    from APELocalizerLib.core.model.registry import load_checkpoint
 
     report = (ROOT / "Resources" / "Evaluation" / "report.md").read_text(encoding="utf-8")
     assert f"Model {load_checkpoint('default').id}," in report

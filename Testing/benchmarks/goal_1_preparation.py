@@ -6,7 +6,8 @@ from collections.abc import Iterator
 import numpy as np
 import torch
 
-from APELocalizerLib.core.preparation.prepare import PreparationConfig, prepare
+from APELocalizerLib.core.preparation.config import PreparationConfig
+from APELocalizerLib.core.preparation.prepare import prepare
 from APELocalizerLib.core.scan.scan import Scan
 from benchmarks import published, scans
 from benchmarks.bench import Bench, size_text

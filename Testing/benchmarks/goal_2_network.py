@@ -11,7 +11,7 @@ from APELocalizerLib.core.base.geometry import Box
 from APELocalizerLib.core.embedder import Embedder
 from APELocalizerLib.core.embedding.embedding_map import EmbeddingMap
 from APELocalizerLib.core.embedding.runner import InferenceSettings, Runner
-from APELocalizerLib.core.preparation.prepare import PreparedScan
+from APELocalizerLib.core.preparation.config import PreparedScan
 from benchmarks import machine, published, scans
 from benchmarks.bench import CPU, Bench
 from benchmarks.table import Goal, Row, not_measured

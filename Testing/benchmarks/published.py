@@ -12,8 +12,8 @@ from torch.nn import functional as F
 from APELocalizerLib.core.base.geometry import spacing_of
 from APELocalizerLib.core.model.checkpoint import Checkpoint
 from APELocalizerLib.core.model.network import APENetwork, NetworkConfig
+from APELocalizerLib.core.preparation.config import PreparationConfig
 from APELocalizerLib.core.preparation.orientation import to_canonical
-from APELocalizerLib.core.preparation.prepare import PreparationConfig
 from APELocalizerLib.core.scan.scan import Scan
 
 TILE = (96, 96, 64)

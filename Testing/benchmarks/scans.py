@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
-from APELocalizerLib.core.localization.write import read_points
+from APELocalizerLib.core.annotations.marks import read_points
 from APELocalizerLib.core.scan.read import read_scan
 from APELocalizerLib.core.scan.scan import Scan
 from benchmarks.timing import ROOT

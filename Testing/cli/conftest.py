@@ -41,7 +41,7 @@ def made(tmp_path_factory, ideal_embedding) -> SimpleNamespace:
     from APELocalizerLib.cli.program import main
     from APELocalizerLib.core.model.checkpoint import Checkpoint, save_checkpoint
     from APELocalizerLib.core.model.network import APENetwork, NetworkConfig
-    from APELocalizerLib.core.preparation.prepare import PreparationConfig
+    from APELocalizerLib.core.preparation.config import PreparationConfig
 
     folder = tmp_path_factory.mktemp("made")
     scan = write_phantom(folder / "support.nii.gz", phantom_voxels())

@@ -11,7 +11,7 @@ from APELocalizerLib.core.library.learning import learn_points
 from APELocalizerLib.core.library.library import LandmarkLibrary
 from APELocalizerLib.core.model.checkpoint import Checkpoint
 from APELocalizerLib.core.model.network import APENetwork, NetworkConfig
-from APELocalizerLib.core.preparation.prepare import PreparationConfig, PreparedScan
+from APELocalizerLib.core.preparation.config import PreparationConfig, PreparedScan
 from APELocalizerLib.core.scan.scan import Scan
 
 CHECKPOINT_ID = "made-up@0123456789ab"

@@ -13,7 +13,7 @@ from core.builders import TINY_NETWORK, tiny_checkpoint
 from APELocalizerLib.core.base.errors import CheckpointError
 from APELocalizerLib.core.model.checkpoint import FORMAT, published_checkpoint, read_checkpoint, save_checkpoint
 from APELocalizerLib.core.model.network import NetworkConfig
-from APELocalizerLib.core.preparation.prepare import PreparationConfig
+from APELocalizerLib.core.preparation.config import PreparationConfig
 
 DATA = Path(__file__).resolve().parents[1] / "data"
 PUBLISHED_KEYS = json.loads((DATA / "ape_state_dict.json").read_text(encoding="utf-8"))["keys"]

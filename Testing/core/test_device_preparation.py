@@ -14,8 +14,9 @@ from APELocalizerLib.core.preparation import body, clahe
 from APELocalizerLib.core.preparation import gpu_body as torch_body
 from APELocalizerLib.core.preparation import gpu_clahe as torch_clahe
 from APELocalizerLib.core.preparation import sampling as interpolation
+from APELocalizerLib.core.preparation.config import PreparationConfig
 from APELocalizerLib.core.preparation.gpu import zoom
-from APELocalizerLib.core.preparation.prepare import PreparationConfig, prepare, prepare_all
+from APELocalizerLib.core.preparation.prepare import prepare, prepare_all
 from APELocalizerLib.core.scan.read import read_scan
 from APELocalizerLib.core.scan.scan import Scan
 

@@ -6,17 +6,10 @@ import numpy as np
 import pytest
 from core.builders import CLICKS, rotation, smooth_map
 
+from APELocalizerLib.core.annotations.extreme_points import edge_points_of_mask, is_cut, sorted_edges
 from APELocalizerLib.core.base.errors import LearningError
 from APELocalizerLib.core.base.geometry import Box, apply_affine
-from APELocalizerLib.core.library.learning import (
-    edge_points_of_mask,
-    is_cut,
-    learn_box,
-    learn_points,
-    learn_segmentation,
-    learn_six_points,
-    sorted_edges,
-)
+from APELocalizerLib.core.library.learning import learn_box, learn_points, learn_segmentation, learn_six_points
 from APELocalizerLib.core.library.library import EDGES, LandmarkLibrary
 
 EMPTY = LandmarkLibrary()

@@ -18,8 +18,8 @@ from APELocalizerLib.core.library.learning import learn_box, learn_points
 from APELocalizerLib.core.library.library import LandmarkLibrary
 from APELocalizerLib.core.localization import matching, neighborhoods
 from APELocalizerLib.core.localization.localize import LocalizationSettings, localize
-from APELocalizerLib.core.localization.matching import Stage, refine, refine_and_check
-from APELocalizerLib.core.localization.neighborhoods import MINIMUM_OVERLAP, Templates, one_thread_each
+from APELocalizerLib.core.localization.matching import refine, refine_and_check
+from APELocalizerLib.core.localization.neighborhoods import MINIMUM_OVERLAP, Stage, Templates, one_thread_each
 from APELocalizerLib.core.localization.votes import Shots
 
 SHAPE, SPACING = (133, 93, 88), (3.0, 3.0, 3.0)

@@ -20,7 +20,8 @@ from APELocalizerLib.core.library.library import LandmarkLibrary
 from APELocalizerLib.core.localization.localize import LocalizationSettings, localize
 from APELocalizerLib.core.localization.votes import RULES
 from APELocalizerLib.core.model.checkpoint import Checkpoint
-from APELocalizerLib.core.preparation.prepare import PreparationConfig, prepare_all
+from APELocalizerLib.core.preparation.config import PreparationConfig
+from APELocalizerLib.core.preparation.prepare import prepare_all
 from APELocalizerLib.core.scan.scan import Scan
 
 CPU = InferenceSettings(device="cpu", tile=(32, 32, 32))

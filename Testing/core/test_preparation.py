@@ -14,8 +14,9 @@ from phantoms import body_phantom, grid_to_ras, phantom_hu, phantom_landmarks, r
 from APELocalizerLib.core.base.errors import Cancelled, PreparationError
 from APELocalizerLib.core.base.geometry import apply_affine, spacing_of
 from APELocalizerLib.core.preparation.body import body_box, body_mask
+from APELocalizerLib.core.preparation.config import PreparationConfig
 from APELocalizerLib.core.preparation.orientation import to_canonical
-from APELocalizerLib.core.preparation.prepare import PreparationConfig, prepare
+from APELocalizerLib.core.preparation.prepare import prepare
 from APELocalizerLib.core.scan.read import read_scan
 from APELocalizerLib.core.scan.scan import Scan
 

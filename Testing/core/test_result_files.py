@@ -8,19 +8,14 @@ import numpy as np
 import pytest
 from core.builders import CLICKS, Patient, smooth_map
 
+from APELocalizerLib.core.annotations.marks import read_boxes, read_labels, read_points
 from APELocalizerLib.core.base.errors import LearningError
 from APELocalizerLib.core.base.geometry import Box
 from APELocalizerLib.core.library.learning import learn_box, learn_points
 from APELocalizerLib.core.library.library import LandmarkLibrary
-from APELocalizerLib.core.localization.localize import LocalizationSettings, LocatedOrgan, localize
-from APELocalizerLib.core.localization.write import (
-    confidence_text,
-    read_boxes,
-    read_labels,
-    read_points,
-    safe_name,
-    write_results,
-)
+from APELocalizerLib.core.localization.answers import LocatedOrgan, confidence_text
+from APELocalizerLib.core.localization.localize import LocalizationSettings, localize
+from APELocalizerLib.core.localization.write import safe_name, write_results
 
 
 @pytest.fixture(scope="module")

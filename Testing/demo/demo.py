@@ -15,8 +15,8 @@ import numpy as np
 
 from APELocalizerLib.cli.console import table
 from APELocalizerLib.cli.program import main as ape_localizer
+from APELocalizerLib.core.annotations.marks import read_boxes, read_points
 from APELocalizerLib.core.base.geometry import Box
-from APELocalizerLib.core.localization.write import read_boxes, read_points
 
 BOX_SIDES = ("rmin", "rmax", "amin", "amax", "smin", "smax")
 SAMPLES = Path(__file__).resolve().parents[2] / "Resources" / "SampleData"

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from APELocalizerLib.core.localization.write import read_points
+from APELocalizerLib.core.annotations.marks import read_points
 
 DEMO = Path(__file__).with_name("demo.py")
 SAMPLES = DEMO.parents[2] / "Resources" / "SampleData"

@@ -10,7 +10,7 @@ import SimpleITK as sitk
 
 from APELocalizerLib.core.embedding.embedding_map import EmbeddingMap
 from APELocalizerLib.core.scan.scan import Scan
-from APELocalizerLib.methods.method import ApeMethod
+from APELocalizerLib.methods.ape import ApeMethod
 
 SPACING = 8.0
 SHAPE = (25, 25, 55)

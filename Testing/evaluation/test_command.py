@@ -121,7 +121,7 @@ def test_wrong_requests_are_refused_in_one_sentence_before_anything_is_embedded(
 def test_missing_packages_are_named_with_the_way_out(samples, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     from APELocalizerLib.cli.evaluate import _need
-    from APELocalizerLib.core.annotations.tables import EvaluationError
+    from APELocalizerLib.core.base.errors import EvaluationError
 
     with pytest.raises(EvaluationError, match="apelocalizer.evaluate.*give --no-plots"):
         _need("matplotlib", "The plots need matplotlib", "give --no-plots")

@@ -11,8 +11,8 @@ from APELocalizerLib.evaluation.report_tables import enlargement_table
 from APELocalizerLib.evaluation.retrievals import Retrieval
 from APELocalizerLib.evaluation.study import Study
 from APELocalizerLib.evaluation.study_plan import StudySettings
-from APELocalizerLib.evaluation.subjects import Subject
-from APELocalizerLib.methods.method import Transfer
+from APELocalizerLib.methods.places import Subject
+from APELocalizerLib.methods.transfer import Transfer
 
 VIEW = Box((-200, -200, -200), (200, 200, 200))
 BODY = Box((-100, -100, -200), (100, 100, 200))

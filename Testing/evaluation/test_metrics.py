@@ -4,15 +4,8 @@ import numpy as np
 import pytest
 
 from APELocalizerLib.core.base.geometry import Box
-from APELocalizerLib.evaluation.metrics import (
-    alpha_for_recall,
-    auc,
-    best_threshold,
-    box_recall,
-    pooled,
-    rank_correlation,
-    summary,
-)
+from APELocalizerLib.core.localization.boxes import alpha_for_recall, box_recall
+from APELocalizerLib.evaluation.metrics import auc, best_threshold, pooled, rank_correlation, summary
 
 
 def test_auc_counts_ordered_pairs_and_half_ties():

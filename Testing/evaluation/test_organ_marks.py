@@ -5,7 +5,7 @@ import pytest
 import SimpleITK as sitk
 
 from APELocalizerLib.core.annotations.organ_marks import face_centers, marks_of_box, marks_of_mask, read_label_map
-from APELocalizerLib.core.annotations.tables import EvaluationError
+from APELocalizerLib.core.base.errors import EvaluationError
 from APELocalizerLib.core.base.geometry import Box
 from APELocalizerLib.evaluation.protocol import Protocol
 

@@ -11,7 +11,7 @@ from APELocalizerLib.evaluation.protocol import Protocol
 from APELocalizerLib.evaluation.retrievals import select, write_csv
 from APELocalizerLib.evaluation.study import crop_superior_inferior, run_study
 from APELocalizerLib.evaluation.study_plan import StudySettings
-from APELocalizerLib.methods.method import Transfer
+from APELocalizerLib.methods.transfer import Transfer
 
 
 def study_of(world, *methods, protocol=None, prefixes=(), targets=None, **settings):

@@ -178,7 +178,7 @@ def tiny_checkpoint():
 
     from APELocalizerLib.core.model.checkpoint import Checkpoint
     from APELocalizerLib.core.model.network import APENetwork, NetworkConfig
-    from APELocalizerLib.core.preparation.prepare import PreparationConfig
+    from APELocalizerLib.core.preparation.config import PreparationConfig
 
     def load(model: str) -> Checkpoint:
         torch.manual_seed(3)

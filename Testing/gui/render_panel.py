@@ -20,7 +20,7 @@ from PySide6.QtCore import QRect  # noqa: E402
 from PySide6.QtWidgets import QApplication, QVBoxLayout, QWidget  # noqa: E402
 
 import APELocalizer  # noqa: E402
-from APELocalizerLib.core.localization.write import read_points  # noqa: E402
+from APELocalizerLib.core.annotations.marks import read_points  # noqa: E402
 from APELocalizerLib.core.scan.read import read_scan  # noqa: E402
 from APELocalizerLib.scene.headless import add_volume, open_headless_scene  # noqa: E402
 

@@ -5,7 +5,7 @@ import phantoms
 import pytest
 from scene_tools import CARINA, LIVER, LIVER_BOX, located, located_box, perfect_map
 
-from APELocalizerLib.core.localization.localize import Localization, LocatedOrgan, LocatedPoint
+from APELocalizerLib.core.localization.answers import Localization, LocatedOrgan, LocatedPoint
 from APELocalizerLib.scene.headless import add_volume, open_headless_scene
 
 

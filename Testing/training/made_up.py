@@ -10,7 +10,7 @@ import torch
 from phantoms import body_phantom, phantom_landmarks
 
 from APELocalizerLib.core.model.network import NetworkConfig
-from APELocalizerLib.core.preparation.prepare import PreparationConfig
+from APELocalizerLib.core.preparation.config import PreparationConfig
 from APELocalizerLib.training.config import TrainingConfig
 from APELocalizerLib.training.data.cache import CacheSettings
 from APELocalizerLib.training.data.volumes import Level, Volume

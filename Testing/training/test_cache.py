@@ -8,13 +8,14 @@ import SimpleITK as sitk
 import torch
 from training.made_up import write_phantom
 
-from APELocalizerLib.core.preparation.prepare import PreparationConfig, prepare
+from APELocalizerLib.core.base.errors import TrainingError
+from APELocalizerLib.core.preparation.config import PreparationConfig
+from APELocalizerLib.core.preparation.prepare import prepare
 from APELocalizerLib.core.scan.read import read_scan
 from APELocalizerLib.training.data import cache
 from APELocalizerLib.training.data.cache import CacheSettings, prepare_scans
 from APELocalizerLib.training.data.scan_files import find_scans
 from APELocalizerLib.training.data.volumes import PreparedSource
-from APELocalizerLib.training.errors import TrainingError
 
 SETTINGS = CacheSettings(PreparationConfig.plain(), (6.0, 6.0, 6.0))
 

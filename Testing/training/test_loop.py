@@ -12,13 +12,13 @@ import pytest
 import torch
 from training.made_up import TINY, RampSource, tiny_config, tiny_pairs, write_landmarks, write_phantom
 
+from APELocalizerLib.core.base.errors import TrainingError
 from APELocalizerLib.core.embedder import embed_scan
 from APELocalizerLib.core.embedding.runner import InferenceSettings
 from APELocalizerLib.core.model.network import APENetwork
 from APELocalizerLib.core.model.registry import load_checkpoint
 from APELocalizerLib.core.scan.read import read_scan
 from APELocalizerLib.training.config import TrainingConfig
-from APELocalizerLib.training.errors import TrainingError
 from APELocalizerLib.training.objectives.heads import Model, NormalizedHead, ScaledHead
 from APELocalizerLib.training.objectives.self_consistency import SelfConsistency
 from APELocalizerLib.training.patients.virtual_patients import CropKind, Deformation

@@ -9,7 +9,7 @@ from training.made_up import SAMPLES, TINY
 
 from APELocalizerLib.cli.train import PRESET_NAMES
 from APELocalizerLib.core.model.network import NetworkConfig
-from APELocalizerLib.core.preparation.prepare import PreparationConfig
+from APELocalizerLib.core.preparation.config import PreparationConfig
 from APELocalizerLib.training.config import TrainingConfig
 from APELocalizerLib.training.data.cache import CacheSettings
 from APELocalizerLib.training.patients.virtual_patients import CropKind

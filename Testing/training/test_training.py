@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from APELocalizerLib.core.base.errors import DeviceError
+from APELocalizerLib.core.base.errors import DeviceError, TrainingError
 from APELocalizerLib.core.model.network import APENetwork, NetworkConfig
 from APELocalizerLib.training.config import TrainingConfig
 from APELocalizerLib.training.data.average_patient import AveragePatient
@@ -16,7 +16,6 @@ from APELocalizerLib.training.data.laid_out import TrainingSet
 from APELocalizerLib.training.data.observations import LabelMap, label_landmarks
 from APELocalizerLib.training.data.scans import HU_LOW, HU_RANGE, add_targets, scan_from_ct, scan_from_labels
 from APELocalizerLib.training.data.synthetic import INSIDE, RIM
-from APELocalizerLib.training.errors import TrainingError
 from APELocalizerLib.training.objectives.anchored import AnchoredObjective
 from APELocalizerLib.training.objectives.heads import NormalizedHead
 from APELocalizerLib.training.objectives.retrieval import embed, nearest, sample

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
+from APELocalizerLib.core.base.errors import TrainingError
 from APELocalizerLib.training.config import TrainingConfig
 from APELocalizerLib.training.data import own_scans as user_data
 from APELocalizerLib.training.data.volumes import AnchoredSource
-from APELocalizerLib.training.errors import TrainingError
 from APELocalizerLib.training.objectives.retrieval import resample
 from APELocalizerLib.training.patients.pair_settings import PairSettings
 from APELocalizerLib.training.patients.virtual_patients import CropKind, Deformation, draw_crop

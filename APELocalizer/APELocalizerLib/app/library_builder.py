@@ -15,10 +15,10 @@ from APELocalizerLib.core.embedding.embedding_map import EmbeddingMap
 from APELocalizerLib.core.library.learning import learn_box, learn_points
 from APELocalizerLib.core.library.library import LandmarkLibrary
 from APELocalizerLib.core.library.terms import Term, check_names
+from APELocalizerLib.core.localization.boxes import alpha_for_recall
 from APELocalizerLib.core.localization.localize import LocalizationSettings, localize
 from APELocalizerLib.core.scan.read import read_scan
 from APELocalizerLib.core.scan.scan import Scan
-from APELocalizerLib.evaluation.metrics import alpha_for_recall
 
 RECALL = 0.99
 LARGEST = 5.0

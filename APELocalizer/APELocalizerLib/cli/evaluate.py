@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from APELocalizerLib.core.localization.alignment import Reference
     from APELocalizerLib.core.model.checkpoint import Checkpoint
     from APELocalizerLib.evaluation.study import Study
-    from APELocalizerLib.methods.method import ApeMethod, Method
+    from APELocalizerLib.methods.ape import ApeMethod
+    from APELocalizerLib.methods.method import Method
 
 REFERENCE_HELP = "library whose landmarks the coordinates of --model are aligned with (default: the built-in one)"
 BASELINES = ("body-box", "affine", "bspline")
@@ -220,8 +221,8 @@ def _ape(
     from APELocalizerLib.core.embedder import Embedder
     from APELocalizerLib.core.embedding.runner import InferenceSettings
     from APELocalizerLib.core.localization.localize import LocalizationSettings
+    from APELocalizerLib.methods.ape import ApeMethod
     from APELocalizerLib.methods.map_store import MapStore
-    from APELocalizerLib.methods.method import ApeMethod
 
     settings = InferenceSettings(device=arguments.device, align=reference is not None)
     embedder = Embedder(checkpoint, settings, reference)

@@ -107,7 +107,7 @@ class Marks:
 
 def read_marks(arguments: argparse.Namespace) -> Marks:
     """Read the mark files, before anything slow is done, so that a mistake in them shows at once."""
-    from APELocalizerLib.core.localization.write import read_boxes, read_labels, read_points
+    from APELocalizerLib.core.annotations.marks import read_boxes, read_labels, read_points
     from APELocalizerLib.core.scan.labels import read_label_volume
 
     return Marks(

@@ -15,7 +15,7 @@ from APELocalizerLib.core.base.errors import APELocalizerError, Cancelled
 from APELocalizerLib.core.base.progress import Progress, report, sub_progress
 
 if TYPE_CHECKING:
-    from APELocalizerLib.core.localization.localize import Localization
+    from APELocalizerLib.core.localization.answers import Localization
 
 DESCRIPTION = """\
 Find every landmark and organ of the library on SCAN and write landmarks.mrk.json, boxes.csv, rois/*.mrk.json,

@@ -9,7 +9,7 @@ from APELocalizerLib.core.base.errors import SceneError
 if TYPE_CHECKING:
     from APELocalizerLib.core.embedding.embedding_map import EmbeddingMap
     from APELocalizerLib.core.library.library import LandmarkLibrary
-    from APELocalizerLib.core.localization.localize import Localization
+    from APELocalizerLib.core.localization.answers import Localization
     from APELocalizerLib.core.scan.scan import Scan
 
 

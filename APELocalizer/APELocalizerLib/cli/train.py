@@ -11,8 +11,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from APELocalizerLib.core.base.errors import TrainingError
 from APELocalizerLib.core.base.progress import Progress
-from APELocalizerLib.training.errors import TrainingError
 
 if TYPE_CHECKING:
     from APELocalizerLib.training.config import TrainingConfig

@@ -15,7 +15,8 @@ from APELocalizerLib.core.embedding.passes import fuse
 from APELocalizerLib.core.embedding.runner import InferenceSettings, Runner
 from APELocalizerLib.core.localization.alignment import Reference, align, built_in_reference
 from APELocalizerLib.core.model.checkpoint import Checkpoint
-from APELocalizerLib.core.preparation.prepare import PreparedScan, View, prepare_all
+from APELocalizerLib.core.preparation.config import PreparedScan
+from APELocalizerLib.core.preparation.prepare import View, prepare_all
 from APELocalizerLib.core.scan.scan import Scan
 
 PREPARATION_SHARE, NETWORK_SHARE = 0.35, 0.5

@@ -10,11 +10,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from APELocalizerLib.core.base.geometry import Box
-from APELocalizerLib.evaluation.metrics import box_recall
+from APELocalizerLib.core.localization.boxes import box_recall
 from APELocalizerLib.evaluation.protocol import Protocol
 from APELocalizerLib.evaluation.retrievals import Retrieval
 from APELocalizerLib.evaluation.study import Study, box_retrieval
-from APELocalizerLib.evaluation.subjects import Subject
+from APELocalizerLib.methods.places import Subject
 
 RECALL = 0.99
 SEARCH_STEPS = 40

@@ -5,8 +5,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from APELocalizerLib.core.base.geometry import Box
-
 
 @dataclass(frozen=True)
 class Summary:
@@ -63,20 +61,3 @@ def best_threshold(inside: np.ndarray, outside: np.ndarray) -> tuple[float, floa
     refused = np.array([(outside > t).mean() for t in candidates])
     best = int(np.argmax(kept + refused))
     return float(candidates[best]), float(kept[best]), float(refused[best])
-
-
-def box_recall(box: Box, truth: Box) -> float:
-    """Part of the true box's volume inside `box`: a lower bound of the organ's recall, when only boxes are known."""
-    common = box.clipped(truth)
-    return 0.0 if common is None else common.volume_mm3 / truth.volume_mm3
-
-
-def alpha_for_recall(pairs: list[tuple[Box, Box]], recall: float = 0.99, largest: float = 5.0) -> float:
-    """Smallest enlargement of found boxes with which the mean recall of (found, true) pairs reaches `recall`.
-
-    The search is in steps of 0.01 from 1.0; `largest` if it is not reached (APE paper, Table 4, with boxes as truth).
-    """
-    for alpha in np.arange(1.0, largest, 0.01):
-        if np.mean([box_recall(found.enlarged(alpha), truth) for found, truth in pairs]) >= recall:
-            return float(alpha)
-    return largest

@@ -15,8 +15,8 @@ from APELocalizerLib.core.embedding.map_sampling import sample_on_grid
 from APELocalizerLib.core.scan.scan import Scan
 from APELocalizerLib.evaluation.plots import PLAIN_TEXT, save
 from APELocalizerLib.evaluation.study import Study
-from APELocalizerLib.evaluation.subjects import Subject
-from APELocalizerLib.methods.method import ApeMethod
+from APELocalizerLib.methods.ape import ApeMethod
+from APELocalizerLib.methods.places import Subject
 
 PLANES = (("coronal", 1, 0, 2), ("sagittal", 0, 1, 2), ("axial", 2, 0, 1))
 """Name, axis across the plane, and the axes (of R, A, S) to the right and upward in it."""

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from APELocalizerLib.core.annotations.tables import EvaluationError
+from APELocalizerLib.core.base.errors import EvaluationError
 from APELocalizerLib.evaluation.retrievals import Retrieval
 
 FEWEST = 6

@@ -10,8 +10,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from APELocalizerLib.core.annotations.cases import Case
-from APELocalizerLib.core.annotations.tables import EvaluationError
-from APELocalizerLib.core.base.errors import APELocalizerError, Cancelled
+from APELocalizerLib.core.base.errors import APELocalizerError, Cancelled, EvaluationError
 from APELocalizerLib.core.base.geometry import Box, apply_affine
 from APELocalizerLib.core.base.progress import CancelCheck, Progress, check_cancelled, report
 from APELocalizerLib.core.library.library import EDGES
@@ -19,8 +18,9 @@ from APELocalizerLib.core.scan.read import read_scan
 from APELocalizerLib.evaluation.protocol import Protocol
 from APELocalizerLib.evaluation.retrievals import Retrieval
 from APELocalizerLib.evaluation.study_plan import StudySettings, bound, plan_searches, shared
-from APELocalizerLib.evaluation.subjects import Place, Subject, crop_superior_inferior, crops_of, read_subject
+from APELocalizerLib.evaluation.subjects import crop_superior_inferior, crops_of, read_subject
 from APELocalizerLib.methods.method import Answer, Method
+from APELocalizerLib.methods.places import Place, Subject
 
 __all__ = ["Study", "StudySettings", "crop_superior_inferior", "run_study"]
 

@@ -5,8 +5,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from APELocalizerLib.evaluation.subjects import SKIPPED, Place, Subject
+from APELocalizerLib.evaluation.subjects import SKIPPED
 from APELocalizerLib.methods.method import Method
+from APELocalizerLib.methods.places import Place, Subject
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,9 @@ import SimpleITK as sitk
 from APELocalizerLib.core.base.geometry import RAS_LPS, Box, spacing_of
 from APELocalizerLib.core.preparation.orientation import canonical_view
 from APELocalizerLib.core.scan.scan import Scan
-from APELocalizerLib.evaluation.subjects import body_of
-from APELocalizerLib.methods.method import PAIR, SCAN, Transfer
+from APELocalizerLib.methods.method import PAIR, SCAN
+from APELocalizerLib.methods.places import body_of
+from APELocalizerLib.methods.transfer import Transfer
 from APELocalizerLib.methods.transform_store import TransformStore
 
 LPS = np.array([-1.0, -1.0, 1.0])

@@ -8,11 +8,11 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from APELocalizerLib.core.base.files import write_atomically
 from APELocalizerLib.core.model.network import NetworkConfig
 from APELocalizerLib.training.data.average_patient import FrameModel
 from APELocalizerLib.training.patients.pair_settings import PairSettings
 from APELocalizerLib.training.patients.virtual_patients import CropKind, Deformation
-from APELocalizerLib.training.run.files import write_atomically
 
 SCHEDULES = ("cosine", "constant", "one_cycle")
 PRECISIONS = ("fp32", "bf16", "auto")

@@ -18,7 +18,7 @@ import torch
 from APELocalizerLib.core.model.checkpoint import DEFAULT_THRESHOLD_MM, Checkpoint, read_checkpoint, save_checkpoint
 from APELocalizerLib.core.model.network import NetworkConfig
 from APELocalizerLib.core.model.registry import PUBLISHED_CITATION, sha256_of
-from APELocalizerLib.core.preparation.prepare import PreparationConfig
+from APELocalizerLib.core.preparation.config import PreparationConfig
 
 PRESETS = {
     "fast": ((4.0, 4.0, 6.0), (3.0, 3.0, 4.5)),

@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from APELocalizerLib.core.model.checkpoint import PUBLISHED_PRESETS
 from APELocalizerLib.core.model.network import NetworkConfig
-from APELocalizerLib.core.preparation.prepare import PreparationConfig
+from APELocalizerLib.core.preparation.config import PreparationConfig
 from APELocalizerLib.training.config import TrainingConfig
 from APELocalizerLib.training.data.cache import CacheSettings
 from APELocalizerLib.training.patients.intensities import WIDE_WINDOW

@@ -16,7 +16,6 @@ import numpy as np
 from APELocalizerLib.core.annotations.tables import (
     BOX_COLUMNS,
     POINT_COLUMNS,
-    EvaluationError,
     box_of,
     cut_sides,
     name_of,
@@ -24,6 +23,7 @@ from APELocalizerLib.core.annotations.tables import (
     read_rows,
     uncertainty,
 )
+from APELocalizerLib.core.base.errors import EvaluationError
 from APELocalizerLib.core.base.geometry import Box
 
 SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".mha")

@@ -24,9 +24,9 @@ from APELocalizerLib.core.annotations.cases import (
     find_scan,
     table_of,
 )
+from APELocalizerLib.core.annotations.marks import read_labels
 from APELocalizerLib.core.annotations.tables import BOX_COLUMNS, POINT_COLUMNS, read_rows
 from APELocalizerLib.core.base.errors import LearningError
-from APELocalizerLib.core.localization.write import read_labels
 
 SCAN_FOLDERS = ("", "scans", "train", "val")
 LABEL_FOLDERS = (*SCAN_FOLDERS, "labels")

@@ -2,20 +2,40 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import SimpleITK as sitk
 
-from APELocalizerLib.core.annotations.tables import EvaluationError
+from APELocalizerLib.core.annotations.extreme_points import edge_points_of_mask, is_cut
+from APELocalizerLib.core.base.errors import EvaluationError
 from APELocalizerLib.core.base.geometry import RAS_LPS, Box, apply_affine
-from APELocalizerLib.core.library.learning import edge_points_of_mask, is_cut
-from APELocalizerLib.evaluation.protocol import Protocol
 
 MOST_VOXELS = 50_000
 """An organ with more voxels than this is thinned regularly to measure recall: it changes in the fourth digit."""
 
 CUT_VOXELS = 1.5
 """A box whose side lies within this many voxels of the border of the field of view is cut by it."""
+
+
+class MarkRules(Protocol):
+    """What the papers leave open about an organ's marks; `evaluation.protocol` explains the choices."""
+
+    @property
+    def center(self) -> str:
+        """Center of an organ: "mass", "inside" or "box"."""
+
+    @property
+    def edge_voxel(self) -> str:
+        """Edge point in an extreme slice: "middle" or "center"."""
+
+    @property
+    def components(self) -> str:
+        """Parts of an organ that count: "all" or "largest"."""
+
+    @property
+    def box_ends(self) -> str:
+        """Box around the voxels' "centers" or "edges"."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,11 +76,11 @@ def marks_of_box(box: Box, cut: tuple[str, ...], sigma: float, view: Box, spacin
     return OrganMarks(box, tuple(side for side in sides if side in {*cut, *at_border}), sigma)
 
 
-def marks_of_mask(mask: np.ndarray, ijk_to_ras: np.ndarray, view: Box, protocol: Protocol) -> OrganMarks | None:
+def marks_of_mask(mask: np.ndarray, ijk_to_ras: np.ndarray, view: Box, rules: MarkRules) -> OrganMarks | None:
     """Marks from an organ's mask (i, j, k); None if it is empty."""
     if not mask.any():
         return None
-    if protocol.components == "largest":
+    if rules.components == "largest":
         mask = largest_component(mask)
     low, high = (f(axis=0) for f in (np.argwhere(mask).min, np.argwhere(mask).max))
     part = tuple(slice(a, b + 1) for a, b in zip(low, high, strict=True))
@@ -68,15 +88,15 @@ def marks_of_mask(mask: np.ndarray, ijk_to_ras: np.ndarray, view: Box, protocol:
     grid[:3, 3] = apply_affine(ijk_to_ras, low[None])[0]
     mask = mask[part]
     voxels = apply_affine(grid, np.argwhere(mask))
-    edges = edge_points_of_mask(mask, grid) if protocol.edge_voxel == "middle" else _central_edges(mask, grid)
+    edges = edge_points_of_mask(mask, grid) if rules.edge_voxel == "middle" else _central_edges(mask, grid)
     box = Box.around(voxels)
-    if protocol.box_ends == "edges":
+    if rules.box_ends == "edges":
         half = np.abs(grid[:3, :3]).sum(axis=1) / 2
         box = Box(tuple(np.array(box.minimum) - half), tuple(np.array(box.maximum) + half))
     center = {"mass": voxels.mean(axis=0), "inside": _nearest(voxels, voxels.mean(axis=0)), "box": box.center}
     step = -(-len(voxels) // MOST_VOXELS)
     cut = ("border",) if is_cut(view, edges, grid) else ()
-    return OrganMarks(box, cut, 0.0, center[protocol.center], edges, voxels[::step])
+    return OrganMarks(box, cut, 0.0, center[rules.center], edges, voxels[::step])
 
 
 def largest_component(mask: np.ndarray) -> np.ndarray:

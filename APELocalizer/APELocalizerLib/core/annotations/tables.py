@@ -5,15 +5,11 @@ import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from APELocalizerLib.core.base.errors import APELocalizerError
+from APELocalizerLib.core.base.errors import EvaluationError
 from APELocalizerLib.core.base.geometry import Box
 
 POINT_COLUMNS = ("name", "r_mm", "a_mm", "s_mm")
 BOX_COLUMNS = ("name", "rmin", "rmax", "amin", "amax", "smin", "smax")
-
-
-class EvaluationError(APELocalizerError):
-    """The annotations and scans do not allow the evaluation."""
 
 
 def read_rows(path: str | Path, columns: Iterable[str]) -> list[dict[str, str]]:

@@ -50,3 +50,11 @@ class Cancelled(APELocalizerError):
 
     def __init__(self, message: str = "Cancelled. Nothing was changed.") -> None:
         super().__init__(message)
+
+
+class EvaluationError(APELocalizerError):
+    """The annotations and scans do not allow the evaluation."""
+
+
+class TrainingError(APELocalizerError):
+    """A training cannot be set up or cannot go on: scans, landmarks, settings or the machine do not allow it."""

@@ -102,3 +102,6 @@ class Box:
         if common is None:
             return 0.0
         return common.volume_mm3 / (self.volume_mm3 + other.volume_mm3 - common.volume_mm3)
+
+
+LPS = np.array([-1.0, -1.0, 1.0])

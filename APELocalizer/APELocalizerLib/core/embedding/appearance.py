@@ -16,7 +16,8 @@ import numpy as np
 from APELocalizerLib.core.base.errors import MapError
 from APELocalizerLib.core.base.geometry import apply_affine, subgrid_affine
 from APELocalizerLib.core.base.progress import CancelCheck
-from APELocalizerLib.core.preparation.prepare import PreparationConfig, PreparedScan, prepare
+from APELocalizerLib.core.preparation.config import PreparationConfig, PreparedScan
+from APELocalizerLib.core.preparation.prepare import prepare
 from APELocalizerLib.core.scan.scan import Scan
 
 SPACING_MM = 5.0

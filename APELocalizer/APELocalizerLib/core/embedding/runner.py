@@ -21,7 +21,7 @@ from APELocalizerLib.core.embedding.tiles import gaussian_weights, padded_length
 from APELocalizerLib.core.model.checkpoint import Checkpoint
 from APELocalizerLib.core.model.folded_network import FoldedNetwork
 from APELocalizerLib.core.model.network import APENetwork
-from APELocalizerLib.core.preparation.prepare import PreparedScan
+from APELocalizerLib.core.preparation.config import PreparedScan
 
 BODY_FRACTION = 0.25
 """A cell belongs to the body if at least this part of its voxels does."""

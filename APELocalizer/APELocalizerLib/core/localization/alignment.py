@@ -25,7 +25,8 @@ from APELocalizerLib.core.embedding.passes import fuse
 from APELocalizerLib.core.library.built_in import built_in_library_path, library_file
 from APELocalizerLib.core.library.files import load_library, to_json
 from APELocalizerLib.core.library.library import LandmarkLibrary
-from APELocalizerLib.core.localization.matching import STAGES, refine_known
+from APELocalizerLib.core.localization.matching import refine_known
+from APELocalizerLib.core.localization.neighborhoods import STAGES
 from APELocalizerLib.core.localization.votes import Shots
 
 if TYPE_CHECKING:

@@ -10,16 +10,16 @@ import numpy as np
 
 from APELocalizerLib.core.base.errors import LocalizationError
 from APELocalizerLib.core.base.geometry import Box, spacing_of
+from APELocalizerLib.core.base.parallel import parallel_for
 from APELocalizerLib.core.base.progress import CancelCheck, Progress, check_cancelled, report, sub_progress
 from APELocalizerLib.core.embedding.embedding_map import EmbeddingMap
-from APELocalizerLib.core.library.library import Code, Landmark, LandmarkLibrary, Organ
+from APELocalizerLib.core.library.library import Landmark, LandmarkLibrary, Organ
+from APELocalizerLib.core.localization.answers import Localization, LocatedOrgan, LocatedPoint
 from APELocalizerLib.core.localization.boxes import fitted_walls, inner_points
 from APELocalizerLib.core.localization.matching import WAYS_BACK, can_be_compared, refine_and_check
 from APELocalizerLib.core.localization.votes import Shots, Votes, collect_votes, decide, round_trip
 from APELocalizerLib.core.model.checkpoint import DEFAULT_THRESHOLD_MM, Checkpoint
-from APELocalizerLib.core.preparation.sampling import parallel_for
 
-FOUND, NOT_FOUND = "found", "not_found"
 FIELD_OF_VIEW_MARGIN_MM = 1.0
 """A place this far outside the scan still counts as in it: rounding, not anatomy."""
 
@@ -48,73 +48,6 @@ class LocalizationSettings:
     rule: str = "paper"
     round_trip_threshold_mm: float | None = None
     refine: bool = True
-
-
-@dataclass(frozen=True)
-class LocatedPoint:
-    """A landmark on the scan. `position_ras` is None when it was not found; `candidate_ras` is the best guess."""
-
-    name: str
-    found: bool
-    position_ras: tuple[float, float, float] | None
-    candidate_ras: tuple[float, float, float]
-    round_trip_mm: float
-    distance: float
-    reason: str
-    color: tuple[float, float, float]
-    code: Code | None = None
-    description: str = ""
-
-    @property
-    def status(self) -> str:
-        """ "found" or "not_found"."""
-        return FOUND if self.found else NOT_FOUND
-
-
-@dataclass(frozen=True)
-class LocatedOrgan:
-    """An organ's box on the scan, enlarged by `alpha` and clipped to the field of view (None when not found).
-
-    `raw_box` is the box before that; `volume_ratio` is the scan's volume divided by the box's (APE paper, Table 4).
-    `edge_points_ras` (6, 3) in the library's order, found or not.
-    """
-
-    name: str
-    found: bool
-    box: Box | None
-    raw_box: Box | None
-    alpha: float
-    volume_ratio: float
-    round_trip_mm: float
-    distance: float
-    edge_points_ras: tuple[tuple[float, float, float], ...]
-    reason: str
-    color: tuple[float, float, float]
-    code: Code | None = None
-
-    @property
-    def status(self) -> str:
-        """ "found" or "not_found"."""
-        return FOUND if self.found else NOT_FOUND
-
-    @property
-    def center_ras(self) -> tuple[float, float, float] | None:
-        """Center of the organ: of the box before it was enlarged and clipped, which moves the box's own center."""
-        return None if self.box is None or self.raw_box is None else tuple(float(x) for x in self.raw_box.center)
-
-
-@dataclass(frozen=True)
-class Localization:
-    """All results on one scan."""
-
-    points: tuple[LocatedPoint, ...]
-    organs: tuple[LocatedOrgan, ...]
-    checkpoint_id: str
-    spacing: str
-    scan_name: str
-    rule: str
-    threshold_mm: float
-    notes: tuple[str, ...] = ()
 
 
 def get_ready(library: LandmarkLibrary, cancelled: CancelCheck | None = None) -> None:

@@ -10,16 +10,16 @@ way only: it may look right at the wrong place.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from APELocalizerLib.core.base.parallel import parallel_for, worker_count
 from APELocalizerLib.core.base.progress import CancelCheck, Progress, check_cancelled, sub_progress
 from APELocalizerLib.core.embedding.appearance import Appearance
 from APELocalizerLib.core.embedding.embedding_map import EmbeddingMap, nearest_on_each
+from APELocalizerLib.core.localization.neighborhoods import STAGES, Stage
 from APELocalizerLib.core.localization.votes import Shots, medians
-from APELocalizerLib.core.preparation.sampling import parallel_for, worker_count
 
 if TYPE_CHECKING:
     from APELocalizerLib.core.localization.neighborhoods import Templates
@@ -33,26 +33,6 @@ what does not lead back is then trusted less than they are. Coordinates that are
 
 PLACES_PER_BLOCK = (8, 256)
 """Least and most places that one thread works on together: fewer cost more each, more take memory (9 MB per 100)."""
-
-
-@dataclass(frozen=True)
-class Stage:
-    """One search: `level` of the appearance, cells from the center of a neighborhood to its side (`radius`), cells to
-    search in every direction (`reach`), width of the Gaussian weight (share of the radius), weight of the prior (cost
-    at 20 mm from the start), and the cost by which a place is e times less likely (`softness`)."""
-
-    level: int
-    radius: int = 6
-    reach: int = 6
-    width: float = 0.6
-    prior: float = 0.01
-    softness: float = 0.004
-
-
-STAGES = (
-    Stage(level=1, radius=6, reach=3, width=0.7, prior=0.02, softness=0.016),
-    Stage(level=0, radius=5, reach=4, width=0.6, prior=0.02, softness=0.004),
-)
 
 
 def can_be_compared(scan: EmbeddingMap, supports: list[EmbeddingMap]) -> bool:

@@ -9,21 +9,38 @@ first: a place costs the same however many clicks it has.
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 
 from APELocalizerLib.core.embedding.appearance import FEATURES, SPACING_MM, Appearance, to_level_index
 
-if TYPE_CHECKING:
-    from APELocalizerLib.core.localization.matching import Stage
-
 MINIMUM_OVERLAP = 0.4
 """A step counts only if this share of the neighborhoods' weight lies inside the scan."""
 
 PLACES_PER_CHUNK = 16
 """Places whose correlations are computed together: few enough for the processor's cache."""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One search: `level` of the appearance, cells from the center of a neighborhood to its side (`radius`), cells to
+    search in every direction (`reach`), width of the Gaussian weight (share of the radius), weight of the prior (cost
+    at 20 mm from the start), and the cost by which a place is e times less likely (`softness`)."""
+
+    level: int
+    radius: int = 6
+    reach: int = 6
+    width: float = 0.6
+    prior: float = 0.01
+    softness: float = 0.004
+
+
+STAGES = (
+    Stage(level=1, radius=6, reach=3, width=0.7, prior=0.02, softness=0.016),
+    Stage(level=0, radius=5, reach=4, width=0.6, prior=0.02, softness=0.004),
+)
 
 
 _lock = threading.Lock()
@@ -94,7 +111,7 @@ class Templates:
         place: np.ndarray,
         support: np.ndarray,
         clicks: np.ndarray,
-        stage: "Stage",
+        stage: Stage,
     ) -> None:
         size = 2 * stage.radius + 1
         self.stage, self.place = stage, torch.from_numpy(place)
@@ -161,7 +178,7 @@ def _between_cells(features: torch.Tensor, first: torch.Tensor, size: int) -> tu
     return cubes, (places >= -0.5) & (places <= shape - 0.5)
 
 
-def _weights(inside: torch.Tensor, stage: "Stage") -> torch.Tensor:
+def _weights(inside: torch.Tensor, stage: Stage) -> torch.Tensor:
     """Weights (n, 3, size) along the axes of neighborhoods: Gaussian, 0 where not inside; their product has sum 1."""
     offsets = torch.arange(2 * stage.radius + 1) - stage.radius
     weights = torch.exp(-0.5 * (offsets / (stage.width * stage.radius)) ** 2) * inside
@@ -204,7 +221,7 @@ def _windowed(volumes: torch.Tensor, windows: torch.Tensor) -> torch.Tensor:
     return volumes
 
 
-def _expected_steps(costs: torch.Tensor, stage: "Stage") -> torch.Tensor:
+def _expected_steps(costs: torch.Tensor, stage: Stage) -> torch.Tensor:
     """Mean step (n, 3) in cells, from the costs (n, d, d, d); float64."""
     steps = torch.arange(-stage.reach, stage.reach + 1, dtype=torch.float64)
     far = steps.square() * (SPACING_MM * 2**stage.level / 20.0) ** 2

@@ -19,7 +19,7 @@ import torch
 
 from APELocalizerLib.core.base.errors import CheckpointError, PreparationError
 from APELocalizerLib.core.model.network import APENetwork, NetworkConfig
-from APELocalizerLib.core.preparation.prepare import PreparationConfig
+from APELocalizerLib.core.preparation.config import PreparationConfig
 
 FORMAT = "APELocalizer checkpoint"
 VERSION = 1

@@ -8,7 +8,7 @@ from functools import cached_property
 
 import numpy as np
 
-from APELocalizerLib.core.preparation.sampling import parallel_for
+from APELocalizerLib.core.base.parallel import parallel_for
 
 SLICES = 16
 """Slices handled together by one thread."""

@@ -7,8 +7,8 @@ levels; every voxel is mapped through the eight nearest tiles' maps, blended lin
 
 import numpy as np
 
+from APELocalizerLib.core.base.parallel import parallel_for
 from APELocalizerLib.core.base.progress import CancelCheck, Progress, check_cancelled, sub_progress
-from APELocalizerLib.core.preparation.sampling import parallel_for
 
 GRAYS = 2**14
 """Gray values before binning and after mapping."""

@@ -5,16 +5,17 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from APELocalizerLib.core.base.parallel import parallel_for
 from APELocalizerLib.core.base.progress import CancelCheck, Progress, check_cancelled, sub_progress
 from APELocalizerLib.core.preparation.body import body_box, body_mask
 from APELocalizerLib.core.preparation.clahe import Quantization, equalize_levels
 from APELocalizerLib.core.preparation.grids import Samplings
 from APELocalizerLib.core.preparation.orientation import canonical_view
-from APELocalizerLib.core.preparation.sampling import parallel_for, resample, sample_exactly
+from APELocalizerLib.core.preparation.sampling import resample, sample_exactly
 from APELocalizerLib.core.scan.scan import Scan
 
 if TYPE_CHECKING:
-    from APELocalizerLib.core.preparation.prepare import PreparationConfig
+    from APELocalizerLib.core.preparation.config import PreparationConfig
 
 
 class HostEngine:

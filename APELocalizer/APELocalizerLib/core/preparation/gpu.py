@@ -23,7 +23,7 @@ from APELocalizerLib.core.preparation.sampling import AxisSampling
 from APELocalizerLib.core.scan.scan import Scan
 
 if TYPE_CHECKING:
-    from APELocalizerLib.core.preparation.prepare import PreparationConfig
+    from APELocalizerLib.core.preparation.config import PreparationConfig
 
 CHUNK = 64
 """Slices handled together."""

@@ -12,8 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from APELocalizerLib.core.base.parallel import worker_count
 from APELocalizerLib.core.base.progress import CancelCheck, Progress, check_cancelled, report
-from APELocalizerLib.core.preparation.sampling import AxisSampling, worker_count
+from APELocalizerLib.core.preparation.sampling import AxisSampling
 
 Samplings = tuple[AxisSampling, AxisSampling, AxisSampling]
 

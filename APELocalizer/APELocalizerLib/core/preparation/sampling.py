@@ -4,14 +4,12 @@ Coordinates: source index of output o along one axis is `start + step * o`; voxe
 A stack has axes (I, P, L): slices from head to feet, rows toward posterior, columns toward left.
 """
 
-import os
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
 
-from APELocalizerLib.core.base.progress import CancelCheck, Progress, check_cancelled, report
+from APELocalizerLib.core.base.parallel import parallel_for
+from APELocalizerLib.core.base.progress import CancelCheck, Progress
 
 CHUNK = 16
 """Output slices computed together by one thread; neighbors in a chunk share their source slices."""
@@ -119,31 +117,6 @@ def sample_exactly(
         factor = weight[0][:, a] * weight[1][:, b] * weight[2][:, c]
         total += stack[index[0][:, a], index[1][:, b], index[2][:, c]] * factor
     return total.astype(np.float32)
-
-
-def parallel_for(
-    work: Callable[[int], None],
-    count: int,
-    progress: Progress | None = None,
-    cancelled: CancelCheck | None = None,
-    text: str = "Preparing the scan",
-) -> None:
-    """Call work(0) … work(count - 1) on all cores; reports progress and raises Cancelled between the pieces."""
-    check_cancelled(cancelled)
-    executor = ThreadPoolExecutor(max_workers=worker_count())
-    try:
-        for done, future in enumerate([executor.submit(work, i) for i in range(count)], 1):
-            future.result()
-            check_cancelled(cancelled)
-            report(progress, done / count, text)
-    finally:
-        executor.shutdown(cancel_futures=True)
-
-
-def worker_count() -> int:
-    """Threads to use: the cores this process may run on, at most 16."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min(16, cores))
 
 
 def _linear(n_in: int, x: np.ndarray, start: float, step: float) -> AxisSampling:

@@ -15,7 +15,7 @@ import numpy as np
 
 from APELocalizerLib.core.base.errors import ScanError
 from APELocalizerLib.core.base.geometry import RAS_LPS, Box, grid_corners, spacing_of
-from APELocalizerLib.core.preparation.sampling import parallel_for
+from APELocalizerLib.core.base.parallel import parallel_for
 
 if TYPE_CHECKING:  # imported where it is used: scans that come from a scene do without
     import SimpleITK as sitk

@@ -20,12 +20,12 @@ from typing import Any
 
 import numpy as np
 
-from APELocalizerLib.core.base.errors import APELocalizerError, Cancelled
+from APELocalizerLib.core.base.errors import APELocalizerError, Cancelled, TrainingError
+from APELocalizerLib.core.base.files import write_atomically
 from APELocalizerLib.core.base.progress import CancelCheck, Progress, check_cancelled, report, sub_progress
-from APELocalizerLib.core.preparation.prepare import PreparationConfig, prepare
+from APELocalizerLib.core.preparation.config import PreparationConfig
+from APELocalizerLib.core.preparation.prepare import prepare
 from APELocalizerLib.core.scan.read import read_scan
-from APELocalizerLib.training.errors import TrainingError
-from APELocalizerLib.training.run.files import write_atomically
 
 _LOG = logging.getLogger(__name__)
 _VERSION = 1

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from APELocalizerLib.core.base.files import write_atomically
 from APELocalizerLib.training.data.average_patient import (
     AveragePatient,
     FrameModel,
@@ -29,7 +30,6 @@ from APELocalizerLib.training.data.scans import (
     scan_from_ct,
     scan_from_labels,
 )
-from APELocalizerLib.training.run.files import write_atomically
 
 _LOG = logging.getLogger(__name__)
 #: Scans of one patient whose names differ by more than a suffix.

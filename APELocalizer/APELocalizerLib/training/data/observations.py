@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 from scipy import ndimage
 
+from APELocalizerLib.core.base.errors import TrainingError
 from APELocalizerLib.training.data.average_patient import Observation, box_observations, point_observations
-from APELocalizerLib.training.errors import TrainingError
 
 #: Box sides of soft or wandering organs are loose; uncertainty in mm added in quadrature.
 LOOSE = {

@@ -10,14 +10,14 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from APELocalizerLib.core.preparation.prepare import PreparationConfig
+from APELocalizerLib.core.base.errors import TrainingError
+from APELocalizerLib.core.preparation.config import PreparationConfig
 from APELocalizerLib.training.config import TrainingConfig
 from APELocalizerLib.training.data.average_patient import Observation, fit_frame, point_observations, robust_frames
 from APELocalizerLib.training.data.cache import CacheSettings, PreparedFile
 from APELocalizerLib.training.data.laid_out import TrainingSet, share_out
 from APELocalizerLib.training.data.observations import read_box_observations, read_landmarks
 from APELocalizerLib.training.data.scans import HU_LOW, HU_RANGE, TrainingScan, add_landmarks, add_targets, low_passed
-from APELocalizerLib.training.errors import TrainingError
 
 #: Brightest stored value, in the unit of anchored training (0 at HU_LOW, 1 at HU_LOW + HU_RANGE).
 BRIGHTEST = 1.6

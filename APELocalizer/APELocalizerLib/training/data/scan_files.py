@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
+from APELocalizerLib.core.base.errors import TrainingError
 from APELocalizerLib.core.scan.read import DICOM_SUFFIXES, VOLUME_SUFFIXES, stem_of
-from APELocalizerLib.training.errors import TrainingError
 
 #: Files that belong to a scan without being one: label maps beside the CT.
 _NOT_SCANS = ("_seg", "_labels", "_mask")

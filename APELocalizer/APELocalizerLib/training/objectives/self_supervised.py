@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from torch import nn
 
+from APELocalizerLib.core.base.errors import TrainingError
 from APELocalizerLib.training.config import TrainingConfig
 from APELocalizerLib.training.data.volumes import VolumeSource
-from APELocalizerLib.training.errors import TrainingError
 from APELocalizerLib.training.objectives.anchored import AnchoredObjective
 from APELocalizerLib.training.objectives.heads import FixedHead, Head, Model, NormalizedHead, ScaledHead
 from APELocalizerLib.training.objectives.losses import equivariance_loss, pair_loss, standardized

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
-from APELocalizerLib.core.preparation.prepare import PreparationConfig
+from APELocalizerLib.core.base.errors import TrainingError
+from APELocalizerLib.core.preparation.config import PreparationConfig
 from APELocalizerLib.training.data.cache import CacheSettings
-from APELocalizerLib.training.errors import TrainingError
 
 OUTPUTS = ("scaled", "normalized", "fixed")
 INTENSITIES = ("released", "paper", "anchored")

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from APELocalizerLib.core.base.errors import TrainingError
 from APELocalizerLib.core.base.progress import CancelCheck, Progress
 from APELocalizerLib.training.config import TrainingConfig
 from APELocalizerLib.training.data.cache import PreparedFile, prepare_scans
@@ -21,13 +22,12 @@ from APELocalizerLib.training.data.own_scans import (
     training_set,
 )
 from APELocalizerLib.training.data.scan_files import find_scans
-from APELocalizerLib.training.data.teacher import apply_teacher
 from APELocalizerLib.training.data.volumes import AnchoredSource, PreparedSource, VolumeSource
-from APELocalizerLib.training.errors import TrainingError
 from APELocalizerLib.training.objectives.anchored import AnchoredObjective
 from APELocalizerLib.training.objectives.objective import Objective
 from APELocalizerLib.training.objectives.self_consistency import SelfConsistency
 from APELocalizerLib.training.objectives.self_supervised import MixedObjective, PairObjective
+from APELocalizerLib.training.objectives.teacher import apply_teacher
 from APELocalizerLib.training.run.distributed import Processes
 
 _LOG = logging.getLogger(__name__)

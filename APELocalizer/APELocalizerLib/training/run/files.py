@@ -17,13 +17,6 @@ def save_atomically(values: dict, path: Path) -> None:
     os.replace(temporary, path)
 
 
-def write_atomically(text: str, path: Path) -> None:
-    """Write a text file beside `path`, then rename; several processes may do so at once."""
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.part")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)
-
-
 def trim_rows(path: Path, last_step: int) -> None:
     """Drop the rows of a CSV file after a step, which a run that was killed did and will do again."""
     if not path.exists():

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import torch
 
+from APELocalizerLib.core.base.errors import TrainingError
 from APELocalizerLib.core.base.progress import CancelCheck, Progress, report, sub_progress
 from APELocalizerLib.training.config import TrainingConfig
 from APELocalizerLib.training.data.laid_out import TrainingSet
-from APELocalizerLib.training.errors import TrainingError
 from APELocalizerLib.training.run.build import set_up
 from APELocalizerLib.training.run.distributed import Processes
 from APELocalizerLib.training.run.export import export_model

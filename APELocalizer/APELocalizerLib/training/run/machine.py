@@ -9,9 +9,8 @@ from contextlib import contextmanager
 import torch
 
 from APELocalizerLib.core.base.device import resolve_device
-from APELocalizerLib.core.base.errors import DeviceError
+from APELocalizerLib.core.base.errors import DeviceError, TrainingError
 from APELocalizerLib.core.embedding.runner import _is_out_of_memory
-from APELocalizerLib.training.errors import TrainingError
 from APELocalizerLib.training.run.distributed import Processes
 
 

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import torch
 
+from APELocalizerLib.core.base.errors import TrainingError
 from APELocalizerLib.core.model.network import APENetwork
 from APELocalizerLib.training.config import TrainingConfig
-from APELocalizerLib.training.errors import TrainingError
 from APELocalizerLib.training.objectives.heads import Model
 from APELocalizerLib.training.objectives.objective import Objective
 from APELocalizerLib.training.run.distributed import Processes

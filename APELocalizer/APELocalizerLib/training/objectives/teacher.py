@@ -14,11 +14,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from APELocalizerLib.core.base.errors import TrainingError
 from APELocalizerLib.core.model.network import APENetwork, NetworkConfig
 from APELocalizerLib.training.data.average_patient import AveragePatient, Frame, FrameModel, Observation, fit_frame
 from APELocalizerLib.training.data.laid_out import TrainingSet, share_out
 from APELocalizerLib.training.data.scans import TrainingScan, add_targets
-from APELocalizerLib.training.errors import TrainingError
 from APELocalizerLib.training.objectives.retrieval import embed
 
 _LOG = logging.getLogger(__name__)

@@ -1,0 +1,65 @@
+"""Methods that carry positions from one support to the target."""
+
+import time
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from APELocalizerLib.core.base.geometry import Box
+from APELocalizerLib.core.scan.scan import Scan
+from APELocalizerLib.methods.method import SEARCH, Answer, Clock
+from APELocalizerLib.methods.places import Place, Subject
+
+
+class Transfer:
+    """A method that carries positions from one support to the target; answers of several supports are averaged."""
+
+    says_not_found = False
+    name = ""
+
+    def __init__(self) -> None:
+        self.clock = Clock()
+
+    def prepare(self, scan_id: str, scan: Scan) -> None:
+        """Nothing to look at."""
+
+    def learn(self, subject: Subject) -> list[Place]:
+        """Every place."""
+        return list(subject.places)
+
+    def can_find(self, target_id: str, support_ids: Sequence[str]) -> bool:
+        """Always."""
+        return True
+
+    def compare(self, support_id: str, target_id: str) -> None:
+        """Do what must be done once for the pair."""
+
+    def carry(self, support_id: str, target_id: str, points: np.ndarray) -> np.ndarray:
+        """Positions (n, 3) on the support carried to the target, RAS mm."""
+        raise NotImplementedError
+
+    def find(self, target_id: str, supports: Sequence[Subject], places: Sequence[Place]) -> Mapping[Place, Answer]:
+        """Carry the places from every support that has them."""
+        carried: dict[Place, list[np.ndarray]] = {}
+        for support in supports:
+            known = [place for place in places if place in support.places]
+            if not known:
+                continue
+            points = np.concatenate([support.places[place] for place in known])
+            self.compare(support.id, target_id)
+            start = time.perf_counter()
+            moved = self.carry(support.id, target_id, points)
+            self.clock.add(SEARCH, time.perf_counter() - start, len(points))
+            ends = np.cumsum([len(support.places[place]) for place in known])[:-1]
+            for place, positions in zip(known, np.split(moved, ends), strict=True):
+                carried.setdefault(place, []).append(positions)
+        return {place: _averaged(each) for place, each in carried.items()}
+
+
+def _averaged(shots: list[np.ndarray]) -> Answer:
+    positions = np.mean(shots, axis=0)
+    if len(positions) != 6:
+        return Answer(positions)
+    boxes = [Box.around(each) for each in shots]
+    walls = np.mean([(box.minimum, box.maximum) for box in boxes], axis=0)
+    return Answer(positions, Box(tuple(walls[0]), tuple(walls[1])))
