@@ -2,7 +2,6 @@
 
 from dataclasses import replace
 from itertools import permutations, product
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -21,8 +20,8 @@ from APELocalizerLib.core.model.registry import load_checkpoint
 from APELocalizerLib.core.scan.read import read_scan
 from APELocalizerLib.core.scan.scan import Scan
 from APELocalizerLib.evaluation.study import crop_superior_inferior
+from made_up.paths import SAMPLES
 
-SAMPLES = Path(__file__).resolve().parent.parent / "Resources" / "SampleData"
 FLIPS = [*product((False, True), repeat=3), (True, False, True), (False, True, True), (True, True, False), (True,) * 3]
 ORIENTATIONS = list(zip([*permutations(range(3))] * 2, FLIPS, strict=True))
 """Twelve of the 48 ways to store a scan: every permutation of the axes twice, with all combinations of flips."""

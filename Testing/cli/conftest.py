@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from cli.phantom import BOXES, POINTS, phantom_voxels, write_phantom, write_table
+from made_up.files import BOXES, POINTS, phantom_voxels, write_phantom, write_table
 
 
 @pytest.fixture(scope="module", autouse=True)

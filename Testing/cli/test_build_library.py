@@ -6,7 +6,7 @@ import pytest
 
 from APELocalizerLib.core.library import built_in
 from APELocalizerLib.core.library.files import load_library
-from cli.phantom import BOXES, POINTS, read_table, write_table
+from made_up.files import BOXES, POINTS, read_table, write_table
 
 TERMS = "name,kind,scheme,value,meaning,description,color\n" + "".join(
     [f"{name},landmark,,,,A place.,#00ff00\n" for name in POINTS] + [f"{name},organ,,,,,#0000ff\n" for name in BOXES]

@@ -10,7 +10,7 @@ from APELocalizerLib.cli import console
 from APELocalizerLib.core.embedding.map_files import load_map
 from APELocalizerLib.core.library.files import load_library, save_library
 from APELocalizerLib.core.library.library import LandmarkLibrary
-from cli.phantom import POINTS, phantom_voxels, read_table, write_phantom, write_table
+from made_up.files import POINTS, phantom_voxels, read_table, write_phantom, write_table
 
 
 def localize(run, files, *extra):

@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from APELocalizerLib.cli.console import Console
-from cli.phantom import BOXES, POINTS, read_table, write_table
+from made_up.files import BOXES, POINTS, read_table, write_table
 
 SIDES = "rmin,rmax,amin,amax,smin,smax"
 

@@ -12,8 +12,7 @@ import pytest
 
 from APELocalizerLib.cli.console import Console, table
 from APELocalizerLib.cli.localize import result_folders
-
-MODULE = Path(__file__).resolve().parents[2] / "APELocalizer"
+from made_up.paths import MODULE
 
 
 class Terminal(io.StringIO):

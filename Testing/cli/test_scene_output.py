@@ -7,7 +7,7 @@ import pytest
 
 from APELocalizerLib.cli import scene_output
 from APELocalizerLib.cli.program import main
-from cli.phantom import POINTS
+from made_up.files import POINTS
 
 needs_slicer = pytest.mark.skipif(importlib.util.find_spec("slicer") is None, reason="slicer-core is not installed")
 

@@ -2,7 +2,8 @@
 
 import pytest
 import torch
-from core.builders import Patient, library_of, smooth_map, tiny_checkpoint
+
+from made_up.maps import Patient, library_of, smooth_map, tiny_checkpoint
 
 
 @pytest.fixture(autouse=True)

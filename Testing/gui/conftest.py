@@ -12,7 +12,6 @@ import pytest
 import slicer
 import slicer.util
 import slicer_stand_ins.installed
-from phantoms import LANDMARKS, body_phantom
 from PySide6.QtWidgets import QApplication, QVBoxLayout, QWidget
 
 import APELocalizer
@@ -21,6 +20,7 @@ from APELocalizerLib.core.base.geometry import apply_affine
 from APELocalizerLib.core.base.progress import check_cancelled, report
 from APELocalizerLib.core.embedding.embedding_map import EmbeddingMap
 from APELocalizerLib.scene.headless import add_volume, open_headless_scene
+from made_up.torso import LANDMARKS, body_phantom
 
 GUI = Path(APELocalizer.__file__).parent / "APELocalizerLib" / "gui"
 slicer_stand_ins.use_properties(__name__, "APELocalizer", *(f"APELocalizerLib.gui.{p.stem}" for p in GUI.glob("*.py")))

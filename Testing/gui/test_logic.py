@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 import slicer
 import slicer.util
-from phantoms import LANDMARKS
 
 from APELocalizer import APELocalizerLogic
 from APELocalizerLib.app.engine import Engine
 from APELocalizerLib.core.base.errors import APELocalizerError, Cancelled, SceneError
+from made_up.torso import LANDMARKS
 
 
 @pytest.fixture

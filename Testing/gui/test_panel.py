@@ -8,8 +8,9 @@ import qt
 import slicer
 import slicer.util
 import vtk
-from phantoms import LANDMARKS
 from vtk.util.numpy_support import numpy_to_vtk
+
+from made_up.torso import LANDMARKS
 
 
 @pytest.fixture

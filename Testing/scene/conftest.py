@@ -1,12 +1,12 @@
 """An open headless scene with a synthetic torso, a perfect embedding map of it, and results to show on it."""
 
 import numpy as np
-import phantoms
 import pytest
-from scene_tools import CARINA, LIVER, LIVER_BOX, located, located_box, perfect_map
 
 from APELocalizerLib.core.localization.answers import Localization, LocatedOrgan, LocatedPoint
 from APELocalizerLib.scene.headless import add_volume, open_headless_scene
+from made_up.nodes import CARINA, LIVER, LIVER_BOX, located, located_box, perfect_map
+from made_up.torso import body_phantom, reoriented
 
 
 @pytest.fixture
@@ -18,7 +18,7 @@ def a_scene():
 @pytest.fixture
 def a_volume_node(a_scene):
     """The torso, 5 mm voxels, stored left-posterior-superior so that no axis is trivially right."""
-    scan = phantoms.reoriented(phantoms.body_phantom(), (0, 1, 2), (True, True, False))
+    scan = reoriented(body_phantom(), (0, 1, 2), (True, True, False))
     return add_volume(scan.voxels, scan.ijk_to_ras, "torso")
 
 

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 import slicer
 import slicer.util
-from scene_tools import CARINA, LIVER_BOX, ROTATION, SHEAR, linear_transform, raises
 
 from APELocalizerLib.core.base.geometry import apply_affine
 from APELocalizerLib.scene import headless
@@ -17,6 +16,7 @@ from APELocalizerLib.scene.headless import add_volume, load_scene, open_headless
 from APELocalizerLib.scene.overlays import show_in_slices
 from APELocalizerLib.scene.results import SCAN_REFERENCE, show_localization
 from APELocalizerLib.scene.volumes import scan_from_volume_node
+from made_up.nodes import CARINA, LIVER_BOX, ROTATION, SHEAR, linear_transform, raises
 
 
 def test_scene_is_slicers_scene_until_it_is_closed():

@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from scene_tools import contents, raises
 
 from APELocalizerLib.scene.landmark_sheet import CELL_GAP, FIELD_MM, GAP, HEADER, TILE, render_landmark_sheet
 from APELocalizerLib.scene.pictures import MissingRenderingLibrary, check_rendering
 from APELocalizerLib.scene.results import show_localization
+from made_up.nodes import contents, raises
 
 CELL = (HEADER + TILE, 2 * TILE + GAP)
 

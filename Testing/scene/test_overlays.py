@@ -4,8 +4,6 @@ import numpy as np
 import pytest
 import slicer
 import slicer.util
-from phantoms import body_phantom, grid_to_ras
-from scene_tools import ROTATION, STRETCH, contents, linear_transform, perfect_map, raises
 
 from APELocalizerLib.core.base.geometry import apply_affine
 from APELocalizerLib.scene import overlays
@@ -17,6 +15,8 @@ from APELocalizerLib.scene.overlays import (
     show_in_slices,
 )
 from APELocalizerLib.scene.volumes import ijk_to_world
+from made_up.nodes import ROTATION, STRETCH, contents, linear_transform, perfect_map, raises
+from made_up.torso import body_phantom, grid_to_ras
 
 LIVER = (70.0, 10.0, -45.0)
 

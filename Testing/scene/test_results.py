@@ -6,7 +6,12 @@ import numpy as np
 import pytest
 import slicer
 import slicer.util
-from scene_tools import (
+
+from APELocalizerLib.core.base.errors import Cancelled
+from APELocalizerLib.core.base.geometry import Box
+from APELocalizerLib.scene import results
+from APELocalizerLib.scene.results import TABLE_COLUMNS, show_localization
+from made_up.nodes import (
     CARINA,
     LIVER_BOX,
     ROTATION,
@@ -19,11 +24,6 @@ from scene_tools import (
     located_box,
     raises,
 )
-
-from APELocalizerLib.core.base.errors import Cancelled
-from APELocalizerLib.core.base.geometry import Box
-from APELocalizerLib.scene import results
-from APELocalizerLib.scene.results import TABLE_COLUMNS, show_localization
 
 MISSING = slicer.vtkMRMLMarkupsNode.PositionMissing
 

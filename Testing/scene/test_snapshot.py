@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 import slicer
-from scene_tools import ROTATION, contents, linear_transform, perfect_map, raises
 
 from APELocalizerLib.scene.overlays import add_rgb_overlay
 from APELocalizerLib.scene.pictures import MissingRenderingLibrary, check_rendering
 from APELocalizerLib.scene.rendering import SliceView
 from APELocalizerLib.scene.results import show_localization
 from APELocalizerLib.scene.snapshot import render_views
+from made_up.nodes import ROTATION, contents, linear_transform, perfect_map, raises
 
 HEART = (-35.0, 30.0, 25.0)  # on the patient's left, in front
 

@@ -3,12 +3,12 @@
 import pytest
 import slicer
 import slicer.util
-from scene_tools import LIVER, contents, raises
 
 from APELocalizerLib.core.base.errors import LibraryError
 from APELocalizerLib.core.library.library import Landmark, LandmarkLibrary, Shot
 from APELocalizerLib.scene.headless import load_scene, open_headless_scene, save_scene
 from APELocalizerLib.scene.state import LIBRARY_TAG, SINGLETON_TAG, State, load_state, save_state
+from made_up.nodes import LIVER, contents, raises
 
 SETTINGS = {"spacing": "fast", "opacity": 0.35, "names": ["Schädel", "肝"]}
 

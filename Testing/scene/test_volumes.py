@@ -5,10 +5,10 @@ import pytest
 import slicer
 import slicer.util
 import vtk
-from scene_tools import ROTATION, SHEAR, STRETCH, bent_transform, contents, linear_transform, raises
 
 from APELocalizerLib.core.base.geometry import apply_affine
 from APELocalizerLib.scene.volumes import labels_from_segmentation, points_from_markups, scan_from_volume_node
+from made_up.nodes import ROTATION, SHEAR, STRETCH, bent_transform, contents, linear_transform, raises
 
 
 def test_scan_has_the_nodes_voxels_without_copying_them(a_volume_node):

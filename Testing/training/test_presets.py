@@ -5,7 +5,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from training.made_up import SAMPLES, TINY
 
 from APELocalizerLib.cli.train import PRESET_NAMES
 from APELocalizerLib.core.model.network import NetworkConfig
@@ -16,6 +15,7 @@ from APELocalizerLib.training.patients.virtual_patients import CropKind
 from APELocalizerLib.training.presets import PRESETS
 from APELocalizerLib.training.run.loop import train
 from APELocalizerLib.training.run.schedule import learning_rate
+from made_up.training_scans import SAMPLES, TINY
 
 
 def test_the_command_knows_every_preset():

@@ -1,0 +1,257 @@
+"""Learning from clicks, boxes, six points and segmentations."""
+
+import itertools
+
+import numpy as np
+import pytest
+
+from APELocalizerLib.core.annotations.extreme_points import edge_points_of_mask, is_cut, sorted_edges
+from APELocalizerLib.core.base.errors import LearningError
+from APELocalizerLib.core.base.geometry import Box, apply_affine
+from APELocalizerLib.core.library.learning import learn_box, learn_points, learn_segmentation, learn_six_points
+from APELocalizerLib.core.library.library import EDGES, LandmarkLibrary
+from made_up.maps import CLICKS, rotation, smooth_map
+
+EMPTY = LandmarkLibrary()
+SIX = np.array([[-41, 2, 5], [38, -4, 9], [6, -29, 3], [3, 31, -7], [-8, 5, -63], [2, 1, 58]], float)
+"""rmin, rmax, amin, amax, smin, smax of an organ."""
+
+
+def label_grid(shape=(40, 36, 30), spacing=(4.0, 4.5, 8.0)) -> np.ndarray:
+    """Index-to-RAS matrix of a segmentation around the origin, axes along R, A, S."""
+    affine = np.diag([*spacing, 1.0])
+    affine[:3, 3] = -np.array(spacing) * (np.array(shape) - 1) / 2
+    return affine
+
+
+def asymmetric_mask(shape=(40, 36, 30), seed=4) -> np.ndarray:
+    """A lumpy organ whose extreme slices differ in size and place."""
+    rng = np.random.default_rng(seed)
+    mask = np.zeros(shape, bool)
+    index = np.indices(shape).reshape(3, -1).T
+    for _ in range(6):
+        center, radius = rng.uniform([14, 12, 10], [26, 24, 20]), rng.uniform(2.5, 6.5)
+        mask |= (np.linalg.norm((index - center) / [1.0, 1.3, 0.8], axis=1) <= radius).reshape(shape)
+    return mask
+
+
+def brute_force_edges(mask: np.ndarray, affine: np.ndarray) -> np.ndarray:
+    """The definition, slice by slice: axes along +R, +A, +S; middle of the slice in C order of the cyclic axes."""
+    edges = []
+    for axis in range(3):
+        present = [n for n in range(mask.shape[axis]) if np.take(mask, n, axis).any()]
+        for n in (present[0], present[-1]):
+            inside = np.take(mask, n, axis)  # remaining axes in their order
+            others = [a for a in range(3) if a != axis]
+            cyclic = [(axis + 1) % 3, (axis + 2) % 3]
+            if others != cyclic:
+                inside = inside.T
+            listed = [(p, q) for p in range(inside.shape[0]) for q in range(inside.shape[1]) if inside[p, q]]
+            middle = listed[len(listed) // 2]
+            voxel = np.zeros(4)
+            voxel[axis], voxel[cyclic[0]], voxel[cyclic[1]], voxel[3] = n, *middle, 1
+            edges.append((affine @ voxel)[:3])
+    return np.array(edges)
+
+
+# Points ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_click_becomes_the_embedding_of_its_place(support_map):
+    library = learn_points(EMPTY, support_map, CLICKS)
+    assert library.checkpoint_id == support_map.checkpoint_id
+    for name, place in CLICKS.items():
+        shot = library.landmark(name).shots[0]
+        assert shot.position_ras == tuple(place)
+        np.testing.assert_allclose(shot.embedding, support_map.embedding_at(place[None])[0])
+        assert shot.support_id == support_map.scan_fingerprint
+        assert len(shot.date.split("-")) == 3
+    assert EMPTY == LandmarkLibrary(), "the given library is unchanged"
+
+
+def test_clicks_in_air_or_outside_the_scan_are_refused(support_map):
+    half = support_map.field_of_view.size / 2
+    with pytest.raises(LearningError, match=r'"x" \(R 0, A 0, S 400 mm\) lies outside the support scan'):
+        learn_points(EMPTY, support_map, {"x": (0, 0, 400)})
+    with pytest.raises(LearningError, match="in the air outside the body"):
+        learn_points(EMPTY, support_map, {"x": (half[0] - 3, half[1] - 3, 0)})
+    with pytest.raises(LearningError, match="not a number"):
+        learn_points(EMPTY, support_map, {"x": (0, float("nan"), 0)})
+    with pytest.raises(LearningError, match="nothing to learn"):
+        learn_points(EMPTY, support_map, {})
+
+
+def test_clicks_in_the_air_that_the_preparation_cropped_off_are_refused():
+    """The map covers the body only; the scan's field of view goes on beside it."""
+    import dataclasses
+
+    cropped = smooth_map(shape=(10, 12, 14), body=lambda p: np.ones(len(p), bool))
+    wide = dataclasses.replace(cropped, field_of_view=Box((-250, -250, -84), (250, 250, 84)))
+    with pytest.raises(LearningError, match="in the air"):
+        learn_points(EMPTY, wide, {"x": (200, 0, 0)})
+
+
+# Edge points of a mask ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_edge_points_are_the_middle_voxels_of_the_extreme_slices(seed):
+    mask, affine = asymmetric_mask(seed=seed), label_grid()
+    np.testing.assert_allclose(edge_points_of_mask(mask, affine), brute_force_edges(mask, affine))
+
+
+@pytest.mark.parametrize("order", list(itertools.permutations(range(3))))
+@pytest.mark.parametrize("flips", list(itertools.product((False, True), repeat=3)))
+def test_edge_points_do_not_depend_on_how_the_voxels_are_stored(order, flips):
+    """The extremes stay where they are in the patient, whatever the grid's axis order and directions."""
+    mask, affine = asymmetric_mask(), label_grid()
+    expected = edge_points_of_mask(mask, affine)
+    stored = mask.transpose(order)
+    stored_affine = affine[:, [*order, 3]]
+    for axis, flip in enumerate(flips):
+        if flip:
+            stored = np.flip(stored, axis)
+            turn = np.eye(4)
+            turn[axis, axis], turn[axis, 3] = -1, stored.shape[axis] - 1
+            stored_affine = stored_affine @ turn
+    edges = edge_points_of_mask(stored, stored_affine)
+    for n, name in enumerate(EDGES):
+        axis = n // 2
+        assert edges[n, axis] == pytest.approx(expected[n, axis]), name
+        index = np.round(np.linalg.inv(stored_affine) @ [*edges[n], 1]).astype(int)[:3]
+        assert stored[tuple(index)], f"{name} lies in the organ"
+
+
+def test_edge_points_on_an_oblique_grid_lie_in_the_organ_and_near_its_extremes():
+    mask, affine = asymmetric_mask(), rotation(2, 20) @ label_grid()
+    edges = edge_points_of_mask(mask, affine)
+    voxels = apply_affine(affine, np.argwhere(mask))
+    true = Box.around(voxels)
+    for n in range(6):
+        assert np.linalg.norm(voxels - edges[n], axis=1).min() < 1e-6
+        wall = (true.maximum if n % 2 else true.minimum)[n // 2]
+        assert abs(edges[n, n // 2] - wall) < 16
+    assert np.all(edges[[1, 3, 5], [0, 1, 2]] > edges[[0, 2, 4], [0, 1, 2]])
+
+
+def test_edge_points_of_one_voxel_and_of_none():
+    mask = np.zeros((5, 5, 5), bool)
+    with pytest.raises(LearningError, match="empty"):
+        edge_points_of_mask(mask, np.eye(4))
+    mask[1, 2, 3] = True
+    np.testing.assert_array_equal(edge_points_of_mask(mask, np.eye(4)), np.tile([1.0, 2.0, 3.0], (6, 1)))
+
+
+# Segmentations -----------------------------------------------------------------------------------------------------
+
+
+def test_organs_are_learned_from_a_segmentation(support_map):
+    labels = np.zeros((40, 36, 30), np.int16)
+    labels[asymmetric_mask(seed=1)] = 3
+    labels[18:20, 17:19, 2:5] = 7
+    library = learn_segmentation(EMPTY, support_map, labels, label_grid(), {3: "liver", 7: "stone"})
+    assert [organ.name for organ in library.organs] == ["liver", "stone"]
+    shot = library.organ("liver").shots[0]
+    expected = brute_force_edges(labels == 3, label_grid())
+    np.testing.assert_allclose(shot.edge_points_ras, expected)
+    np.testing.assert_allclose(shot.embeddings, support_map.embedding_at(expected))
+
+
+def test_an_organ_that_the_field_of_view_cuts_is_left_out(support_map):
+    """The scan spans S -144 to 144 mm; the label grid is the scan's own here, so its last slices are the scan's."""
+    shape, spacing = (40, 36, 36), (4.0, 4.0, 8.0)
+    affine = label_grid(shape, spacing)
+    labels = np.zeros(shape, np.int16)
+    labels[18:24, 14:20, 10:20] = 1
+    labels[18:24, 14:20, 30:36] = 2
+    library = learn_segmentation(EMPTY, support_map, labels, affine, {1: "whole", 2: "cut"})
+    assert library.names == ("whole",)
+    with pytest.raises(LearningError, match="field of view of the support cuts cut"):
+        learn_segmentation(EMPTY, support_map, labels, affine, {2: "cut"})
+
+
+def test_an_organ_that_reaches_into_the_air_is_left_out():
+    """One stray voxel of one label must not cost all the others."""
+    slim = smooth_map(body=lambda p: np.abs(p[:, 1]) < 30)
+    labels = np.zeros((40, 36, 30), np.int16)
+    labels[18:24, 16:20, 10:20] = 1
+    labels[18:24, 2:20, 21:25] = 2
+    library = learn_segmentation(EMPTY, slim, labels, label_grid(), {1: "inside", 2: "stray"})
+    assert library.names == ("inside",)
+    with pytest.raises(LearningError, match="stray reaches into the air"):
+        learn_segmentation(EMPTY, slim, labels, label_grid(), {2: "stray"})
+
+
+def test_thick_slices_do_not_widen_the_margin_within_a_slice():
+    """10 mm slices: an organ 6 mm inside the left border is whole, one 6 mm below the top is cut."""
+    view = Box((-100, -100, -100), (100, 100, 100))
+    affine = np.diag([1.0, 1.0, 10.0, 1.0])
+    beside = np.array([[94.0, 0, 0], [0, 0, 0], [0, 5, 0], [0, -5, 0], [0, 0, 20], [0, 0, -20]])
+    on_top = np.array([[9.0, 0, 0], [0, 0, 0], [0, 5, 0], [0, -5, 0], [0, 0, 94.0], [0, 0, -20]])
+    assert not is_cut(view, beside, affine)
+    assert is_cut(view, on_top, affine)
+
+
+def test_segmentations_without_the_organ_are_refused(support_map):
+    labels = np.zeros((40, 36, 30), np.int16)
+    labels[18:20, 17:19, 12:15] = 7
+    with pytest.raises(LearningError, match=r'no voxel of "spleen" \(label 1\)'):
+        learn_segmentation(EMPTY, support_map, labels, label_grid(), {1: "spleen", 7: "stone"})
+    with pytest.raises(LearningError, match="names no organ"):
+        learn_segmentation(EMPTY, support_map, labels, label_grid(), {})
+    labels[22:24, 17:19, 12:15] = 8
+    with pytest.raises(LearningError, match='Two labels of the segmentation are called "stone"'):
+        learn_segmentation(EMPTY, support_map, labels, label_grid(), {7: "stone", 8: "stone"})
+
+
+# Boxes and six clicks ----------------------------------------------------------------------------------------------
+
+
+def test_a_box_becomes_the_centers_of_its_faces(support_map):
+    box = Box((-50, -30, -60), (40, 35, 70))
+    shot = learn_box(EMPTY, support_map, "liver", box, alpha=1.3).organ("liver").shots[0]
+    expected = [(-50, 2.5, 5), (40, 2.5, 5), (-5, -30, 5), (-5, 35, 5), (-5, 2.5, -60), (-5, 2.5, 70)]
+    np.testing.assert_allclose(shot.edge_points_ras, expected)
+    np.testing.assert_allclose(shot.embeddings, support_map.embedding_at(np.array(expected)))
+
+
+def test_the_enlargement_is_kept(support_map):
+    library = learn_box(EMPTY, support_map, "liver", Box((-50, -30, -60), (40, 35, 70)), alpha=1.3)
+    assert library.organ("liver").alpha == 1.3
+
+
+def test_impossible_boxes_are_refused(support_map):
+    with pytest.raises(LearningError, match="flat"):
+        learn_box(EMPTY, support_map, "liver", Box((0, 0, 0), (10, 0, 10)))
+    with pytest.raises(LearningError, match="outside the support scan"):
+        learn_box(EMPTY, support_map, "liver", Box((300, 0, 0), (400, 10, 10)))
+
+
+def test_a_box_that_reaches_into_the_air_is_learned_up_to_the_skin():
+    """What the network says about air has no meaning; a wall must be a place in the body."""
+    slim = smooth_map(body=lambda p: np.abs(p[:, 1]) < 30)
+    library = learn_box(EMPTY, slim, "trunk", Box((-60, -75, -60), (60, 20, 70)))
+    shot = library.organ("trunk").shots[0]
+    edges = np.array(shot.edge_points_ras)
+    assert abs(edges[2, 1] - -30) <= 8, "within a cell of the skin"
+    np.testing.assert_array_equal(edges[[0, 1, 3, 4, 5], [0, 0, 1, 2, 2]], [-60, 60, 20, -60, 70])
+    assert slim.nearest(np.array(shot.embeddings)).distances.max() < 1.0
+    assert np.linalg.norm(slim.nearest(np.array(shot.embeddings)).points_ras - edges, axis=1).max() < 8
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_six_clicks_in_any_order(support_map, seed):
+    order = np.random.default_rng(seed).permutation(6)
+    np.testing.assert_array_equal(sorted_edges(SIX[order]), SIX)
+    shot = learn_six_points(EMPTY, support_map, "liver", SIX[order]).organ("liver").shots[0]
+    np.testing.assert_array_equal(shot.edge_points_ras, SIX)
+    np.testing.assert_allclose(shot.embeddings, support_map.embedding_at(SIX))
+
+
+def test_wrong_six_clicks_are_refused(support_map):
+    with pytest.raises(LearningError, match="needs six edge points, but 5"):
+        learn_six_points(EMPTY, support_map, "liver", SIX[:5])
+    with pytest.raises(LearningError, match="do not span a box"):
+        learn_six_points(EMPTY, support_map, "liver", SIX * [1, 1, 0])
+    with pytest.raises(LearningError, match="outside the support scan"):
+        learn_six_points(EMPTY, support_map, "liver", SIX + [0, 0, 200])

@@ -1,0 +1,178 @@
+"""Coordinates that are off as a whole are put right by landmarks that are known from other patients."""
+
+import threading
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from APELocalizerLib.core.base.errors import Cancelled, CheckpointError, LibraryError
+from APELocalizerLib.core.base.geometry import Box, apply_affine
+from APELocalizerLib.core.embedder import Embedder
+from APELocalizerLib.core.embedding.appearance import Appearance
+from APELocalizerLib.core.embedding.embedding_map import EmbeddingMap
+from APELocalizerLib.core.embedding.passes import fuse
+from APELocalizerLib.core.library.built_in import built_in_library_path
+from APELocalizerLib.core.library.learning import learn_box, learn_points
+from APELocalizerLib.core.library.library import LandmarkLibrary
+from APELocalizerLib.core.localization import alignment
+from APELocalizerLib.core.localization.alignment import Reference, align, built_in_reference
+from APELocalizerLib.core.model.registry import load_checkpoint
+from made_up.maps import CHECKPOINT_ID
+from made_up.torso import body_phantom, phantom_landmarks
+
+SHAPE, SPACING = (133, 93, 88), (3.0, 3.0, 3.0)
+PATIENTS = ({}, {"scale": 1.05, "shift": (6, -4, 5)}, {"scale": 0.95, "shift": (-5, 6, -8)})
+OTHER = {"scale": 1.02, "shift": (4.0, 5.0, 9.0)}
+TORSO = np.stack(np.meshgrid((-80, 0, 80), (-50, 0, 40), (-90, -40, 0, 50)), -1).reshape(-1, 3).astype(float)
+"""Places (n, 3) in the standard torso."""
+
+
+def clicks(**patient) -> dict[str, np.ndarray]:
+    """Landmarks of the phantom that look like nothing else nearby, some more than it names."""
+    more = {"right kidney": (62, -55, -100), "bowel gas": (-50, 45, -60), "sternum": (0, 88, 2)}
+    move = patient.get("scale", 1.0), np.array(patient.get("shift", (0, 0, 0)), float)
+    named = {name: place for name, place in phantom_landmarks(**patient).items() if "apex" not in name}
+    return named | {name: np.array(place) * move[0] + move[1] for name, place in more.items()}
+
+
+def map_of(off=lambda true: np.zeros(3), cell=18.0, looks=True, **patient) -> EmbeddingMap:
+    """The map of a phantom, whose true coordinates are places in the standard torso; they are `off` by so much."""
+    scan = body_phantom(SHAPE, SPACING, **patient)
+    shape = tuple(int(n) for n in np.ceil(np.array(scan.bounds().size) / cell))
+    grid = np.diag([-cell, -cell, -cell, 1.0])
+    grid[:3, 3] = (np.array(shape) - 1) * cell / 2
+    true = (apply_affine(grid, np.indices(shape).reshape(3, -1).T) - patient.get("shift", 0)) / patient.get("scale", 1)
+    values = (true + off(true)).reshape(*shape, 3).astype(np.float32)
+    return EmbeddingMap(
+        values, np.ones(shape, bool), grid, CHECKPOINT_ID, "standard", scan.bounds(), "phantom", str(patient),
+        appearance=Appearance.of(scan) if looks else None,
+    )  # fmt: skip
+
+
+def stretched(true: np.ndarray) -> np.ndarray:
+    """What an odd patient's coordinates are off by: up to 4 cm along the body, and a little across it."""
+    return np.stack([5.0 + 0 * true[:, 0], -6.0 + 0.03 * true[:, 2], 22.0 + 0.15 * true[:, 2]], axis=1)
+
+
+def errors(embedding_map: EmbeddingMap, **patient) -> np.ndarray:
+    """How far the coordinates of places in the torso are off, mm."""
+    places = TORSO * patient.get("scale", 1) + patient.get("shift", 0)
+    return np.linalg.norm(embedding_map.embedding_at(places) - TORSO, axis=1)
+
+
+def learned(**keywords) -> LandmarkLibrary:
+    """All landmarks, clicked on all patients."""
+    library = LandmarkLibrary()
+    for patient in PATIENTS:
+        library = learn_points(library, map_of(**patient, **keywords), clicks(**patient))
+    return library
+
+
+@pytest.fixture(scope="module")
+def reference():
+    return Reference(learned())
+
+
+@pytest.fixture(scope="module")
+def odd():
+    return map_of(stretched, **OTHER)
+
+
+def test_the_coordinates_of_an_odd_patient_are_put_right_everywhere(reference, odd):
+    before, after = errors(odd, **OTHER), errors(align(odd, reference), **OTHER)
+    assert before.mean() > 20
+    assert after.mean() < 0.35 * before.mean() and after.max() < before.max() / 2
+
+
+def test_true_coordinates_stay_true(reference):
+    assert errors(align(map_of(**OTHER), reference), **OTHER).mean() < 5
+
+
+def test_all_passes_and_their_mean_are_aligned(reference, odd):
+    coarse = replace(map_of(stretched, 30.0, looks=False, **OTHER), spacing=odd.spacing)
+    both = fuse([coarse, odd.with_appearance(None)]).with_appearance(odd.appearance)
+    aligned = align(both, reference)
+    assert aligned.appearance is odd.appearance and len(aligned.passes) == 2
+    assert not odd.aligned
+    for each in (aligned, *aligned.passes):
+        assert each.aligned
+        assert errors(each, **OTHER).mean() < 0.4 * errors(odd, **OTHER).mean()
+    middle = np.array([OTHER["shift"]])
+    mean = np.mean([each.embedding_at(middle) for each in aligned.passes], axis=0)
+    assert np.abs(aligned.embedding_at(middle) - mean).max() < 1.5
+
+
+@pytest.mark.parametrize("wrong", [40.0, 60.0, 80.0])
+def test_mistaken_landmarks_are_outvoted(wrong, reference, odd):
+    """Two of nine, whose coordinates on the supports are wrong."""
+
+    def misled(landmark):
+        shots = [replace(each, embedding=np.array(each.embedding) + (0, 0, wrong)) for each in landmark.shots]
+        return replace(landmark, shots=tuple(shots)) if landmark.name in ("carina", "bowel gas") else landmark
+
+    library = replace(reference.library, landmarks=tuple(map(misled, reference.library.landmarks)))
+    assert errors(align(odd, Reference(library)), **OTHER).mean() < 0.6 * errors(odd, **OTHER).mean()
+
+
+def test_where_too_few_landmarks_are_in_view_nothing_changes(reference, odd):
+    low, high = np.array(odd.field_of_view.minimum), np.array(odd.field_of_view.maximum)
+    low[2] = high[2] - 40.0
+    top = replace(odd, field_of_view=Box(tuple(low), tuple(high)))
+    assert align(top, reference) is top
+
+
+def test_a_map_without_a_coarse_ct_stays_as_it_is(reference, odd):
+    bare = odd.with_appearance(None)
+    assert align(bare, reference) is bare
+
+
+def test_supports_without_a_coarse_ct_are_passed_over(reference, odd):
+    bare = replace(reference.library.supports[0], coarse_ct="")
+    library = replace(reference.library, supports=(bare, *reference.library.supports[1:]))
+    assert errors(align(odd, Reference(library)), **OTHER).mean() < 0.4 * errors(odd, **OTHER).mean()
+
+
+def test_a_library_that_cannot_be_compared_is_refused(odd):
+    boxes = learn_box(LandmarkLibrary(), odd, "liver", Box((20.0, -40.0, -70.0), (100.0, 50.0, -20.0)))
+    few = learned().subset(["carina", "heart", "liver"])
+    for library, count in ((boxes, 0), (learned(looks=False), 0), (few, 3), (LandmarkLibrary(), 0)):
+        reference = Reference(library)
+        reference.get_ready()
+        assert align(odd, reference) is odd
+        with pytest.raises(LibraryError, match=f"4 landmarks with a coarse CT; this one holds {count}"):
+            reference.check()
+
+
+def test_alignment_can_be_cancelled(reference, odd):
+    with pytest.raises(Cancelled):
+        align(odd, reference, cancelled=lambda: True)
+
+
+def test_the_built_in_library_is_the_reference_of_the_default_model_alone():
+    checkpoint = load_checkpoint("default")
+    assert len(built_in_reference(checkpoint.id).library.landmarks) >= 20
+    assert built_in_reference("another@0123456789ab") is None
+
+
+def test_several_threads_read_the_built_in_library_once(monkeypatch):
+    read = []
+    monkeypatch.setattr(alignment, "load_library", lambda path: read.append(path) or LandmarkLibrary("some@1"))
+    alignment._read.cache_clear()
+    threads = [threading.Thread(target=built_in_reference, args=("some@1",)) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    alignment._read.cache_clear()
+    assert read == [built_in_library_path()]
+
+
+def test_without_a_built_in_library_there_is_no_reference(monkeypatch):
+    monkeypatch.setattr(alignment, "built_in_library_path", lambda: None)
+    assert built_in_reference(load_checkpoint("default").id) is None
+
+
+def test_the_reference_of_another_model_is_refused(reference):
+    with pytest.raises(CheckpointError, match="cannot be aligned"):
+        Embedder(load_checkpoint("default"), reference=reference)
