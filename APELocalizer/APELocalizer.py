@@ -282,7 +282,7 @@ class APELocalizerLogic(ScriptedLoadableModuleLogic):
         from APELocalizerLib.scene.state import save_state
 
         used = {"spacing": settings.spacing, "device": settings.device, "model": settings.model}
-        save_state(slicer.mrmlScene, library, used, library.checkpoint_id if library else None)
+        save_state(slicer.mrmlScene, library, used, library.model_id if library else None)
 
     def storedLibrary(self):
         """The library kept in the scene, or None."""

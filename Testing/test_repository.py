@@ -291,7 +291,7 @@ MEASURED = {
     "box IoU, not enlarged": "box IoU",
     "organ centers looked up as points": "organ centers (boxes), mm",
     "centers of box faces looked up as points": "centers of box faces (boxes), mm",
-    "extreme points of label maps looked up as points": "edge points (label maps), mm",
+    "extreme points of label maps looked up as points": "extreme points (label maps), mm",
 }
 """Rows of the model card, and the measures of the evaluation's report that they tell."""
 
@@ -311,7 +311,7 @@ def test_the_model_card_tells_what_the_evaluation_measured_with_these_weights(ro
 
 
 def test_the_evaluation_report_is_of_the_embedded_weights():
-    from APELocalizerLib.core.model.registry import load_checkpoint
+    from APELocalizerLib.core.model.registry import load_model
 
     report = (ROOT / "Resources" / "Evaluation" / "report.md").read_text(encoding="utf-8")
-    assert f"Model {load_checkpoint('default').id}," in report
+    assert f"Model {load_model('default').id}," in report

@@ -14,8 +14,8 @@ from APELocalizerLib.core.embedding.runner import InferenceSettings
 from APELocalizerLib.core.library.built_in import BUILT_IN, library_file
 from APELocalizerLib.core.library.files import load_library
 from APELocalizerLib.core.library.library import LandmarkLibrary
-from APELocalizerLib.core.model.checkpoint import Checkpoint
-from APELocalizerLib.core.model.registry import load_checkpoint
+from APELocalizerLib.core.model.model import Model
+from APELocalizerLib.core.model.registry import load_model
 from APELocalizerLib.core.scan.scan import Scan
 from benchmarks import published, scans
 from benchmarks.timing import Times, alternating
@@ -61,14 +61,14 @@ class Bench:
         return alternating(works, self.repeats, warm_up=warm, limit_s=0 if self.late else limit_s)
 
     @cached_property
-    def default(self) -> Checkpoint:
+    def default(self) -> Model:
         """The model that comes with the extension."""
-        return load_checkpoint("default")
+        return load_model("default")
 
     @cached_property
-    def published(self) -> Checkpoint:
+    def published(self) -> Model:
         """The published network with random weights."""
-        return published.random_checkpoint()
+        return published.random_model()
 
     @cached_property
     def library(self) -> LandmarkLibrary:

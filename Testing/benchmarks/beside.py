@@ -41,7 +41,7 @@ def _transfer(bench: Bench) -> Iterator[Row]:
         found["reference"] = LPS * [transform.TransformPoint(place) for place in places]
 
     def ours() -> None:
-        points = localize(bench.embedder.embed(target), library, checkpoint=bench.default).points
+        points = localize(bench.embedder.embed(target), library, model=bench.default).points
         found["ours"] = np.array([point.candidate_ras for point in points])
 
     times = bench.alternating(reference=registration, ours=ours)

@@ -32,9 +32,9 @@ def localize_in_memory(shape: list[int], size_mm: list[float], device: str = "cp
     from benchmarks import scans
 
     scan = scans.stretched(tuple(shape), tuple(size_mm))
-    checkpoint, library = _model_and_library()
-    embedded = Embedder(checkpoint, InferenceSettings(device=device)).embed(scan)
-    found = localize(embedded, library, checkpoint=checkpoint)
+    model, library = _model_and_library()
+    embedded = Embedder(model, InferenceSettings(device=device)).embed(scan)
+    found = localize(embedded, library, model=model)
     card = torch.cuda.max_memory_allocated() if device != "cpu" else None
     return {"scan_bytes": scan.voxels.nbytes, "landmarks": len(found.points), "card_peak_bytes": card}
 
@@ -59,14 +59,14 @@ def first_and_later(path: str, repeats: int = 3) -> dict:
     from APELocalizerLib.core.scan.read import read_scan
 
     imported = time.perf_counter()
-    checkpoint, library = _model_and_library()
-    embedder = Embedder(checkpoint, InferenceSettings(device="cpu"))
+    model, library = _model_and_library()
+    embedder = Embedder(model, InferenceSettings(device="cpu"))
     loaded = time.perf_counter()
     scan = read_scan(Path(path))
     seconds = []
     for _ in range(1 + repeats):
         begin = time.perf_counter()
-        localize(embedder.embed(scan), library, checkpoint=checkpoint)
+        localize(embedder.embed(scan), library, model=model)
         seconds.append(time.perf_counter() - begin)
     return {"import": imported - start, "load": loaded - imported, "localize": seconds}
 
@@ -151,9 +151,9 @@ def second_library(path: str, repeats: int = 5) -> dict:
 def _model_and_library():
     from APELocalizerLib.core.library.built_in import BUILT_IN, library_file
     from APELocalizerLib.core.library.files import load_library
-    from APELocalizerLib.core.model.registry import load_checkpoint
+    from APELocalizerLib.core.model.registry import load_model
 
-    return load_checkpoint("default"), load_library(library_file(BUILT_IN))
+    return load_model("default"), load_library(library_file(BUILT_IN))
 
 
 def main() -> None:

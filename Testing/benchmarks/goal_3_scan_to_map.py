@@ -11,7 +11,7 @@ import SimpleITK as sitk
 from APELocalizerLib.core.embedder import Embedder
 from APELocalizerLib.core.embedding.runner import multiplies_bfloat16
 from APELocalizerLib.core.localization.localize import localize
-from APELocalizerLib.core.model.checkpoint import Checkpoint
+from APELocalizerLib.core.model.model import Model
 from APELocalizerLib.core.scan.read import read_scan
 from APELocalizerLib.core.scan.scan import Scan
 from benchmarks import published, scans
@@ -45,11 +45,10 @@ def _default(bench: Bench) -> Iterator[Row]:
         yield Row.of_times("3", what, goal, reference_text, times, profile=lambda ours=ours: functions_profile(ours))
 
 
-def usual_default(scan: Scan, checkpoint: Checkpoint, plain: published.PlainNetwork, preset: str) -> None:
+def usual_default(scan: Scan, model: Model, plain: published.PlainNetwork, preset: str) -> None:
     """The default model's passes with the usual building blocks: zoom, window, plain network in one pass, mean."""
     outputs = [
-        published.embedded(plain, published.windowed(scan, spacing), tiled=False)
-        for spacing in checkpoint.spacings(preset)
+        published.embedded(plain, published.windowed(scan, spacing), tiled=False) for spacing in model.spacings(preset)
     ]
     finest = max(outputs, key=lambda each: each[0].size)
     from scipy import ndimage
@@ -99,7 +98,7 @@ def _file(bench: Bench) -> Iterator[Row]:
         sitk.GetArrayViewFromImage(sitk.ReadImage(str(path)))
 
     def ours() -> None:
-        found = localize(bench.embedder.embed(read_scan(path)), bench.library, checkpoint=bench.default)
+        found = localize(bench.embedder.embed(read_scan(path)), bench.library, model=bench.default)
         file = io.StringIO()
         for point in found.points:
             print(point.name, point.status, point.candidate_ras, point.round_trip_mm, file=file)

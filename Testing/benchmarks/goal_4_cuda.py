@@ -48,10 +48,10 @@ def _end_to_end(bench: Bench) -> Iterator[Row]:
     library = learn_points(LandmarkLibrary(), support, {f"landmark {n}": cells[cell] for n, cell in enumerate(chosen)})
 
     def on_card() -> None:
-        localize(embedder.embed(bench.torso), library, checkpoint=bench.published)
+        localize(embedder.embed(bench.torso), library, model=bench.published)
 
     def on_cpu() -> None:
-        localize(cpu.embed(bench.torso), library, checkpoint=bench.published)
+        localize(cpu.embed(bench.torso), library, model=bench.published)
 
     times = bench.alternating(reference=on_cpu, ours=on_card)
     what = f"{TITLES[0][0]}; {size_text(bench.torso)}, {LANDMARKS} landmarks"

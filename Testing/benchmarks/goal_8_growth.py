@@ -60,7 +60,7 @@ def _by_length(bench: Bench) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         maps[length] = bench.embedder.embed(torsos[length])
 
     def find(length: str) -> None:
-        localize(maps[length], bench.library, checkpoint=bench.default)
+        localize(maps[length], bench.library, model=bench.default)
 
     embedding, finding = (
         bench.alternating(LIMIT_S, None, **{length: partial(work, length) for length in torsos})

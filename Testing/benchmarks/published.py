@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from APELocalizerLib.core.base.geometry import spacing_of
-from APELocalizerLib.core.model.checkpoint import Checkpoint
+from APELocalizerLib.core.model.model import Model
 from APELocalizerLib.core.model.network import APENetwork, NetworkConfig
 from APELocalizerLib.core.preparation.config import PreparationConfig
 from APELocalizerLib.core.preparation.orientation import to_canonical
@@ -20,12 +20,12 @@ TILE = (96, 96, 64)
 Spacing = tuple[float, float, float]
 
 
-def random_checkpoint(seed: int = 0) -> Checkpoint:
+def random_model(seed: int = 0) -> Model:
     """The published network and preparation with random weights: as fast as the published ones, which are no part of
     this repository."""
     torch.manual_seed(seed)
     config = NetworkConfig(layer_scale_init=0.1)  # so that deep layers show in the output
-    return Checkpoint("published network, random weights", config, PreparationConfig(), APENetwork(config).state_dict())
+    return Model("published network, random weights", config, PreparationConfig(), APENetwork(config).state_dict())
 
 
 # Preparation ----------------------------------------------------------------------------------------------------------
@@ -200,10 +200,10 @@ def fitted(x: Tensor, like: Tensor) -> Tensor:
     return F.pad(x, (0, d - x.shape[4], 0, w - x.shape[3], 0, h - x.shape[2]), mode="replicate")
 
 
-def plain_network(checkpoint: Checkpoint) -> PlainNetwork:
-    """The checkpoint's network of plain convolutions."""
-    network = PlainNetwork(checkpoint.network)
-    network.load_state_dict({key: value.float() for key, value in checkpoint.state.items()})
+def plain_network(model: Model) -> PlainNetwork:
+    """The model's network of plain convolutions."""
+    network = PlainNetwork(model.network)
+    network.load_state_dict({key: value.float() for key, value in model.state.items()})
     return network.eval().requires_grad_(False)
 
 

@@ -39,7 +39,7 @@ def made(tmp_path_factory, ideal_embedding) -> SimpleNamespace:
     import torch
 
     from APELocalizerLib.cli.program import main
-    from APELocalizerLib.core.model.checkpoint import Checkpoint, save_checkpoint
+    from APELocalizerLib.core.model.model import Model, save_model
     from APELocalizerLib.core.model.network import APENetwork, NetworkConfig
     from APELocalizerLib.core.preparation.config import PreparationConfig
 
@@ -52,10 +52,9 @@ def made(tmp_path_factory, ideal_embedding) -> SimpleNamespace:
     config = NetworkConfig(channels=(16, 24), depths=((1, 1), 1))
     spacings = {"fine": ((5.0, 5.0, 6.0),), "standard": ((5.0, 5.0, 6.0),), "fast": ((8.0, 8.0, 9.0),)}
     model = folder / "tiny.pt"
-    checkpoint = Checkpoint(
-        "tiny", config, PreparationConfig.plain(), APENetwork(config).state_dict(), presets=spacings
+    save_model(
+        Model("tiny", config, PreparationConfig.plain(), APENetwork(config).state_dict(), presets=spacings), model
     )
-    save_checkpoint(checkpoint, model)
     library = folder / "library.json"
     arguments = ["learn", scan, "--points", points, "--boxes", boxes, "--library", library, "--model", model]
     assert main([str(each) for each in arguments]) == 0

@@ -105,7 +105,7 @@ def test_learn_from_a_segmentation_takes_the_organs_extremes(run, files):
     arguments = ("--segmentation", segmentation, "--labels", names, "--library", library, "--model", files.model)
     done = run("learn", files.scan, *arguments)
     assert (done.code, done.errors) == (0, "")
-    edges = np.array(load_library(library).organ("cube").shots[0].edge_points_ras)
+    edges = np.array(load_library(library).organ("cube").shots[0].extreme_points_ras)
     half = (np.array(labels.shape) - 1) / 2
     low, high = (np.array([30, 15, 20]) - half) * [5, 5, 6], (np.array([39, 24, 29]) - half) * [5, 5, 6]
     assert np.allclose([edges[0, 0], edges[2, 1], edges[4, 2]], low)

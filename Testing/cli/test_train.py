@@ -11,7 +11,7 @@ from APELocalizerLib.cli.console import Console
 from APELocalizerLib.cli.program import main
 from APELocalizerLib.cli.train import add_arguments, settings
 from APELocalizerLib.core.model.network import APENetwork, NetworkConfig
-from APELocalizerLib.core.model.registry import load_checkpoint
+from APELocalizerLib.core.model.registry import load_model
 from APELocalizerLib.training.run import benchmark, plan
 from APELocalizerLib.training.run.costs import activation_bytes, parameter_count, training_flops
 from made_up.training_scans import TINY, save_settings, tiny_config, write_landmarks, write_phantom
@@ -48,7 +48,7 @@ def command(place, tmp_path, capsys):
 def test_a_training_prints_the_model_that_other_commands_read(command, tmp_path):
     code, output, errors = command("--steps", 2)
     assert (code, errors) == (0, "") and output.strip() == str(tmp_path / "out" / "model.pt")
-    assert load_checkpoint(output.strip()).network == TINY
+    assert load_model(output.strip()).network == TINY
 
 
 def test_the_folder_alone_is_enough_to_go_on(command, tmp_path):
@@ -135,10 +135,10 @@ def test_landmarks_choose_the_anchored_preset(command, place, tmp_path):
     words = ("--scans", place / "scans", "--steps", 1, "--batch", 1, "--cache", tmp_path / "cache", "--threads", 1)
     code, output, errors = command(*words, "--landmarks", place / "landmarks.csv", config=None)
     assert (code, errors) == (0, "")
-    checkpoint = load_checkpoint(output.strip())
-    assert checkpoint.anchored and checkpoint.one_pass
+    model = load_model(output.strip())
+    assert model.anchored and model.one_pass
     saved = json.loads((tmp_path / "out" / "config.json").read_text(encoding="utf-8"))
-    assert saved["preset"] == "anchored" and saved["scale"] == list(checkpoint.scale)
+    assert saved["preset"] == "anchored" and saved["scale"] == list(model.scale)
     code, _, errors = command(*words[:2], "--steps", 2, *words[4:], "--landmarks", place / "landmarks.csv", config=None)
     assert (code, errors) == (0, ""), "the same command goes on, although the scale was found from the scans"
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from made_up.maps import Patient, library_of, smooth_map, tiny_checkpoint
+from made_up.maps import Patient, library_of, smooth_map, tiny_model
 
 
 @pytest.fixture(autouse=True)
@@ -44,5 +44,5 @@ def library(support_map):
 
 @pytest.fixture(scope="session")
 def tiny():
-    """A checkpoint with a very small network."""
-    return tiny_checkpoint()
+    """A model with a very small network."""
+    return tiny_model()

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from APELocalizerLib.core import embedder as pipeline
-from APELocalizerLib.core.base.errors import Cancelled, CheckpointError, DeviceError, LibraryError
+from APELocalizerLib.core.base.errors import Cancelled, DeviceError, LibraryError, ModelError
 from APELocalizerLib.core.base.geometry import apply_affine
 from APELocalizerLib.core.embedder import Embedder, embed_scan, fuse
 from APELocalizerLib.core.embedding.map_files import load_map, save_map
@@ -18,11 +18,11 @@ from APELocalizerLib.core.library.learning import learn_points
 from APELocalizerLib.core.library.library import LandmarkLibrary
 from APELocalizerLib.core.localization.localize import LocalizationSettings, localize
 from APELocalizerLib.core.localization.votes import RULES
-from APELocalizerLib.core.model.checkpoint import Checkpoint
+from APELocalizerLib.core.model.model import Model
 from APELocalizerLib.core.preparation.config import PreparationConfig
 from APELocalizerLib.core.preparation.prepare import prepare_all
 from APELocalizerLib.core.scan.scan import Scan
-from made_up.maps import pli_grid, ramp_scan, rotation, tiny_checkpoint, torso_scan
+from made_up.maps import pli_grid, ramp_scan, rotation, tiny_model, torso_scan
 
 CPU = InferenceSettings(device="cpu", tile=(32, 32, 32))
 ONE_PASS = InferenceSettings(device="cpu", one_pass=True)
@@ -67,14 +67,14 @@ class PlaceNetwork(torch.nn.Module):
 
 @pytest.fixture
 def place_network(monkeypatch):
-    """A checkpoint whose network knows the places of a torso."""
-    monkeypatch.setattr(Checkpoint, "build_network", lambda self: PlaceNetwork())
-    return tiny_checkpoint(scale=(300.0, 300.0, 300.0))
+    """A model whose network knows the places of a torso."""
+    monkeypatch.setattr(Model, "build_network", lambda self: PlaceNetwork())
+    return tiny_model(scale=(300.0, 300.0, 300.0))
 
 
 @pytest.fixture
 def mean_network(monkeypatch):
-    monkeypatch.setattr(Checkpoint, "build_network", lambda self: MeanNetwork())
+    monkeypatch.setattr(Model, "build_network", lambda self: MeanNetwork())
 
 
 def centered(affine: np.ndarray, shape: tuple = SHAPE) -> np.ndarray:
@@ -95,11 +95,11 @@ def inner_cells(body: np.ndarray) -> np.ndarray:
 @pytest.mark.parametrize("name", GRIDS)
 def test_every_cell_knows_where_it_is_in_the_patient(mean_network, name, preparation):
     """HU rise along R, A or S; what a cell has read, turned back into mm, must be where the map says the cell is."""
-    checkpoint = tiny_checkpoint(preparation=preparation, scale=(1.0, 1.0, 1.0))
+    model = tiny_model(preparation=preparation, scale=(1.0, 1.0, 1.0))
     affine = centered(GRIDS[name])
     for axis in range(3):
         scan = ramp_scan(axis, LOW, HIGH, affine, SHAPE)
-        made = embed_scan(scan, checkpoint, "standard", CPU)
+        made = embed_scan(scan, model, "standard", CPU)
         cells = inner_cells(made.body)
         assert len(cells) > 50
         hu = made.values[tuple(cells.T)][:, 0].astype(np.float64) * 1300.0 - 1000.0
@@ -109,10 +109,10 @@ def test_every_cell_knows_where_it_is_in_the_patient(mean_network, name, prepara
 
 
 def test_fused_spacings_still_know_where_they_are(mean_network):
-    checkpoint = tiny_checkpoint(scale=(1.0, 1.0, 1.0))
+    model = tiny_model(scale=(1.0, 1.0, 1.0))
     scan = ramp_scan(2, LOW, HIGH, centered(GRIDS["thick slices"]), SHAPE)
-    made = embed_scan(scan, checkpoint, "both", CPU)
-    fine = embed_scan(scan, checkpoint, "standard", CPU)
+    made = embed_scan(scan, model, "both", CPU)
+    fine = embed_scan(scan, model, "standard", CPU)
     assert made.body.shape == fine.body.shape and made.spacing == "both"
     cells = inner_cells(made.body)
     said = LOW + (made.values[tuple(cells.T)][:, 0].astype(np.float64) * 1300.0 - 550.0) / 700.0 * (HIGH - LOW)
@@ -123,9 +123,9 @@ def test_fused_spacings_still_know_where_they_are(mean_network):
 def test_fusing_averages_and_keeps_every_note(mean_network):
     import dataclasses
 
-    checkpoint = tiny_checkpoint(scale=(1.0, 1.0, 1.0))
+    model = tiny_model(scale=(1.0, 1.0, 1.0))
     scan = ramp_scan(0, LOW, HIGH, centered(GRIDS["thick slices"]), SHAPE)
-    made = embed_scan(scan, checkpoint, "standard", CPU)
+    made = embed_scan(scan, model, "standard", CPU)
     other = dataclasses.replace(made, values=made.values + np.float32([1, 2, 3]), notes=("one",))
     fused = fuse([dataclasses.replace(made, notes=("one", "two")), other])
     np.testing.assert_allclose(fused.values[made.body], made.values[made.body] + np.float32([0.5, 1, 1.5]), atol=1e-5)
@@ -210,7 +210,7 @@ def test_a_saved_map_localizes_like_the_map_itself(torso_map, tmp_path):
 def test_the_same_scan_gives_the_same_map(torso, torso_map, tiny):
     again = Embedder(tiny, CPU).embed(torso, "fast")
     np.testing.assert_array_equal(again.values, torso_map.values)
-    assert again.checkpoint_id == tiny.id
+    assert again.model_id == tiny.id
     assert again.scan_fingerprint == torso.fingerprint and again.scan_name == "torso"
 
 
@@ -228,8 +228,8 @@ def test_the_body_is_the_patient_and_not_the_air(torso, torso_map):
 
 def test_the_embedder_keeps_its_network(torso, monkeypatch):
     built = []
-    monkeypatch.setattr(Checkpoint, "build_network", lambda self: built.append(1) or MeanNetwork())
-    embedder = Embedder(tiny_checkpoint(), CPU)
+    monkeypatch.setattr(Model, "build_network", lambda self: built.append(1) or MeanNetwork())
+    embedder = Embedder(tiny_model(), CPU)
     embedder.embed(torso, "fast")
     embedder.embed(torso, "both")
     assert built == [1]
@@ -257,7 +257,7 @@ def test_what_cannot_work_is_said_before_any_work(torso, tiny, monkeypatch):
         raise AssertionError("the scan was prepared for nothing")
 
     monkeypatch.setattr("APELocalizerLib.core.embedder.prepare_all", prepare_must_not_run)
-    with pytest.raises(CheckpointError, match='no spacing "finest"'):
+    with pytest.raises(ModelError, match='no spacing "finest"'):
         embed_scan(torso, tiny, "finest", CPU)
     with pytest.raises(DeviceError, match="not a device"):
         embed_scan(torso, tiny, "fast", InferenceSettings(device="gpu"))
@@ -289,7 +289,7 @@ def test_a_scan_prepared_on_a_device_gives_the_same_map(torso, monkeypatch, tiny
     made = embed_scan(torso, tiny, "both", CPU)
     np.testing.assert_array_equal(made.body, expected.body)
     np.testing.assert_allclose(made.values, expected.values, atol=1e-3)
-    np.testing.assert_array_equal(made.appearance.codes, expected.appearance.codes)
+    np.testing.assert_array_equal(made.coarse_ct.codes, expected.coarse_ct.codes)
 
 
 def test_warming_up_builds_the_network_before_the_first_scan(torso, tiny, monkeypatch):
@@ -297,7 +297,7 @@ def test_warming_up_builds_the_network_before_the_first_scan(torso, tiny, monkey
     expected = embedder.embed(torso, "fast").values
     embedder = Embedder(tiny, CPU)
     embedder.warm_up()
-    monkeypatch.setattr(Checkpoint, "build_network", None)
+    monkeypatch.setattr(Model, "build_network", None)
     np.testing.assert_array_equal(embedder.embed(torso, "fast").values, expected)
 
 
@@ -308,7 +308,7 @@ def test_the_grid_runs_posterior_left_inferior(torso_map):
 
 
 def test_a_damaged_built_in_library_is_said_and_does_not_stop_the_work(torso, tiny, monkeypatch):
-    def damaged(checkpoint_id):
+    def damaged(model_id):
         raise LibraryError("torso.json: This is not a landmark library.")
 
     monkeypatch.setattr(pipeline, "built_in_reference", damaged)

@@ -43,7 +43,7 @@ def test_rank_correlation_is_that_of_ranks():
 
 def test_enlargement_for_recall_is_the_smallest_that_covers():
     truth = Box((0, 0, 0), (100, 100, 100))
-    found = Box((10, 10, 10), (90, 90, 90))  # same centre, 0.8 of every edge: 1.25 covers all of it
+    found = Box((10, 10, 10), (90, 90, 90))  # same center, 0.8 of every edge: 1.25 covers all of it
     assert box_recall(found, truth) == pytest.approx(0.8**3)
     alpha = alpha_for_recall([(found, truth)], recall=0.99)
     assert 1.24 <= alpha <= 1.26

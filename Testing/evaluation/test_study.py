@@ -156,7 +156,7 @@ def test_answers_can_be_rounded_to_voxels(world):
 
 
 def test_boxes_are_made_of_all_six_points_or_of_pairs(world):
-    """An odd method moves the upper edge point far to the right: it stretches the box of all six points only."""
+    """An odd method moves the upper extreme point far to the right: it stretches the box of all six points only."""
 
     class Odd(Transfer):
         name = "odd"

@@ -58,8 +58,8 @@ class KnowingEmbedder:
             raise self.fail_with
         self.warmed += 1
 
-    def __call__(self, checkpoint, settings) -> "KnowingEmbedder":
-        self.checkpoint = checkpoint
+    def __call__(self, model, settings) -> "KnowingEmbedder":
+        self.model = model
         return self
 
     def embed(self, scan, spacing="standard", progress=None, cancelled=None) -> EmbeddingMap:
@@ -80,7 +80,7 @@ class KnowingEmbedder:
             values=places.astype(np.float32),
             body=body,
             grid_to_ras=grid_to_ras,
-            checkpoint_id=self.checkpoint.id,
+            model_id=self.model.id,
             spacing=spacing,
             field_of_view=scan.bounds(),
             scan_name=scan.name,
@@ -172,20 +172,20 @@ def patient(add_patient):
 
 
 @pytest.fixture(scope="session")
-def tiny_checkpoint():
+def tiny_model():
     """Loads an untrained network for every file name; the name is the model's."""
     import torch
 
-    from APELocalizerLib.core.model.checkpoint import Checkpoint
+    from APELocalizerLib.core.model.model import Model
     from APELocalizerLib.core.model.network import APENetwork, NetworkConfig
     from APELocalizerLib.core.preparation.config import PreparationConfig
 
-    def load(model: str) -> Checkpoint:
+    def load(model: str) -> Model:
         torch.manual_seed(3)
         config = NetworkConfig(channels=(16, 24), depths=((1, 1), 1), layer_scale_init=0.5)
         state = {key: value * 2 for key, value in APENetwork(config).state_dict().items()}
         spacings = {"fine": ((6.0, 6.0, 6.0),), "standard": ((6.0, 6.0, 6.0),), "fast": ((9.0, 9.0, 9.0),)}
-        return Checkpoint(f"tiny {model}", config, PreparationConfig.plain(), state, presets=spacings)
+        return Model(f"tiny {model}", config, PreparationConfig.plain(), state, presets=spacings)
 
     return load
 

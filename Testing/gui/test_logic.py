@@ -148,8 +148,8 @@ def test_another_spacing_or_model_is_embedded_again(logic, patient, embedder):
 # The real pipeline -------------------------------------------------------------------------------------------------
 
 
-def test_with_a_real_network_each_click_is_recognized_on_its_own_scan(scene, patient, tiny_checkpoint):
-    logic = APELocalizerLogic(Engine(tiny_checkpoint))
+def test_with_a_real_network_each_click_is_recognized_on_its_own_scan(scene, patient, tiny_model):
+    logic = APELocalizerLogic(Engine(tiny_model))
     fractions = []
 
     def progress(fraction: float, text: str) -> None:

@@ -1,4 +1,4 @@
-"""Small made-up scans, maps, checkpoints and libraries whose right answers are known by construction."""
+"""Small made-up scans, maps, models and libraries whose right answers are known by construction."""
 
 from collections.abc import Callable
 
@@ -9,7 +9,7 @@ from APELocalizerLib.core.base.geometry import Box, apply_affine, grid_corners
 from APELocalizerLib.core.embedding.embedding_map import EmbeddingMap
 from APELocalizerLib.core.library.learning import learn_points
 from APELocalizerLib.core.library.library import LandmarkLibrary
-from APELocalizerLib.core.model.checkpoint import Checkpoint
+from APELocalizerLib.core.model.model import Model
 from APELocalizerLib.core.model.network import APENetwork, NetworkConfig
 from APELocalizerLib.core.preparation.config import PreparationConfig, PreparedScan
 from APELocalizerLib.core.scan.scan import Scan
@@ -62,7 +62,7 @@ def smooth_map(
     shape: tuple = (20, 22, 24),
     cell_mm: tuple = (8.0, 8.0, 12.0),
     center: tuple = (0.0, 0.0, 0.0),
-    checkpoint_id: str = CHECKPOINT_ID,
+    model_id: str = CHECKPOINT_ID,
     name: str = "made-up scan",
     noise_mm: float = 0.0,
     body: Callable[[np.ndarray], np.ndarray] | None = None,
@@ -84,7 +84,7 @@ def smooth_map(
         values=np.where(inside[:, None], values, -900.0).reshape(*shape, 3).astype(np.float32),
         body=inside.reshape(shape),
         grid_to_ras=affine,
-        checkpoint_id=checkpoint_id,
+        model_id=model_id,
         spacing="standard",
         field_of_view=Box.around(grid_corners(shape, affine)),
         scan_name=name,
@@ -109,7 +109,7 @@ def library_of(*supports: tuple[Patient, EmbeddingMap]) -> LandmarkLibrary:
     return library
 
 
-def tiny_checkpoint(seed: int = 0, **changes: object) -> Checkpoint:
+def tiny_model(seed: int = 0, **changes: object) -> Model:
     """Random weights of a very small network: fast, meaningless, deterministic."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
@@ -128,11 +128,11 @@ def tiny_checkpoint(seed: int = 0, **changes: object) -> Checkpoint:
             "both": ((4.0, 4.0, 6.0), (2.0, 2.0, 3.0)),
         },
         "round_trip_threshold_mm": 25.0,
-        "licence": "none",
+        "license": "none",
         "citation": "none",
         "training_data": "none",
     }
-    return Checkpoint(**{**settings, **changes})
+    return Model(**{**settings, **changes})
 
 
 def prepared_scan(image: np.ndarray, spacing: tuple = (2.0, 2.0, 3.0), mask: np.ndarray | None = None) -> PreparedScan:

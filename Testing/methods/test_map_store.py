@@ -25,7 +25,7 @@ def embed(world):
     return both
 
 
-REST = ("grid_to_ras", "checkpoint_id", "spacing", "field_of_view", "scan_name", "scan_fingerprint")
+REST = ("grid_to_ras", "model_id", "spacing", "field_of_view", "scan_name", "scan_fingerprint")
 
 
 def test_a_kept_map_is_the_same_and_is_not_made_again(world, embed, tmp_path):

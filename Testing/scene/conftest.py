@@ -41,7 +41,7 @@ def a_localization():
                 "uterus", False, None, None, 1.0, 0.0, 70.0, 30.0, (CARINA,) * 6, "outside the scan", (1.0, 0.0, 0.0)
             ),
         ),
-        checkpoint_id="model@1",
+        model_id="model@1",
         spacing="standard",
         scan_name="torso",
         rule="robust",

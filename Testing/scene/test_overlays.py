@@ -72,7 +72,7 @@ def test_channel_shows_the_maps_value_at_each_place(a_scene, a_volume_node, matr
         world = (matrix @ (*point, 1.0))[:3]
         assert voxel_at(node, world) == pytest.approx(
             point[2], abs=4.0
-        )  # the nearest voxel's centre is up to 2.5 mm off
+        )  # the nearest voxel's center is up to 2.5 mm off
 
 
 def test_overlay_moves_with_the_scan(a_scene, a_volume_node, an_embedding_map):

@@ -1,4 +1,4 @@
-"""Library, settings and checkpoint id are saved with the scene and come back with it."""
+"""Library, settings and model id are saved with the scene and come back with it."""
 
 import pytest
 import slicer

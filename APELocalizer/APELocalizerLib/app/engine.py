@@ -1,4 +1,4 @@
-"""The warm part of the module: loaded checkpoints, the network in use and the maps of recent scans. No Qt, no MRML."""
+"""The warm part of the module: loaded models, the network in use and the maps of recent scans. No Qt, no MRML."""
 
 import sys
 import threading
@@ -16,26 +16,26 @@ FEW = 8
 class Engine:
     """Embeds scans and remembers the maps.
 
-    A map is found again by everything it depends on: the scan (`scan_key`, see `tasks.scan_key`), the checkpoint's id,
+    A map is found again by everything it depends on: the scan (`scan_key`, see `tasks.scan_key`), the model's id,
     the spacing and the inference settings other than the device.
     """
 
     def __init__(self, load: Callable | None = None, make_embedder: Callable | None = None) -> None:
-        """`load` turns a registry id or file into a `Checkpoint` and `make_embedder` a checkpoint and settings into an
+        """`load` turns a registry id or file into a `Model` and `make_embedder` a model and settings into an
         `Embedder`; the core's own unless given."""
         self._load, self._make_embedder = load, make_embedder
         self._lock = threading.Lock()
-        self._checkpoints: dict[str, object] = {}
+        self._models: dict[str, object] = {}
         self._maps: OrderedDict[Hashable, object] = OrderedDict()
         self._embedder: tuple[Hashable, object] | None = None
 
-    def checkpoint(self, model: str = "default"):
-        """The `Checkpoint` of a registry id or file, loaded once. Raises CheckpointError."""
-        from APELocalizerLib.core.model.registry import load_checkpoint
+    def loaded_model(self, model: str = "default"):
+        """The `Model` of a registry id or file, loaded once. Raises CheckpointError."""
+        from APELocalizerLib.core.model.registry import load_model
 
-        found = self._checkpoints.get(model)
+        found = self._models.get(model)
         if found is None:
-            found = self._checkpoints[model] = (self._load or load_checkpoint)(model)
+            found = self._models[model] = (self._load or load_model)(model)
         return found
 
     def embed(
@@ -77,13 +77,13 @@ class Engine:
 
     def recall(self, scan_key: Hashable, model: str, spacing: str):
         """The map computed before for exactly this, or None."""
-        return self._recall(self._map_key(scan_key, model, spacing)) if model in self._checkpoints else None
+        return self._recall(self._map_key(scan_key, model, spacing)) if model in self._models else None
 
     def release(self) -> None:
         """Free the network's and the maps' memory, also a GPU's. Not while another thread embeds: see `Worker`."""
         with self._lock:
             self._maps.clear()
-            self._checkpoints.clear()
+            self._models.clear()
             self._embedder = None
         torch = sys.modules.get("torch")  # nothing to free, and nothing to load, where it was not used
         if torch is not None and torch.cuda.is_available():
@@ -97,15 +97,15 @@ class Engine:
 
     def _map_key(self, scan_key: Hashable, model: str, spacing: str) -> Hashable:
         # The device is left out: it does not change the map beyond rounding.
-        return scan_key, self.checkpoint(model).id, spacing, self._settings("auto")
+        return scan_key, self.loaded_model(model).id, spacing, self._settings("auto")
 
     def _warm_embedder(self, model: str, device: str):
         from APELocalizerLib.core.embedder import Embedder
 
-        checkpoint, settings = self.checkpoint(model), self._settings(device)
-        wanted, warm = (checkpoint.id, settings), self._embedder
+        loaded_model, settings = self.loaded_model(model), self._settings(device)
+        wanted, warm = (loaded_model.id, settings), self._embedder
         if warm is None or warm[0] != wanted:
-            warm = self._embedder = (wanted, (self._make_embedder or Embedder)(checkpoint, settings))
+            warm = self._embedder = (wanted, (self._make_embedder or Embedder)(loaded_model, settings))
         return warm[1]
 
     @staticmethod

@@ -61,14 +61,14 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
         read_cases(arguments.scans, arguments.landmarks, arguments.boxes, arguments.supports), arguments.patients
     )
     person = {case.id: case.person for case in supports}
-    checkpoint = load_model(arguments)
-    embed = embedder(arguments, checkpoint).embed
+    model = load_model(arguments)
+    embed = embedder(arguments, model).embed
 
     built = build_library(
         supports,
         lambda scan: embed(scan, arguments.spacing, cancelled=console.cancelled),
         terms,
-        LocalizationSettings(round_trip_threshold_mm=checkpoint.round_trip_threshold_mm),
+        LocalizationSettings(round_trip_threshold_mm=model.round_trip_threshold_mm),
         same_patient=lambda a, b: person[a] == person[b],
         progress=console.progress,
         cancelled=console.cancelled,

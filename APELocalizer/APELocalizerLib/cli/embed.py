@@ -29,8 +29,8 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     from APELocalizerLib.core.scan.read import read_scan
 
     scan = read_scan(arguments.scan)
-    checkpoint = load_model(arguments)
-    embed = embedder(arguments, checkpoint).embed
+    model = load_model(arguments)
+    embed = embedder(arguments, model).embed
     embedding_map = embed(scan, arguments.spacing, console.progress, console.cancelled)
     save_map(embedding_map, arguments.out)
     for note in embedding_map.notes:

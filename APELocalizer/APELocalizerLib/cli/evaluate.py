@@ -14,7 +14,7 @@ from APELocalizerLib.evaluation.protocol import add_options, from_arguments
 
 if TYPE_CHECKING:
     from APELocalizerLib.core.localization.alignment import Reference
-    from APELocalizerLib.core.model.checkpoint import Checkpoint
+    from APELocalizerLib.core.model.model import Model
     from APELocalizerLib.evaluation.study import Study
     from APELocalizerLib.methods.ape import ApeMethod
     from APELocalizerLib.methods.method import Method
@@ -83,7 +83,7 @@ def _add_method_options(group: argparse._ArgumentGroup) -> None:
 
 def run(arguments: argparse.Namespace, progress: Progress | None = None) -> Path:
     """Run the study and write report.md, retrievals.csv, figures.json and the plots; returns the report's path."""
-    from APELocalizerLib.core.model.registry import load_checkpoint
+    from APELocalizerLib.core.model.registry import load_model
     from APELocalizerLib.evaluation.few_shot import with_few_shots
     from APELocalizerLib.evaluation.report import markdown, write_figures
     from APELocalizerLib.evaluation.retrievals import write_csv
@@ -101,7 +101,7 @@ def run(arguments: argparse.Namespace, progress: Progress | None = None) -> Path
     }
     targets, supports = chosen(cases, arguments.targets), chosen(cases, arguments.supports)
     pictured = _pictured(cases, arguments.pictures, targets, supports)
-    checkpoint = load_checkpoint(arguments.model)
+    model = load_model(arguments.model)
     settings = StudySettings(
         shots=tuple(dict.fromkeys(arguments.shots)),
         draws=arguments.draws,
@@ -112,8 +112,8 @@ def run(arguments: argparse.Namespace, progress: Progress | None = None) -> Path
     )
     if arguments.skip is not None:
         settings = replace(settings, skipped=tuple(arguments.skip))
-    reference = _reference(arguments, checkpoint)
-    methods = _methods(arguments, checkpoint, reference)
+    reference = _reference(arguments, model)
+    methods = _methods(arguments, model, reference)
     protocol, cancelled = from_arguments(arguments), _cancelled(arguments)
     study = run_study(targets, supports, methods, protocol, settings, progress, cancelled)
     study = with_few_shots(study)
@@ -121,9 +121,9 @@ def run(arguments: argparse.Namespace, progress: Progress | None = None) -> Path
     arguments.out.mkdir(parents=True, exist_ok=True)
     write_csv(study.retrievals, arguments.out / "retrievals.csv")
     write_figures(study, arguments.out / "figures.json")
-    plots = {} if arguments.no_plots else _draw(study, cases, pictured, arguments.out, checkpoint)
+    plots = {} if arguments.no_plots else _draw(study, cases, pictured, arguments.out, model)
     title, path = arguments.title or "Evaluation", arguments.out / "report.md"
-    path.write_text(markdown(study, title, _made_by(arguments, checkpoint, reference), plots), encoding="utf-8")
+    path.write_text(markdown(study, title, _made_by(arguments, model, reference), plots), encoding="utf-8")
     return path
 
 
@@ -182,26 +182,26 @@ def _check_entry(path: Path, key: str, value: object) -> None:
         raise EvaluationError(f"{path.name}: {key} names no case. Name one, or leave it out to take all.")
 
 
-def _methods(arguments: argparse.Namespace, checkpoint: "Checkpoint", reference: "Reference | None") -> list["Method"]:
-    from APELocalizerLib.core.model.registry import load_checkpoint
+def _methods(arguments: argparse.Namespace, model: "Model", reference: "Reference | None") -> list["Method"]:
+    from APELocalizerLib.core.model.registry import load_model
     from APELocalizerLib.methods.registration import Affine, BodyBox, BSpline
 
-    methods: list[Method] = [_ape(checkpoint.id, arguments, checkpoint, reference)]
+    methods: list[Method] = [_ape(model.id, arguments, model, reference)]
     if _has_second(arguments):
-        other = load_checkpoint(arguments.against_model) if arguments.against_model else checkpoint
+        other = load_model(arguments.against_model) if arguments.against_model else model
         changed = argparse.Namespace(**vars(arguments))
         changed.spacing = arguments.against_spacing or arguments.spacing
         changed.rule = arguments.against_rule or arguments.rule
         changed.no_refine = arguments.against_no_refine or arguments.no_refine
         changed.no_align = arguments.against_no_align or arguments.no_align
-        changed.reference = arguments.reference if other.id == checkpoint.id else None
+        changed.reference = arguments.reference if other.id == model.id else None
         differences = [each for each in ("spacing", "rule") if getattr(changed, each) != getattr(arguments, each)]
         parts = [other.id, *[getattr(changed, each) for each in differences]]
         parts += ["not refined"] if changed.no_refine and not arguments.no_refine else []
         second = _reference(changed, other)
         parts += ["not aligned"] if reference is not None and second is None else []
         parts += ["aligned"] if reference is None and second is not None else []
-        if ", ".join(parts) == checkpoint.id:
+        if ", ".join(parts) == model.id:
             raise EvaluationError("The second method is the first one. Name another model, spacing, rule or alignment.")
         methods.append(_ape(", ".join(parts), changed, other, second))
     affine = Affine(arguments.cache)
@@ -215,9 +215,7 @@ def _has_second(arguments: argparse.Namespace) -> bool:
     return any(getattr(arguments, f"against_{name}") for name in names)
 
 
-def _ape(
-    name: str, arguments: argparse.Namespace, checkpoint: "Checkpoint", reference: "Reference | None"
-) -> "ApeMethod":
+def _ape(name: str, arguments: argparse.Namespace, model: "Model", reference: "Reference | None") -> "ApeMethod":
     from APELocalizerLib.core.embedder import Embedder
     from APELocalizerLib.core.embedding.runner import InferenceSettings
     from APELocalizerLib.core.localization.localize import LocalizationSettings
@@ -225,26 +223,26 @@ def _ape(
     from APELocalizerLib.methods.map_store import MapStore
 
     settings = InferenceSettings(device=arguments.device, align=reference is not None)
-    embedder = Embedder(checkpoint, settings, reference)
+    embedder = Embedder(model, settings, reference)
     store, spacing = MapStore(arguments.cache), arguments.spacing
-    made_with = checkpoint.id if reference is None else f"{checkpoint.id} aligned with {reference.digest}"
+    made_with = model.id if reference is None else f"{model.id} aligned with {reference.digest}"
     return ApeMethod(
         name,
         lambda scan: store.get(
             scan, made_with, spacing, lambda each: embedder.embed(each, spacing, cancelled=_cancelled(arguments))
         ),
-        LocalizationSettings(arguments.rule, checkpoint.round_trip_threshold_mm, not arguments.no_refine),
+        LocalizationSettings(arguments.rule, model.round_trip_threshold_mm, not arguments.no_refine),
     )
 
 
-def _reference(arguments: argparse.Namespace, checkpoint: "Checkpoint") -> "Reference | None":
+def _reference(arguments: argparse.Namespace, model: "Model") -> "Reference | None":
     """What coordinates are aligned with, or None if they are not."""
     from APELocalizerLib.core.localization.alignment import Reference, built_in_reference
 
     if arguments.no_align:
         return None
     if arguments.reference is None:
-        return built_in_reference(checkpoint.id)
+        return built_in_reference(model.id)
     return Reference.of_file(arguments.reference)
 
 
@@ -264,23 +262,23 @@ def _pictured(
 
 
 def _draw(
-    study: "Study", cases: Mapping[str, Case], pictured: Sequence[str], folder: Path, checkpoint: "Checkpoint"
+    study: "Study", cases: Mapping[str, Case], pictured: Sequence[str], folder: Path, model: "Model"
 ) -> dict[str, str]:
     from APELocalizerLib.core.scan.read import read_scan
     from APELocalizerLib.evaluation.pictures import draw_pictures
     from APELocalizerLib.evaluation.plots import draw_all
 
     scans = {name: read_scan(cases[name].path) for name in pictured if name in study.subjects}
-    axes = ("R, mm", "A, mm", "S, mm") if checkpoint.anchored else ("channel 1", "channel 2", "channel 3")
+    axes = ("R, mm", "A, mm", "S, mm") if model.anchored else ("channel 1", "channel 2", "channel 3")
     return {**draw_all(study, folder), **draw_pictures(study, scans, folder, axes)}
 
 
-def _made_by(arguments: argparse.Namespace, checkpoint: "Checkpoint", reference: "Reference | None") -> list[str]:
+def _made_by(arguments: argparse.Namespace, model: "Model", reference: "Reference | None") -> list[str]:
     return [
-        f"Model {checkpoint.id}, spacing {arguments.spacing}, rule {arguments.rule}, "
+        f"Model {model.id}, spacing {arguments.spacing}, rule {arguments.rule}, "
         f"{'not refined' if arguments.no_refine else 'refined'} by appearance, "
         f"{_aligned(reference)}, threshold of “not found” "
-        f"{checkpoint.round_trip_threshold_mm:g} mm. Made by `ape-localizer evaluate`; every retrieval is a row of "
+        f"{model.round_trip_threshold_mm:g} mm. Made by `ape-localizer evaluate`; every retrieval is a row of "
         "`retrievals.csv` beside this file. Positions and errors are in millimeters.",
     ]
 

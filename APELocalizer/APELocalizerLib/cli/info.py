@@ -65,21 +65,21 @@ def _is_map(path: Path) -> bool:
 
 
 def _model(path: Path) -> list[tuple[str, str]]:
-    from APELocalizerLib.core.model.registry import load_checkpoint
+    from APELocalizerLib.core.model.registry import load_model
 
-    checkpoint = load_checkpoint(path)
-    count = sum(tensor.numel() for tensor in checkpoint.state.values())
-    presets = [f"{name} {' + '.join(_times(s) for s in each)} mm" for name, each in checkpoint.presets.items()]
+    model = load_model(path)
+    count = sum(tensor.numel() for tensor in model.state.values())
+    presets = [f"{name} {' + '.join(_times(s) for s in each)} mm" for name, each in model.presets.items()]
     return [
         ("kind", "model"),
-        ("id", checkpoint.id),
+        ("id", model.id),
         ("parameters", f"{count / 1e6:.2f} million"),
         ("spacings", "; ".join(presets)),
-        ("coordinates", "R, A, S mm of an average patient" if checkpoint.anchored else "arbitrary axes"),
-        ("not found beyond", f"{checkpoint.round_trip_threshold_mm:g} mm round trip"),
-        ("trained on", checkpoint.training_data or "not stated"),
-        ("license", checkpoint.licence or "not stated"),
-        ("cite", checkpoint.citation or "not stated"),
+        ("coordinates", "R, A, S mm of an average patient" if model.anchored else "arbitrary axes"),
+        ("not found beyond", f"{model.round_trip_threshold_mm:g} mm round trip"),
+        ("trained on", model.training_data or "not stated"),
+        ("license", model.license or "not stated"),
+        ("cite", model.citation or "not stated"),
     ]
 
 
@@ -89,7 +89,7 @@ def _library(path: Path) -> list[tuple[str, str]]:
     library = load_library(path)
     lines = [
         ("kind", "landmark library"),
-        ("model", library.checkpoint_id or "none yet"),
+        ("model", library.model_id or "none yet"),
         ("supports", ", ".join(support.name for support in library.supports) or "none"),
     ]
     for kind, entries in (("landmark", library.landmarks), ("organ", library.organs)):
@@ -108,7 +108,7 @@ def _map(path: Path) -> list[tuple[str, str]]:
     return [
         ("kind", "anatomical map"),
         ("scan", found.scan_name),
-        ("model", found.checkpoint_id),
+        ("model", found.model_id),
         ("spacing", found.spacing),
         ("cells", f"{_times(found.body.shape)} of {_times(spacing_of(found.grid_to_ras))} mm"),
         ("coordinates", "aligned with known landmarks" if found.aligned else "as the network gives them"),

@@ -34,7 +34,7 @@ def add_parser(subparsers) -> None:
     add_scan(parser, "support")
     marks = parser.add_argument_group("marks on the support (at least one)")
     marks.add_argument("--points", type=Path, metavar="P", help="point list (.mrk.json), or .csv: name,r_mm,a_mm,s_mm")
-    marks.add_argument("--segmentation", type=Path, metavar="SEG", help="label volume: each label is an organ")
+    marks.add_argument("--segmentation", type=Path, metavar="SEG", help="label map: each label is an organ")
     marks.add_argument("--labels", type=Path, metavar="L", help='names of the labels: .json like {"1": "spleen"}')
     marks.add_argument("--boxes", type=Path, metavar="B", help=".csv: name,rmin,rmax,amin,amax,smin,smax")
     parser.add_argument("--library", type=Path, required=True, metavar="LIB", help="library to add to (.json)")
@@ -59,11 +59,11 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     library = load_library(arguments.library) if arguments.library.exists() else LandmarkLibrary()
     marks = read_marks(arguments)
     scan = read_scan(arguments.support)
-    checkpoint = load_model(arguments)
-    embed = embedder(arguments, checkpoint).embed
+    model = load_model(arguments)
+    embed = embedder(arguments, model).embed
     support_map = embed(scan, arguments.spacing, console.progress, console.cancelled)
     if arguments.no_coarse_ct:
-        support_map = replace(support_map, appearance=None)
+        support_map = replace(support_map, coarse_ct=None)
     learned = marks.learned(library, support_map)
     save_library(learned, arguments.library)
     for note in support_map.notes:
@@ -77,7 +77,7 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
 
 @dataclass(frozen=True)
 class Marks:
-    """What was marked on a support, read from its files: positions in RAS mm, label volumes with their index→RAS."""
+    """What was marked on a support, read from its files: positions in RAS mm, label maps with their index→RAS."""
 
     points: Mapping[str, np.ndarray] | None = None
     labels: tuple[np.ndarray, np.ndarray] | None = None

@@ -72,15 +72,15 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
 class Localizer:
     """Library, model and settings, ready for one scan after another."""
 
-    def __init__(self, library, checkpoint, arguments: argparse.Namespace, console: Console) -> None:
+    def __init__(self, library, model, arguments: argparse.Namespace, console: Console) -> None:
         from APELocalizerLib.core.localization.localize import LocalizationSettings
 
         self.library = library
-        self.checkpoint = checkpoint
+        self.model = model
         self.spacing = arguments.spacing
         self.scene = arguments.scene
         self.console = console
-        self.embedder = embedder(arguments, checkpoint)
+        self.embedder = embedder(arguments, model)
         self.settings = LocalizationSettings(arguments.rule, arguments.threshold, refine=not arguments.no_refine)
 
     def localize(self, path: Path, folder: Path, progress: Progress | None = None) -> "Localization":
@@ -94,7 +94,7 @@ class Localizer:
         cancelled = self.console.cancelled
         embedding_map = self.embedder.embed(scan, self.spacing, sub_progress(progress, 0.0, 0.8), cancelled)
         found = localize(
-            embedding_map, self.library, self.settings, self.checkpoint, sub_progress(progress, 0.8, 0.9), cancelled
+            embedding_map, self.library, self.settings, self.model, sub_progress(progress, 0.8, 0.9), cancelled
         )
         with staged(folder) as staging:
             write_results(found, staging)

@@ -52,6 +52,6 @@ def listing(entries: "tuple[RegistryEntry, ...]") -> str:
         size = path.stat().st_size if path else entry.size_bytes
         missing = "not downloaded" if entry.url else "missing"
         rows.append([entry.id, "ready" if path else missing, f"{size / 1e6:.1f}" if size else "", entry.title])
-        details.append(f"{entry.id}\n  license: {entry.licence}\n  trained on: {entry.training_data or 'not stated'}")
+        details.append(f"{entry.id}\n  license: {entry.license}\n  trained on: {entry.training_data or 'not stated'}")
         details[-1] += f"\n  cite: {entry.citation}\n  file: {path or entry.url or entry.file_name}"
     return "\n\n".join([table(rows, ["id", "status", "MB", "title"]), *details])

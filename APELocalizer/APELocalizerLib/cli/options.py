@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from APELocalizerLib.core.embedder import Embedder
     from APELocalizerLib.core.embedding.runner import InferenceSettings
-    from APELocalizerLib.core.model.checkpoint import Checkpoint
+    from APELocalizerLib.core.model.model import Model
 
 NO_ALIGN_HELP = "leave coordinates as the network gives them"
 REFERENCE_HELP = (
@@ -36,11 +36,11 @@ def add_model_options(parser: argparse.ArgumentParser, align: bool = True) -> No
         parser.set_defaults(reference=None, no_align=True)
 
 
-def load_model(arguments: argparse.Namespace) -> "Checkpoint":
+def load_model(arguments: argparse.Namespace) -> "Model":
     """Load the model that the options name."""
-    from APELocalizerLib.core.model.registry import load_checkpoint
+    from APELocalizerLib.core.model.registry import load_model
 
-    return load_checkpoint(arguments.model)
+    return load_model(arguments.model)
 
 
 def inference_settings(arguments: argparse.Namespace) -> "InferenceSettings":
@@ -51,10 +51,10 @@ def inference_settings(arguments: argparse.Namespace) -> "InferenceSettings":
     return InferenceSettings(device=arguments.device, one_pass=one_pass, align=not arguments.no_align)
 
 
-def embedder(arguments: argparse.Namespace, checkpoint: "Checkpoint") -> "Embedder":
-    """Return what embeds scans in the way that the options name. Raises `LibraryError`, `CheckpointError`."""
+def embedder(arguments: argparse.Namespace, model: "Model") -> "Embedder":
+    """Return what embeds scans in the way that the options name. Raises `LibraryError`, `ModelError`."""
     from APELocalizerLib.core.embedder import Embedder
     from APELocalizerLib.core.localization.alignment import Reference
 
     reference = Reference.of_file(arguments.reference) if arguments.reference else None
-    return Embedder(checkpoint, inference_settings(arguments), reference)
+    return Embedder(model, inference_settings(arguments), reference)

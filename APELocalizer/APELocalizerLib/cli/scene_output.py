@@ -32,6 +32,6 @@ def write_scene(
         volume = add_volume(scan.voxels, scan.ijk_to_ras, scan.name)
         nodes = show_localization(volume, found, embedding_map)
         settings = {"spacing": found.spacing, "rule": found.rule}
-        save_state(headless.scene, library, settings, found.checkpoint_id)
+        save_state(headless.scene, library, settings, found.model_id)
         render_views(volume, nodes, folder / "views.png", overlay_node=nodes.overlay_node)
         save_scene(folder / "scene.mrb")

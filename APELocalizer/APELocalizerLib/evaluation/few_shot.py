@@ -66,7 +66,7 @@ def _single_boxes(study: Study, method: str) -> dict[tuple[str, str, str], dict[
 
 
 def _superseded(question: tuple[str, str, str], found: Mapping[tuple[str, str, str], dict]) -> bool:
-    """Whether the same organ of the target was found from more supports by the other definition of edge points."""
+    """Whether the same organ of the target was found from more supports by the other definition of extreme points."""
     target, name, definition = question
     other = (target, name, {"mask": "box", "box": "mask"}[definition])
     here, there = len(found[question]), len(found.get(other, {}))

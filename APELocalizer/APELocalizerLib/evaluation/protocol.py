@@ -19,8 +19,8 @@ class Protocol:
 
     organ_points: str = _choice(
         "auto",
-        "which organ centers and edge points are compared: those of label maps (mask), those of boxes (box: center and "
-        "centers of the six faces), or mask where target and supports have label maps and else box (auto)",
+        "which organ centers and extreme points are compared: those of label maps (mask), those of boxes (box: center "
+        "and centers of the six sides), or mask where target and supports have label maps and else box (auto)",
         *("auto", "mask", "box"),
     )
     center: str = _choice(
@@ -31,8 +31,8 @@ class Protocol:
     )
     edge_voxel: str = _choice(
         "middle",
-        "edge point of an organ in its extreme slice: the middle of the slice's voxels in C order, as RPR-Loc's code "
-        "does (middle); the voxel nearest to the slice's center of mass (center)",
+        "extreme point of an organ in its extreme slice: the middle of the slice's voxels in C order, as RPR-Loc's "
+        "code does (middle); the voxel nearest to the slice's center of mass (center)",
         *("middle", "center"),
     )
     components: str = _choice(

@@ -12,9 +12,9 @@ from APELocalizerLib.evaluation.study import Study
 
 PAPER = (
     "The APE paper reports, for its own model, data (50 CTs of FLARE22, 13 organs with masks, 8400 training scans) and "
-    "protocol, 22 ± 19 mm for organ centers, 34 ± 35 mm for edge points, a box IoU of 0.51 with five supports, a VR@99 "
-    "of 52, and 0.07 s per retrieval. Other patients, organs and fields of view make these **not comparable** with the "
-    "figures here; they tell the order of magnitude."
+    "protocol, 22 ± 19 mm for organ centers, 34 ± 35 mm for extreme points, a box IoU of 0.51 with five supports, a "
+    "VR@99 of 52, and 0.07 s per retrieval. Other patients, organs and fields of view make these **not comparable** "
+    "with the figures here; they tell the order of magnitude."
 )
 
 

@@ -18,7 +18,7 @@ BINS_MM = (0.0, 5.0, 10.0, 15.0, 20.0, 30.0, 40.0, 60.0, float("inf"))
 DEFINITIONS = {
     ("center", "mask"): "organ centers (label maps)",
     ("center", "box"): "organ centers (boxes)",
-    ("edge", "mask"): "edge points (label maps)",
+    ("edge", "mask"): "extreme points (label maps)",
     ("edge", "box"): "centers of box faces (boxes)",
 }
 
@@ -163,7 +163,7 @@ def uncertainty_text(study: Study) -> list[str]:
 
 
 def own_axis_text(study: Study, definition: str) -> list[str]:
-    """How large the errors of edge points are along the direction that they are the edge of."""
+    """How large the errors of extreme points are along the direction that they are the edge of."""
     lines = []
     for shots in used_shots(study):
         rows = main_rows(study, "edge", shots, definition)
@@ -174,7 +174,8 @@ def own_axis_text(study: Study, definition: str) -> list[str]:
         return []
     return [
         "",
-        "An edge point is well defined only along the direction that it is the edge of, which is all that a box needs. "
+        "An extreme point is well defined only along the direction that it is the edge of, which is all that a box "
+        "needs. "
         f"Error in that direction alone, {'; '.join(lines)}.",
     ]
 

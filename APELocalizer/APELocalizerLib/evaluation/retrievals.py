@@ -18,7 +18,7 @@ class Retrieval:
 
     `kind`: landmark, center or edge (one point each); box (from single or joint supports); few-shot box (mean of the
     boxes of several supports, `fold` says of which draw); absent landmark, absent center, absent box (cropped away).
-    `shots` is how many supports were asked for (0: all at once). `part` is the edge of an edge point, or the part of
+    `shots` is how many supports were asked for (0: all at once). `part` is the edge of an extreme point, or the part of
     the scan that was left. `definition` is where the truth comes from (point, mask, box). Errors are in mm, found minus
     true; `wall_error_mm` is the mean distance of the six walls (RPR-Loc's AWD). `uncertainty_mm` is one sigma of the
     two annotations together (0 where unknown). `found` is what a user is told (None: the method does not say).

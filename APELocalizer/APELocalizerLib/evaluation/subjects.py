@@ -1,4 +1,4 @@
-"""A case, read: its places (landmarks, organ centers, edge points), its organs, where its body is, and its crops.
+"""A case, read: its places (landmarks, organ centers, extreme points), its organs, where its body is, and its crops.
 
 A `Place` names something that can be looked for; the same place is learned on the supports and compared with on the
 target. Positions are RAS mm.
@@ -13,10 +13,10 @@ import numpy as np
 from APELocalizerLib.core.annotations.cases import Case
 from APELocalizerLib.core.annotations.organ_marks import (
     OrganMarks,
-    face_centers,
     marks_of_box,
     marks_of_mask,
     read_label_map,
+    side_centers,
 )
 from APELocalizerLib.core.base.errors import ScanError
 from APELocalizerLib.core.base.geometry import apply_affine, subgrid_affine
@@ -79,7 +79,7 @@ def _places(case: Case, marks: dict[str, OrganMarks], protocol: Protocol) -> tup
             places[Place("organ", "mask", name)] = mark.edges
         if protocol.organ_points != "mask":
             places[Place("center", "box", name)] = mark.box.center[None]
-            places[Place("organ", "box", name)] = face_centers(mark.box)
+            places[Place("organ", "box", name)] = side_centers(mark.box)
     if dropped:
         notes.append(f"{case.id}: {', '.join(dropped)} left out, annotated too uncertainly.")
     return points, places, tuple(notes)

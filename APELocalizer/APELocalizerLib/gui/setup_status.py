@@ -85,7 +85,7 @@ def weights_light(found: Found | None, model: str) -> Light:
 
     known = entry(model)
     if find_file(model) is not None:
-        return Light(True, _("Weights are on this computer. License: {license}").format(license=known.licence))
+        return Light(True, _("Weights are on this computer. License: {license}").format(license=known.license))
     if known.url is None:
         return Light(False, _("The weights that come with the extension are missing. Install the extension again."))
     return Light(False, _("The weights are not on this computer."), _("Download…"))
@@ -99,7 +99,7 @@ def download_question(model: str) -> str:
     return _(
         "Download the weights of {title} from {host} into {folder}?\n\nLicense: {license}\n\n"
         "No patient data leaves this computer."
-    ).format(title=known.title, host=urlsplit(known.url).hostname, folder=cache_folder(), license=known.licence)
+    ).format(title=known.title, host=urlsplit(known.url).hostname, folder=cache_folder(), license=known.license)
 
 
 def download(model: str, progress: Progress, cancelled: CancelCheck) -> Path:

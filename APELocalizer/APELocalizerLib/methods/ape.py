@@ -86,7 +86,7 @@ class ApeMethod:
             )
         for organ in answer.organs:
             found[labels[organ.name]] = Answer(
-                np.array(organ.edge_points_ras), organ.raw_box, organ.round_trip_mm, organ.distance, organ.found
+                np.array(organ.extreme_points_ras), organ.raw_box, organ.round_trip_mm, organ.distance, organ.found
             )
         return found
 

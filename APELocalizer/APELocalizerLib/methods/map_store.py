@@ -31,10 +31,10 @@ class MapStore:
         self.folder = None if folder is None else Path(folder)
 
     def get(
-        self, scan: Scan, checkpoint_id: str, spacing: str, embed: Callable[[Scan], EmbeddingMap]
+        self, scan: Scan, model_id: str, spacing: str, embed: Callable[[Scan], EmbeddingMap]
     ) -> tuple[EmbeddingMap, float]:
         """Map of a scan and the seconds that computing it took (when it was computed)."""
-        place = None if self.folder is None else self.folder / _name(scan, checkpoint_id, spacing)
+        place = None if self.folder is None else self.folder / _name(scan, model_id, spacing)
         if place is not None and place.is_dir():
             try:
                 return _read(place)
@@ -48,8 +48,8 @@ class MapStore:
         return embedding_map, seconds
 
 
-def _name(scan: Scan, checkpoint_id: str, spacing: str) -> str:
-    return f"map-{_digest(checkpoint_id, spacing, _code())}-{scan.fingerprint}"
+def _name(scan: Scan, model_id: str, spacing: str) -> str:
+    return f"map-{_digest(model_id, spacing, _code())}-{scan.fingerprint}"
 
 
 @cache
@@ -65,15 +65,15 @@ def _digest(*texts: str) -> str:
 def _read(place: Path) -> tuple[EmbeddingMap, float]:
     noted = json.loads((place / SECONDS).read_text(encoding="utf-8"))
     passes = [load_map(place / f"pass{number}.nrrd") for number in range(noted["passes"])]
-    appearance = passes[0].appearance
-    whole = fuse([each.with_appearance(None) for each in passes])
-    return replace(whole, appearance=appearance), float(noted["seconds"])
+    coarse_ct = passes[0].coarse_ct
+    whole = fuse([each.with_coarse_ct(None) for each in passes])
+    return replace(whole, coarse_ct=coarse_ct), float(noted["seconds"])
 
 
 def _write(place: Path, embedding_map: EmbeddingMap, seconds: float) -> None:
     """Write beside, then rename: a folder of this name is always complete. The appearance goes with the first pass."""
     first, *others = embedding_map.passes or (embedding_map,)
-    passes = [first.with_appearance(embedding_map.appearance), *others]
+    passes = [first.with_coarse_ct(embedding_map.coarse_ct), *others]
     beside = place.with_name(f"{place.name}.{os.getpid()}.part")
     beside.mkdir(parents=True, exist_ok=True)
     try:

@@ -17,7 +17,7 @@ BODY_HU = -500.0
 
 @dataclass(frozen=True, order=True)
 class Place:
-    """Something to look for. `kind`: landmark or center (one point), or organ (six edge points).
+    """Something to look for. `kind`: landmark or center (one point), or organ (six extreme points).
 
     `definition`: point, mask (from a label map) or box (from a box, also that of a label map).
     """

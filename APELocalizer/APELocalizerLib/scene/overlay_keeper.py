@@ -82,7 +82,7 @@ class OverlayKeeper:
         if found is None:
             raise SceneError(_("The map of this scan is not in memory. Press “Localize” to compute it."))
         if kind == "rgb":
-            return overlays.add_rgb_overlay(volume_node, found, self._engine.checkpoint(settings.model).anchored)
+            return overlays.add_rgb_overlay(volume_node, found, self._engine.loaded_model(settings.model).anchored)
         if kind == "similarity":
             return overlays.add_similarity_overlay(volume_node, found, mean_embedding(library, landmark), landmark)
         return overlays.add_channel_overlay(volume_node, found, kind)

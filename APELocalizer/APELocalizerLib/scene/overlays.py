@@ -32,14 +32,14 @@ RANGES_ATTRIBUTE = "APELocalizer.ChannelRanges"
 def add_rgb_overlay(
     volume_node,
     embedding_map: EmbeddingMap,
-    checkpoint_anchored: bool = True,
+    anchored: bool = True,
     ranges: tuple[tuple[float, float], ...] | None = None,
 ):
     """Add the map as a color volume: red = right, green = anterior, blue = superior.
 
     Each channel is stretched from its 1st to its 99th percentile in the body, or over the given `ranges` (low, high)
     of embedding units, so that several scans can share their colors; the ranges are kept in the node's attribute
-    "APELocalizer.ChannelRanges". With `checkpoint_anchored` False the channels of the checkpoint are not ordered
+    "APELocalizer.ChannelRanges". With `anchored` False the channels of the model are not ordered
     anatomically, and the node's name does not promise so. Returns a vtkMRMLVectorVolumeNode.
     """
     grid = coarse_grid(volume_node, VOXEL_MM)
@@ -50,7 +50,7 @@ def add_rgb_overlay(
     fraction = np.clip((inside - low) / np.maximum(high - low, 1e-6), 0.0, 1.0)
     colors = np.zeros((*body.shape, 3), dtype=np.uint8)
     colors[body] = DARKEST + fraction * (255.0 - DARKEST)
-    name = "anatomical coordinates" if checkpoint_anchored else "anatomical embedding"
+    name = "anatomical coordinates" if anchored else "anatomical embedding"
     with all_or_nothing():
         node = _add_volume("vtkMRMLVectorVolumeNode", f"{volume_node.GetName()} {name}", volume_node, colors, grid)
         node.SetAttribute(RANGES_ATTRIBUTE, " ".join(f"{value:g}" for pair in ranges for value in pair))
@@ -64,7 +64,7 @@ def add_rgb_overlay(
 def add_channel_overlay(volume_node, embedding_map: EmbeddingMap, channel: int):
     """Add one channel (0 right-left, 1 posterior-anterior, 2 inferior-superior) as a scalar volume with a color map.
 
-    Voxel values are embedding units (mm for anchored checkpoints). Returns a vtkMRMLScalarVolumeNode.
+    Voxel values are embedding units (mm for anchored models). Returns a vtkMRMLScalarVolumeNode.
     """
     if channel not in (0, 1, 2):
         raise SceneError(f"There is no channel {channel}: choose 0 (right-left), 1 (posterior-anterior) or 2 (height).")

@@ -114,7 +114,7 @@ def _add_node(class_name: str, name: str, volume_node):
 
 def _add_points(volume_node, localization: "Localization"):
     node = _add_node("vtkMRMLMarkupsFiducialNode", f"{volume_node.GetName()} landmarks", volume_node)
-    node.SetAttribute("APELocalizer.CheckpointId", localization.checkpoint_id)
+    node.SetAttribute("APELocalizer.CheckpointId", localization.model_id)
     node.SetAttribute("APELocalizer.Spacing", localization.spacing)
     colors = {tuple(point.color) for point in localization.points}
     _set_color(node, colors.pop() if len(colors) == 1 else POINT_COLOR)

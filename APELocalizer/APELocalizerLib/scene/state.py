@@ -1,4 +1,4 @@
-"""What the module remembers in the scene: landmark library, settings and checkpoint id.
+"""What the module remembers in the scene: landmark library, settings and model id.
 
 They live in two singletons, a script node and a text node (the library's JSON, a file of its own in a .mrb), so that
 they are saved with the scene and come back with it. There is one state per scene; loading a scene replaces it.
@@ -21,15 +21,15 @@ LIBRARY_TAG = "APELocalizerLibrary"
 
 @dataclass(frozen=True)
 class State:
-    """Library (None if none was learned or opened), settings (JSON values only) and checkpoint id."""
+    """Library (None if none was learned or opened), settings (JSON values only) and model id."""
 
     library: LandmarkLibrary | None = None
     settings: dict = field(default_factory=dict)
-    checkpoint_id: str = ""
+    model_id: str = ""
 
 
-def save_state(scene, library: LandmarkLibrary | None, settings: dict, checkpoint_id: str) -> None:
-    """Keep library, settings and checkpoint id in the scene, in place of what was kept before.
+def save_state(scene, library: LandmarkLibrary | None, settings: dict, model_id: str) -> None:
+    """Keep library, settings and model id in the scene, in place of what was kept before.
 
     Raises SceneError if `settings` cannot be written as JSON; the scene is unchanged then.
     """
@@ -44,7 +44,7 @@ def save_state(scene, library: LandmarkLibrary | None, settings: dict, checkpoin
     modified = node.StartModify()
     node.SetParameter("version", str(VERSION))
     node.SetParameter("settings", settings_text)
-    node.SetParameter("checkpointId", checkpoint_id or "")
+    node.SetParameter("checkpointId", model_id or "")
     node.EndModify(modified)
     text_node.SetText(library_text or "")
 

@@ -104,18 +104,18 @@ class LocalizeTask(_ScanTask):
         from APELocalizerLib.core.localization.localize import localize
 
         report(progress, 0.0, _("Loading the model"))
-        checkpoint = self._engine.checkpoint(self._settings.model)
-        if self._library.checkpoint_id != checkpoint.id:  # said before the scan is embedded, not minutes later
+        loaded_model = self._engine.loaded_model(self._settings.model)
+        if self._library.model_id != loaded_model.id:  # said before the scan is embedded, not minutes later
             raise LocalizationError(
                 _(
                     "The library was learned with the model {learned}, but {chosen} is chosen. "
                     "Choose the library's model under “Set-up”, or learn the landmarks again."
-                ).format(learned=self._library.checkpoint_id, chosen=checkpoint.id)
+                ).format(learned=self._library.model_id, chosen=loaded_model.id)
             )
         found_map = self._embed(progress, cancelled)
         check_cancelled(cancelled)
         share = sub_progress(progress, EMBEDDING_SHARE, 1.0)
-        found = localize(found_map, self._library, checkpoint=checkpoint, progress=share, cancelled=cancelled)
+        found = localize(found_map, self._library, model=loaded_model, progress=share, cancelled=cancelled)
         return found, found_map
 
     def finish(self, computed):
@@ -127,7 +127,7 @@ class LocalizeTask(_ScanTask):
         self.localization = localization
         if self._overlay:
             before = self._overlays.rgb_of(self._node, self._settings) if self._overlays else None
-            anchored = self._engine.checkpoint(self._settings.model).anchored
+            anchored = self._engine.loaded_model(self._settings.model).anchored
             nodes = show_localization(self._node, localization, found_map, overlay_node=before, anchored=anchored)
         else:
             nodes = show_localization(self._node, localization)

@@ -1,6 +1,6 @@
 """`python -m APELocalizerLib.training.package`: turn a trained network into the checkpoint that the extension ships.
 
-Writes `default.pt` (fp16) and `default.json` (size, SHA-256, licence, citation, training data: what the registry and
+Writes `default.pt` (fp16) and `default.json` (size, SHA-256, license, citation, training data: what the registry and
 the panel show) into the models' folder. With `--threshold` the calibrated not-found threshold is stored; run it once
 without, calibrate with `ape-localizer evaluate`, and run it again.
 """
@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from APELocalizerLib.core.model.checkpoint import DEFAULT_THRESHOLD_MM, Checkpoint, read_checkpoint, save_checkpoint
+from APELocalizerLib.core.model.model import DEFAULT_THRESHOLD_MM, Model, read_model, save_model
 from APELocalizerLib.core.model.network import NetworkConfig
 from APELocalizerLib.core.model.registry import PUBLISHED_CITATION, sha256_of
 from APELocalizerLib.core.preparation.config import PreparationConfig
@@ -27,24 +27,24 @@ PRESETS = {
 """Coarse shows the network the whole torso at once, fine resolves more; together they are steadier than either."""
 
 
-def package(export: Path, name: str, threshold_mm: float, licence: str, training_data: str) -> Checkpoint:
+def package(export: Path, name: str, threshold_mm: float, license: str, training_data: str) -> Model:
     """Checkpoint from a trainer's export file (network configuration, averaged weights, scale and offset in mm)."""
     content = torch.load(export, map_location="cpu", weights_only=True)
-    return checkpoint_of(content, name, threshold_mm, licence, training_data)
+    return model_of(content, name, threshold_mm, license, training_data)
 
 
-def checkpoint_of(
+def model_of(
     content: Mapping[str, Any],
     name: str,
     threshold_mm: float = DEFAULT_THRESHOLD_MM,
-    licence: str = "",
+    license: str = "",
     training_data: str = "",
-) -> Checkpoint:
+) -> Model:
     """Checkpoint of an anchored network from what a trainer exports."""
-    return Checkpoint(
+    return Model(
         name=name,
         network=NetworkConfig.from_dict(content["network"]),
-        preparation=PreparationConfig.locked(),
+        preparation=PreparationConfig.on_fixed_lattice(),
         state=content["state"],
         presets=PRESETS,
         scale=tuple(content["scale"]),
@@ -53,7 +53,7 @@ def checkpoint_of(
         one_pass=True,
         padding="edge",
         round_trip_threshold_mm=threshold_mm,
-        licence=licence,
+        license=license,
         citation=PUBLISHED_CITATION,
         training_data=training_data,
     )
@@ -66,21 +66,19 @@ def main() -> int:
     parser.add_argument("--out", type=Path, required=True, help="folder for default.pt and default.json")
     parser.add_argument("--name", default="ape-default")
     parser.add_argument("--threshold", type=float, default=DEFAULT_THRESHOLD_MM, help="round-trip threshold, mm")
-    parser.add_argument("--licence", default="MIT")
+    parser.add_argument("--license", default="MIT")
     parser.add_argument("--training-data", default="see the model card (default.md)")
     arguments = parser.parse_args()
     path = arguments.out / "default.pt"
-    checkpoint = package(
-        arguments.export, arguments.name, arguments.threshold, arguments.licence, arguments.training_data
-    )
-    save_checkpoint(checkpoint, path)
+    model = package(arguments.export, arguments.name, arguments.threshold, arguments.license, arguments.training_data)
+    save_model(model, path)
     card = {
-        "id": read_checkpoint(path).id,
+        "id": read_model(path).id,
         "size_bytes": path.stat().st_size,
         "sha256": sha256_of(path),
-        "licence": checkpoint.licence,
-        "citation": checkpoint.citation,
-        "training_data": checkpoint.training_data,
+        "licence": model.license,
+        "citation": model.citation,
+        "training_data": model.training_data,
     }
     path.with_suffix(".json").write_text(json.dumps(card, indent=1) + "\n", encoding="utf-8")
     return 0

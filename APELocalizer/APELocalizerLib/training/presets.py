@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from APELocalizerLib.core.model.checkpoint import PUBLISHED_PRESETS
+from APELocalizerLib.core.model.model import PUBLISHED_PRESETS
 from APELocalizerLib.core.model.network import NetworkConfig
 from APELocalizerLib.core.preparation.config import PreparationConfig
 from APELocalizerLib.training.config import TrainingConfig

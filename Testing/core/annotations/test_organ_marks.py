@@ -1,10 +1,10 @@
-"""Organs in label maps: centers, edge points, boxes and what the field of view cuts, against values counted by hand."""
+"""Organs in label maps: centers, extreme points, boxes and what the field of view cuts, counted by hand."""
 
 import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from APELocalizerLib.core.annotations.organ_marks import face_centers, marks_of_box, marks_of_mask, read_label_map
+from APELocalizerLib.core.annotations.organ_marks import marks_of_box, marks_of_mask, read_label_map, side_centers
 from APELocalizerLib.core.base.errors import EvaluationError
 from APELocalizerLib.core.base.geometry import Box
 from APELocalizerLib.evaluation.protocol import Protocol
@@ -67,7 +67,7 @@ def test_a_box_is_cut_where_the_table_says_so_and_at_the_border():
 
 
 def test_face_centers_in_the_order_of_edge_points():
-    faces = face_centers(Box((0, 10, 20), (2, 14, 26)))
+    faces = side_centers(Box((0, 10, 20), (2, 14, 26)))
     assert faces.tolist() == [[0, 12, 23], [2, 12, 23], [1, 10, 23], [1, 14, 23], [1, 12, 20], [1, 12, 26]]
 
 

@@ -22,7 +22,7 @@ def assert_same_map(first, second, tolerance=0.0):
     assert np.array_equal(first.body, second.body)
     np.testing.assert_allclose(first.values[first.body], second.values[second.body], rtol=0, atol=tolerance)
     assert np.array_equal(first.grid_to_ras, second.grid_to_ras)
-    for name in ("checkpoint_id", "spacing", "field_of_view", "scan_name", "scan_fingerprint", "notes", "aligned"):
+    for name in ("model_id", "spacing", "field_of_view", "scan_name", "scan_fingerprint", "notes", "aligned"):
         assert getattr(first, name) == getattr(second, name), name
 
 
@@ -35,7 +35,7 @@ def test_a_saved_map_comes_back_exactly(tmp_path, turn):
 
 @pytest.mark.parametrize("turn", [None, OBLIQUE], ids=["straight", "oblique"])
 def test_other_programs_read_the_same_geometry(tmp_path, turn):
-    """SimpleITK, and so Slicer, must show the map where it belongs, with the checkpoint id in the header."""
+    """SimpleITK, and so Slicer, must show the map where it belongs, with the model id in the header."""
     saved = smooth_map(turn=turn, shape=(9, 11, 13), center=(30.0, -20.0, 400.0), body=lambda p: p[:, 2] > 400)
     save_map(saved, tmp_path / "map.nrrd")
     image = sitk.ReadImage(str(tmp_path / "map.nrrd"))
@@ -47,7 +47,7 @@ def test_other_programs_read_the_same_geometry(tmp_path, turn):
     np.testing.assert_allclose((RAS_LPS @ [*lps, 1.0])[:3], saved.to_ras([index])[0], atol=1e-4)
     np.testing.assert_array_equal(image.GetPixel(index), saved.values[index])
     assert np.isnan(image.GetPixel((5, 7, 10))).all(), "air is not a number"
-    assert json.loads(image.GetMetaData(HEADER_KEY))["checkpoint_id"] == saved.checkpoint_id
+    assert json.loads(image.GetMetaData(HEADER_KEY))["checkpoint_id"] == saved.model_id
 
 
 def test_a_map_that_cannot_be_written_is_said_and_the_old_one_stays(tmp_path, monkeypatch):

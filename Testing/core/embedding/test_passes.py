@@ -41,7 +41,7 @@ def test_the_mean_is_not_taken_before_it_is_asked_for():
     fused = from_compact(to_compact(fuse(list(two_passes()))))
     fused.is_body(np.zeros((1, 3)))
     fused.passes[0].nearest(np.zeros((1, 3)))
-    fused.with_appearance(None)
+    fused.with_coarse_ct(None)
     assert "values" not in vars(fused)
     assert np.isfinite(fused.embedding_at(np.zeros((1, 3)))).all()
 

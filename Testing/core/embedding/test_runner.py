@@ -10,8 +10,8 @@ from APELocalizerLib.core.base.errors import Cancelled, DeviceError, MapError
 from APELocalizerLib.core.base.geometry import apply_affine
 from APELocalizerLib.core.embedding import runner as inference
 from APELocalizerLib.core.embedding.runner import InferenceSettings, Runner, body_cells
-from APELocalizerLib.core.model.checkpoint import Checkpoint
-from made_up.maps import pli_grid, prepared_scan, tiny_checkpoint
+from APELocalizerLib.core.model.model import Model
+from made_up.maps import pli_grid, prepared_scan, tiny_model
 
 SMALL_TILES = InferenceSettings(device="cpu", tile=(32, 32, 32), overlap=0.5, one_pass=False, batch_size=4)
 ONE_PASS = InferenceSettings(device="cpu", one_pass=True)
@@ -52,10 +52,10 @@ class HungryNetwork(LocalNetwork):
 
 @pytest.fixture
 def using(monkeypatch):
-    """Let every checkpoint build the given network."""
+    """Let every model build the given network."""
 
     def use(network):
-        monkeypatch.setattr(Checkpoint, "build_network", lambda self: network)
+        monkeypatch.setattr(Model, "build_network", lambda self: network)
         return network
 
     return use
@@ -65,13 +65,13 @@ def random_image(shape, seed=0) -> np.ndarray:
     return np.random.default_rng(seed).random(shape, dtype=np.float32)
 
 
-def plain_checkpoint(**changes) -> Checkpoint:
-    return tiny_checkpoint(**{"scale": (1.0, 1.0, 1.0), "padding": "mask", **changes})
+def plain_model(**changes) -> Model:
+    return tiny_model(**{"scale": (1.0, 1.0, 1.0), "padding": "mask", **changes})
 
 
 @pytest.fixture(scope="module")
-def checkpoint():
-    return plain_checkpoint()
+def model():
+    return plain_model()
 
 
 # Tiles -------------------------------------------------------------------------------------------------------------
@@ -81,38 +81,36 @@ def checkpoint():
 @pytest.mark.parametrize("padding", ["mask", "edge"])
 def test_every_cell_is_covered_and_blending_adds_up_to_one(using, shape, padding):
     using(ConstantNetwork())
-    made = Runner(plain_checkpoint(padding=padding), SMALL_TILES).embed(prepared_scan(random_image(shape)))
+    made = Runner(plain_model(padding=padding), SMALL_TILES).embed(prepared_scan(random_image(shape)))
     assert made.body.shape == tuple(-(-n // 4) for n in shape), "the remainder at the end is a cell too"
     np.testing.assert_allclose(made.values, 1.0, atol=1e-6)
 
 
 @pytest.mark.parametrize("overlap", [0.0, 0.5, 0.7])
-def test_tiles_and_one_pass_agree_for_a_local_network(using, checkpoint, overlap):
+def test_tiles_and_one_pass_agree_for_a_local_network(using, model, overlap):
     using(LocalNetwork())
     image = random_image((52, 64, 40))
     settings = InferenceSettings(device="cpu", tile=(32, 32, 32), overlap=overlap, one_pass=False, batch_size=3)
-    tiled = Runner(checkpoint, settings).embed(prepared_scan(image))
-    whole = Runner(checkpoint, ONE_PASS).embed(prepared_scan(image))
+    tiled = Runner(model, settings).embed(prepared_scan(image))
+    whole = Runner(model, ONE_PASS).embed(prepared_scan(image))
     expected = image.reshape(13, 4, 16, 4, 10, 4).mean(axis=(1, 3, 5))
     np.testing.assert_allclose(whole.values[..., 0], expected, atol=1e-6)
     np.testing.assert_allclose(tiled.values, whole.values, atol=1e-6)
 
 
-def test_a_scan_of_one_tile_gives_what_one_pass_gives(checkpoint):
+def test_a_scan_of_one_tile_gives_what_one_pass_gives(model):
     image = random_image((64, 64, 32))
-    tiled = Runner(checkpoint, InferenceSettings(device="cpu", tile=(64, 64, 32), one_pass=False)).embed(
+    tiled = Runner(model, InferenceSettings(device="cpu", tile=(64, 64, 32), one_pass=False)).embed(
         prepared_scan(image)
     )
-    whole = Runner(checkpoint, ONE_PASS).embed(prepared_scan(image))
+    whole = Runner(model, ONE_PASS).embed(prepared_scan(image))
     np.testing.assert_allclose(tiled.values, whole.values, atol=1e-5)
     assert whole.values.std() > 1e-3
 
 
-def test_the_batch_size_does_not_change_the_result(checkpoint):
+def test_the_batch_size_does_not_change_the_result(model):
     image = prepared_scan(random_image((48, 60, 44)))
-    maps = [
-        Runner(checkpoint, InferenceSettings("cpu", (32, 32, 32), 0.5, False, batch)).embed(image) for batch in (1, 4)
-    ]
+    maps = [Runner(model, InferenceSettings("cpu", (32, 32, 32), 0.5, False, batch)).embed(image) for batch in (1, 4)]
     np.testing.assert_allclose(maps[0].values, maps[1].values, atol=1e-5)
 
 
@@ -120,10 +118,10 @@ def test_the_checkpoint_decides_between_tiles_and_one_pass(using):
     network = using(LocalNetwork())
     image = prepared_scan(random_image((64, 64, 64)))
     unset = InferenceSettings(device="cpu", tile=(32, 32, 32), batch_size=1)
-    Runner(plain_checkpoint(one_pass=True), unset).embed(image)
+    Runner(plain_model(one_pass=True), unset).embed(image)
     assert network.seen == [(1, 1, 64, 64, 64)]
     network.seen.clear()
-    Runner(plain_checkpoint(one_pass=False), unset).embed(image)
+    Runner(plain_model(one_pass=False), unset).embed(image)
     assert len(network.seen) == 27 and set(network.seen) == {(1, 1, 32, 32, 32)}
 
 
@@ -131,12 +129,12 @@ def test_the_checkpoint_decides_between_tiles_and_one_pass(using):
 @pytest.mark.parametrize("padding", ["mask", "edge"])
 @pytest.mark.parametrize("settings", [SMALL_TILES, ONE_PASS], ids=["tiles", "one pass"])
 def test_small_and_odd_scans_are_padded(shape, padding, settings):
-    made = Runner(plain_checkpoint(padding=padding), settings).embed(prepared_scan(random_image(shape)))
+    made = Runner(plain_model(padding=padding), settings).embed(prepared_scan(random_image(shape)))
     assert made.body.shape == tuple(-(-n // 4) for n in shape)
     assert np.isfinite(made.values).all()
 
 
-def test_what_was_padded_is_hidden_from_the_network(using, checkpoint):
+def test_what_was_padded_is_hidden_from_the_network(using, model):
     """Zeros at the end would look like air; the mask says that nothing is known there."""
     masks = []
 
@@ -146,7 +144,7 @@ def test_what_was_padded_is_hidden_from_the_network(using, checkpoint):
             return super().forward(image, visible)
 
     using(Watching())
-    Runner(checkpoint, SMALL_TILES).embed(prepared_scan(random_image((20, 32, 32)) + 0.5))
+    Runner(model, SMALL_TILES).embed(prepared_scan(random_image((20, 32, 32)) + 0.5))
     image, visible = masks[0]
     assert torch.all(visible[:20] == 1) and torch.all(visible[20:] == 0)
     assert torch.all(image[:20] > 0) and torch.all(image[20:] == 0)
@@ -155,7 +153,7 @@ def test_what_was_padded_is_hidden_from_the_network(using, checkpoint):
 # Geometry and meaning ----------------------------------------------------------------------------------------------
 
 
-def test_cells_lie_in_the_middle_of_their_voxels(using, checkpoint):
+def test_cells_lie_in_the_middle_of_their_voxels(using, model):
     """The network sees each voxel's own coordinate; every cell must say where it is."""
     using(LocalNetwork())
     shape, affine = (48, 40, 36), pli_grid((48, 40, 36), (2.0, 2.0, 3.0))
@@ -163,7 +161,7 @@ def test_cells_lie_in_the_middle_of_their_voxels(using, checkpoint):
     for axis in range(3):
         image = (positions[..., axis] + 200.0) / 400.0
         for settings in (SMALL_TILES, ONE_PASS):
-            made = Runner(checkpoint, settings).embed(prepared_scan(image))
+            made = Runner(model, settings).embed(prepared_scan(image))
             said = made.values[..., 0].ravel() * 400.0 - 200.0
             really = made.to_ras(np.indices(made.body.shape).reshape(3, -1).T)[:, axis]
             assert np.abs(said - really).max() < 0.001
@@ -171,16 +169,16 @@ def test_cells_lie_in_the_middle_of_their_voxels(using, checkpoint):
 
 def test_embeddings_are_scaled_and_shifted_per_channel(using):
     using(LocalNetwork())
-    checkpoint = tiny_checkpoint(scale=(100.0, 200.0, 300.0), offset=(1.0, -2.0, 3.0))
-    made = Runner(checkpoint, SMALL_TILES).embed(prepared_scan(np.full((32, 32, 32), 0.5)))
+    model = tiny_model(scale=(100.0, 200.0, 300.0), offset=(1.0, -2.0, 3.0))
+    made = Runner(model, SMALL_TILES).embed(prepared_scan(np.full((32, 32, 32), 0.5)))
     np.testing.assert_allclose(made.values.reshape(-1, 3), np.tile([51.0, 98.0, 153.0], (512, 1)), rtol=1e-6)
     assert made.values.dtype == np.float32
-    assert made.checkpoint_id == checkpoint.id
+    assert made.model_id == model.id
 
 
-def test_the_map_says_whose_it_is(checkpoint):
+def test_the_map_says_whose_it_is(model):
     prepared = prepared_scan(random_image((32, 32, 32)))
-    made = Runner(checkpoint, SMALL_TILES).embed(prepared, "fast")
+    made = Runner(model, SMALL_TILES).embed(prepared, "fast")
     assert (made.spacing, made.scan_name, made.scan_fingerprint) == ("fast", "made-up scan", "fingerprint")
     assert made.field_of_view == prepared.field_of_view
     assert made.notes == ()
@@ -198,16 +196,16 @@ def test_cells_are_body_from_a_quarter_of_their_voxels():
     assert cells[0, 0, 2], "the last, incomplete cell is judged by the voxels it has"
 
 
-def test_a_scan_of_air_gives_no_map(checkpoint):
+def test_a_scan_of_air_gives_no_map(model):
     with pytest.raises(MapError, match="no body"):
-        Runner(checkpoint, SMALL_TILES).embed(prepared_scan(np.zeros((32, 32, 32)), mask=np.zeros((32, 32, 32), bool)))
+        Runner(model, SMALL_TILES).embed(prepared_scan(np.zeros((32, 32, 32)), mask=np.zeros((32, 32, 32), bool)))
 
 
-def test_the_network_is_built_once(using, checkpoint, monkeypatch):
+def test_the_network_is_built_once(using, model, monkeypatch):
     built = []
     network = LocalNetwork()
-    monkeypatch.setattr(Checkpoint, "build_network", lambda self: built.append(1) or network)
-    runner = Runner(checkpoint, SMALL_TILES)
+    monkeypatch.setattr(Model, "build_network", lambda self: built.append(1) or network)
+    runner = Runner(model, SMALL_TILES)
     for seed in range(3):
         runner.embed(prepared_scan(random_image((32, 32, 32), seed)))
     assert built == [1]
@@ -216,32 +214,32 @@ def test_the_network_is_built_once(using, checkpoint, monkeypatch):
 # Memory ------------------------------------------------------------------------------------------------------------
 
 
-def test_a_smaller_batch_helps_when_memory_runs_out(using, checkpoint):
+def test_a_smaller_batch_helps_when_memory_runs_out(using, model):
     image = prepared_scan(random_image((64, 64, 40)))
-    plain = Runner(checkpoint, SMALL_TILES).embed(image)
-    network = using(HungryNetwork(lambda batch: len(batch) > 1, checkpoint.build_network()))
-    made = Runner(checkpoint, SMALL_TILES).embed(image)
+    plain = Runner(model, SMALL_TILES).embed(image)
+    network = using(HungryNetwork(lambda batch: len(batch) > 1, model.build_network()))
+    made = Runner(model, SMALL_TILES).embed(image)
     np.testing.assert_allclose(made.values, plain.values, atol=1e-5)
     assert {shape[0] for shape in network.seen} == {1}
     assert made.notes == tuple(f"Memory ran out: {n} tile(s) at a time were embedded." for n in (2, 1))
 
 
-def test_smaller_tiles_help_when_a_smaller_batch_does_not(using, checkpoint):
+def test_smaller_tiles_help_when_a_smaller_batch_does_not(using, model):
     image = prepared_scan(random_image((96, 96, 64)))
     using(LocalNetwork())
-    plain = Runner(checkpoint, InferenceSettings(device="cpu", one_pass=False)).embed(image)
+    plain = Runner(model, InferenceSettings(device="cpu", one_pass=False)).embed(image)
     network = using(HungryNetwork(lambda batch: batch[0].numel() > 64 * 64 * 32))
-    made = Runner(checkpoint, InferenceSettings(device="cpu", one_pass=False)).embed(image)
+    made = Runner(model, InferenceSettings(device="cpu", one_pass=False)).embed(image)
     np.testing.assert_allclose(made.values, plain.values, atol=1e-6)
     assert set(network.seen) == {(1, 1, 64, 64, 32)}
     assert "smaller tiles (64x64x32)" in made.notes[-1]
 
 
-def test_one_pass_falls_back_to_tiles(using, checkpoint):
+def test_one_pass_falls_back_to_tiles(using, model):
     image = prepared_scan(random_image((64, 64, 64)))
     network = using(HungryNetwork(lambda batch: batch.shape[2] > 32))
     settings = InferenceSettings(device="cpu", tile=(32, 32, 32), one_pass=True)
-    made = Runner(checkpoint, settings).embed(image)
+    made = Runner(model, settings).embed(image)
     expected = image.image.reshape(16, 4, 16, 4, 16, 4).mean(axis=(1, 3, 5))
     np.testing.assert_allclose(made.values[..., 0], expected, atol=1e-6)
     assert made.notes == ("Memory ran out: the scan was embedded in tiles.",)
@@ -257,23 +255,23 @@ def test_one_pass_falls_back_to_tiles(using, checkpoint):
         "[enforce fail at alloc_cpu.cpp:114] DefaultCPUAllocator: not enough memory: you tried to allocate 9 bytes",
     ],
 )
-def test_every_way_to_say_out_of_memory_is_understood(using, checkpoint, text):
+def test_every_way_to_say_out_of_memory_is_understood(using, model, text):
     using(HungryNetwork(lambda batch: len(batch) > 1, text=text))
-    assert Runner(checkpoint, SMALL_TILES).embed(prepared_scan(random_image((64, 32, 32)))).notes
+    assert Runner(model, SMALL_TILES).embed(prepared_scan(random_image((64, 32, 32)))).notes
 
 
-def test_the_cpu_is_the_last_resort_of_a_gpu(using, checkpoint, monkeypatch):
+def test_the_cpu_is_the_last_resort_of_a_gpu(using, model, monkeypatch):
     """A device without memory stands in for the GPU."""
     monkeypatch.setattr(inference, "resolve_device", lambda name: torch.device("meta"))
     network = using(HungryNetwork(lambda batch: batch.device.type == "meta"))
     image = prepared_scan(random_image((64, 48, 40)))
-    made = Runner(checkpoint, InferenceSettings(tile=(32, 32, 32), one_pass=False)).embed(image)
+    made = Runner(model, InferenceSettings(tile=(32, 32, 32), one_pass=False)).embed(image)
     expected = image.image.reshape(16, 4, 12, 4, 10, 4).mean(axis=(1, 3, 5))
     np.testing.assert_allclose(made.values[..., 0], expected, atol=1e-6)
     assert made.notes[-1] == "The GPU's memory ran out: the CPU was used."
     assert len(network.seen) > 0
     with pytest.raises(DeviceError, match="not enough memory"):
-        Runner(checkpoint, InferenceSettings(tile=(32, 32, 32), one_pass=False, cpu_fallback=False)).embed(image)
+        Runner(model, InferenceSettings(tile=(32, 32, 32), one_pass=False, cpu_fallback=False)).embed(image)
 
 
 @pytest.mark.parametrize(
@@ -283,7 +281,7 @@ def test_the_cpu_is_the_last_resort_of_a_gpu(using, checkpoint, monkeypatch):
         RuntimeError("CUDA error: no kernel image is available for execution on the device"),
     ],
 )
-def test_the_cpu_helps_where_the_gpu_lacks_an_operation(using, checkpoint, monkeypatch, error):
+def test_the_cpu_helps_where_the_gpu_lacks_an_operation(using, model, monkeypatch, error):
     """PyTorch's MPS had no 3-D pooling for years; its CUDA builds leave old GPUs out."""
     monkeypatch.setattr(inference, "resolve_device", lambda name: torch.device("meta"))
 
@@ -295,59 +293,59 @@ def test_the_cpu_helps_where_the_gpu_lacks_an_operation(using, checkpoint, monke
 
     using(Lacking())
     image = prepared_scan(random_image((32, 32, 32)))
-    made = Runner(checkpoint, SMALL_TILES).embed(image)
+    made = Runner(model, SMALL_TILES).embed(image)
     np.testing.assert_allclose(made.values[..., 0], image.image.reshape(8, 4, 8, 4, 8, 4).mean((1, 3, 5)), atol=1e-6)
     assert made.notes == ("The GPU lacks an operation: the CPU was used.",)
     with pytest.raises(type(error)):
-        Runner(checkpoint, dataclasses.replace(SMALL_TILES, cpu_fallback=False)).embed(image)
+        Runner(model, dataclasses.replace(SMALL_TILES, cpu_fallback=False)).embed(image)
 
 
-def test_when_nothing_helps_the_error_says_what_to_do(using, checkpoint):
+def test_when_nothing_helps_the_error_says_what_to_do(using, model):
     attempts = []
     using(HungryNetwork(lambda batch: attempts.append(1) or True))
     with pytest.raises(DeviceError, match="not enough memory.*coarser spacing"):
-        Runner(checkpoint, ONE_PASS).embed(prepared_scan(random_image((64, 64, 40))))
+        Runner(model, ONE_PASS).embed(prepared_scan(random_image((64, 64, 40))))
     assert len(attempts) < 10
 
 
-def test_other_errors_are_not_taken_for_a_lack_of_memory(using, checkpoint):
+def test_other_errors_are_not_taken_for_a_lack_of_memory(using, model):
     using(HungryNetwork(lambda batch: True, text="expected scalar type Half but found Float"))
     with pytest.raises(RuntimeError, match="expected scalar type"):
-        Runner(checkpoint, SMALL_TILES).embed(prepared_scan(random_image((32, 32, 32))))
+        Runner(model, SMALL_TILES).embed(prepared_scan(random_image((32, 32, 32))))
 
 
 # Progress and cancelling -------------------------------------------------------------------------------------------
 
 
-def test_progress_is_told_per_batch_of_tiles(using, checkpoint):
+def test_progress_is_told_per_batch_of_tiles(using, model):
     using(LocalNetwork())
     fractions = []
     settings = InferenceSettings("cpu", (32, 32, 32), 0.5, False, 1)
     prepared = prepared_scan(random_image((64, 64, 32)))
-    Runner(checkpoint, settings).embed(prepared, progress=lambda fraction, text: fractions.append(fraction))
+    Runner(model, settings).embed(prepared, progress=lambda fraction, text: fractions.append(fraction))
     np.testing.assert_allclose(fractions, np.arange(1, 10) / 9)
 
 
 @pytest.mark.parametrize("after", [0, 2])
-def test_cancel_stops_between_tiles(using, checkpoint, after):
+def test_cancel_stops_between_tiles(using, model, after):
     network = using(LocalNetwork())
     settings = InferenceSettings("cpu", (32, 32, 32), 0.5, False, 1)
     with pytest.raises(Cancelled):
-        Runner(checkpoint, settings).embed(
+        Runner(model, settings).embed(
             prepared_scan(random_image((64, 64, 64))), cancelled=lambda: len(network.seen) >= after
         )
     assert len(network.seen) == after
 
 
-def test_cancel_during_the_only_pass_gives_no_map(using, checkpoint):
+def test_cancel_during_the_only_pass_gives_no_map(using, model):
     network = using(LocalNetwork())
     with pytest.raises(Cancelled):
-        Runner(checkpoint, ONE_PASS).embed(
+        Runner(model, ONE_PASS).embed(
             prepared_scan(random_image((64, 64, 64))), cancelled=lambda: len(network.seen) >= 1
         )
 
 
-def test_a_tensor_and_an_array_give_the_same_map(checkpoint):
+def test_a_tensor_and_an_array_give_the_same_map(model):
     prepared = prepared_scan(random_image((50, 41, 37)), mask=random_image((50, 41, 37), 1) > 0.7)
     on_device = dataclasses.replace(
         prepared,
@@ -355,17 +353,17 @@ def test_a_tensor_and_an_array_give_the_same_map(checkpoint):
         body_mask=torch.from_numpy(prepared.body_mask),
     )
     for settings in (SMALL_TILES, ONE_PASS):
-        expected, made = (Runner(checkpoint, settings).embed(each) for each in (prepared, on_device))
+        expected, made = (Runner(model, settings).embed(each) for each in (prepared, on_device))
         np.testing.assert_array_equal(made.body, expected.body)
         np.testing.assert_allclose(made.values, expected.values, atol=2e-6)
 
 
 @pytest.mark.parametrize("one_pass", [False, True])
-def test_half_precision_on_the_cpu_is_a_choice_and_close(checkpoint, one_pass):
+def test_half_precision_on_the_cpu_is_a_choice_and_close(model, one_pass):
     image = prepared_scan(random_image((40, 36, 44)))
     settings = dataclasses.replace(SMALL_TILES, one_pass=one_pass)
     full, unset, half = (
-        Runner(checkpoint, dataclasses.replace(settings, mixed_precision=choice)).embed(image).values
+        Runner(model, dataclasses.replace(settings, mixed_precision=choice)).embed(image).values
         for choice in (False, None, True)
     )
     np.testing.assert_array_equal(unset, full)
@@ -373,20 +371,20 @@ def test_half_precision_on_the_cpu_is_a_choice_and_close(checkpoint, one_pass):
 
 
 @pytest.mark.parametrize("able", [False, True])
-def test_wide_networks_use_bfloat16_where_the_processor_is_made_for_it(checkpoint, monkeypatch, able):
+def test_wide_networks_use_bfloat16_where_the_processor_is_made_for_it(model, monkeypatch, able):
     monkeypatch.setattr(inference, "multiplies_bfloat16", lambda: able)
-    monkeypatch.setattr(inference, "WIDE", checkpoint.network.channels[0])
+    monkeypatch.setattr(inference, "WIDE", model.network.channels[0])
     image = prepared_scan(random_image((40, 36, 44)))
     unset, expected = (
-        Runner(checkpoint, dataclasses.replace(SMALL_TILES, mixed_precision=choice)).embed(image).values
+        Runner(model, dataclasses.replace(SMALL_TILES, mixed_precision=choice)).embed(image).values
         for choice in (None, able)
     )
     np.testing.assert_array_equal(unset, expected)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
-def test_mixed_precision_on_a_gpu_is_close_to_the_cpu(checkpoint):
+def test_mixed_precision_on_a_gpu_is_close_to_the_cpu(model):
     image = prepared_scan(random_image((96, 96, 64)))
-    gpu = Runner(checkpoint, InferenceSettings(device="cuda", one_pass=False)).embed(image)
-    cpu = Runner(checkpoint, InferenceSettings(device="cpu", one_pass=False)).embed(image)
+    gpu = Runner(model, InferenceSettings(device="cuda", one_pass=False)).embed(image)
+    cpu = Runner(model, InferenceSettings(device="cpu", one_pass=False)).embed(image)
     np.testing.assert_allclose(gpu.values, cpu.values, atol=5e-3)

@@ -49,7 +49,7 @@ def test_a_written_library_follows_the_published_schema(full):
     "change",
     [
         lambda c: c.update(version=2),
-        lambda c: c.update(checkpoint_id=None),
+        lambda c: c.update(model_id=None),
         lambda c: c["landmarks"][0]["shots"][0]["embedding"].pop(),
         lambda c: c["organs"][0].pop("alpha"),
         lambda c: c["organs"][0]["shots"][0]["edge_points_ras"].append([0, 0, 0]),
@@ -195,7 +195,7 @@ def test_a_support_of_another_model_is_refused(full):
         (lambda c: c["landmarks"][0]["shots"][0].update(position_ras=["1", 2, 3]), "three numbers"),
         (lambda c: c["landmarks"][0]["shots"][0].update(embedding=None), "incomplete or damaged"),
         (lambda c: c["organs"][0].update(alpha="big"), "incomplete or damaged"),
-        (lambda c: c["organs"][0]["shots"][0]["edge_points_ras"].pop(), "six edge points"),
+        (lambda c: c["organs"][0]["shots"][0]["edge_points_ras"].pop(), "six extreme points"),
         (lambda c: c.update(supports={"id": 1}), "incomplete or damaged"),
         (lambda c: c.pop("organs"), "organs"),
     ],

@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
-from APELocalizerLib.core.annotations.extreme_points import edge_points_of_mask, is_cut, sorted_edges
+from APELocalizerLib.core.annotations.extreme_points import extreme_points_of_mask, is_cut, sorted_extreme_points
 from APELocalizerLib.core.base.errors import LearningError
 from APELocalizerLib.core.base.geometry import Box, apply_affine
 from APELocalizerLib.core.library.learning import learn_box, learn_points, learn_segmentation, learn_six_points
@@ -35,7 +35,7 @@ def asymmetric_mask(shape=(40, 36, 30), seed=4) -> np.ndarray:
     return mask
 
 
-def brute_force_edges(mask: np.ndarray, affine: np.ndarray) -> np.ndarray:
+def brute_force_extreme_points(mask: np.ndarray, affine: np.ndarray) -> np.ndarray:
     """The definition, slice by slice: axes along +R, +A, +S; middle of the slice in C order of the cyclic axes."""
     edges = []
     for axis in range(3):
@@ -59,7 +59,7 @@ def brute_force_edges(mask: np.ndarray, affine: np.ndarray) -> np.ndarray:
 
 def test_a_click_becomes_the_embedding_of_its_place(support_map):
     library = learn_points(EMPTY, support_map, CLICKS)
-    assert library.checkpoint_id == support_map.checkpoint_id
+    assert library.model_id == support_map.model_id
     for name, place in CLICKS.items():
         shot = library.landmark(name).shots[0]
         assert shot.position_ras == tuple(place)
@@ -91,13 +91,13 @@ def test_clicks_in_the_air_that_the_preparation_cropped_off_are_refused():
         learn_points(EMPTY, wide, {"x": (200, 0, 0)})
 
 
-# Edge points of a mask ---------------------------------------------------------------------------------------------
+# Extreme points of a mask ---------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("seed", range(4))
 def test_edge_points_are_the_middle_voxels_of_the_extreme_slices(seed):
     mask, affine = asymmetric_mask(seed=seed), label_grid()
-    np.testing.assert_allclose(edge_points_of_mask(mask, affine), brute_force_edges(mask, affine))
+    np.testing.assert_allclose(extreme_points_of_mask(mask, affine), brute_force_extreme_points(mask, affine))
 
 
 @pytest.mark.parametrize("order", list(itertools.permutations(range(3))))
@@ -105,7 +105,7 @@ def test_edge_points_are_the_middle_voxels_of_the_extreme_slices(seed):
 def test_edge_points_do_not_depend_on_how_the_voxels_are_stored(order, flips):
     """The extremes stay where they are in the patient, whatever the grid's axis order and directions."""
     mask, affine = asymmetric_mask(), label_grid()
-    expected = edge_points_of_mask(mask, affine)
+    expected = extreme_points_of_mask(mask, affine)
     stored = mask.transpose(order)
     stored_affine = affine[:, [*order, 3]]
     for axis, flip in enumerate(flips):
@@ -114,7 +114,7 @@ def test_edge_points_do_not_depend_on_how_the_voxels_are_stored(order, flips):
             turn = np.eye(4)
             turn[axis, axis], turn[axis, 3] = -1, stored.shape[axis] - 1
             stored_affine = stored_affine @ turn
-    edges = edge_points_of_mask(stored, stored_affine)
+    edges = extreme_points_of_mask(stored, stored_affine)
     for n, name in enumerate(EDGES):
         axis = n // 2
         assert edges[n, axis] == pytest.approx(expected[n, axis]), name
@@ -124,7 +124,7 @@ def test_edge_points_do_not_depend_on_how_the_voxels_are_stored(order, flips):
 
 def test_edge_points_on_an_oblique_grid_lie_in_the_organ_and_near_its_extremes():
     mask, affine = asymmetric_mask(), rotation(2, 20) @ label_grid()
-    edges = edge_points_of_mask(mask, affine)
+    edges = extreme_points_of_mask(mask, affine)
     voxels = apply_affine(affine, np.argwhere(mask))
     true = Box.around(voxels)
     for n in range(6):
@@ -137,9 +137,9 @@ def test_edge_points_on_an_oblique_grid_lie_in_the_organ_and_near_its_extremes()
 def test_edge_points_of_one_voxel_and_of_none():
     mask = np.zeros((5, 5, 5), bool)
     with pytest.raises(LearningError, match="empty"):
-        edge_points_of_mask(mask, np.eye(4))
+        extreme_points_of_mask(mask, np.eye(4))
     mask[1, 2, 3] = True
-    np.testing.assert_array_equal(edge_points_of_mask(mask, np.eye(4)), np.tile([1.0, 2.0, 3.0], (6, 1)))
+    np.testing.assert_array_equal(extreme_points_of_mask(mask, np.eye(4)), np.tile([1.0, 2.0, 3.0], (6, 1)))
 
 
 # Segmentations -----------------------------------------------------------------------------------------------------
@@ -152,8 +152,8 @@ def test_organs_are_learned_from_a_segmentation(support_map):
     library = learn_segmentation(EMPTY, support_map, labels, label_grid(), {3: "liver", 7: "stone"})
     assert [organ.name for organ in library.organs] == ["liver", "stone"]
     shot = library.organ("liver").shots[0]
-    expected = brute_force_edges(labels == 3, label_grid())
-    np.testing.assert_allclose(shot.edge_points_ras, expected)
+    expected = brute_force_extreme_points(labels == 3, label_grid())
+    np.testing.assert_allclose(shot.extreme_points_ras, expected)
     np.testing.assert_allclose(shot.embeddings, support_map.embedding_at(expected))
 
 
@@ -211,7 +211,7 @@ def test_a_box_becomes_the_centers_of_its_faces(support_map):
     box = Box((-50, -30, -60), (40, 35, 70))
     shot = learn_box(EMPTY, support_map, "liver", box, alpha=1.3).organ("liver").shots[0]
     expected = [(-50, 2.5, 5), (40, 2.5, 5), (-5, -30, 5), (-5, 35, 5), (-5, 2.5, -60), (-5, 2.5, 70)]
-    np.testing.assert_allclose(shot.edge_points_ras, expected)
+    np.testing.assert_allclose(shot.extreme_points_ras, expected)
     np.testing.assert_allclose(shot.embeddings, support_map.embedding_at(np.array(expected)))
 
 
@@ -232,7 +232,7 @@ def test_a_box_that_reaches_into_the_air_is_learned_up_to_the_skin():
     slim = smooth_map(body=lambda p: np.abs(p[:, 1]) < 30)
     library = learn_box(EMPTY, slim, "trunk", Box((-60, -75, -60), (60, 20, 70)))
     shot = library.organ("trunk").shots[0]
-    edges = np.array(shot.edge_points_ras)
+    edges = np.array(shot.extreme_points_ras)
     assert abs(edges[2, 1] - -30) <= 8, "within a cell of the skin"
     np.testing.assert_array_equal(edges[[0, 1, 3, 4, 5], [0, 0, 1, 2, 2]], [-60, 60, 20, -60, 70])
     assert slim.nearest(np.array(shot.embeddings)).distances.max() < 1.0
@@ -242,14 +242,14 @@ def test_a_box_that_reaches_into_the_air_is_learned_up_to_the_skin():
 @pytest.mark.parametrize("seed", range(10))
 def test_six_clicks_in_any_order(support_map, seed):
     order = np.random.default_rng(seed).permutation(6)
-    np.testing.assert_array_equal(sorted_edges(SIX[order]), SIX)
+    np.testing.assert_array_equal(sorted_extreme_points(SIX[order]), SIX)
     shot = learn_six_points(EMPTY, support_map, "liver", SIX[order]).organ("liver").shots[0]
-    np.testing.assert_array_equal(shot.edge_points_ras, SIX)
+    np.testing.assert_array_equal(shot.extreme_points_ras, SIX)
     np.testing.assert_allclose(shot.embeddings, support_map.embedding_at(SIX))
 
 
 def test_wrong_six_clicks_are_refused(support_map):
-    with pytest.raises(LearningError, match="needs six edge points, but 5"):
+    with pytest.raises(LearningError, match="needs six extreme points, but 5"):
         learn_six_points(EMPTY, support_map, "liver", SIX[:5])
     with pytest.raises(LearningError, match="do not span a box"):
         learn_six_points(EMPTY, support_map, "liver", SIX * [1, 1, 0])

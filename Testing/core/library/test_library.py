@@ -27,7 +27,7 @@ def organ_library(library, support_map):
 
 def test_a_new_library_is_empty_and_belongs_to_no_model():
     library = LandmarkLibrary()
-    assert library.checkpoint_id is None and library.names == () and library.supports == ()
+    assert library.model_id is None and library.names == () and library.supports == ()
 
 
 def test_everything_learned_is_found_by_name(organ_library):
@@ -104,7 +104,7 @@ def test_merge_joins_shots_and_supports(library):
 
 
 def test_models_cannot_be_mixed(library):
-    foreign = smooth_map(checkpoint_id="other@abcdefabcdef", name="foreign")
+    foreign = smooth_map(model_id="other@abcdefabcdef", name="foreign")
     with pytest.raises(LibraryError, match="made-up@0123456789ab.*other@abcdefabcdef.*cannot be compared"):
         learn_points(library, foreign, {"carina": CLICKS["carina"]})
     with pytest.raises(LibraryError, match="cannot be compared"):
@@ -142,7 +142,7 @@ def test_inconsistent_libraries_are_refused(support_map):
         (lambda: shot(embedding=(1, 2)), "three finite numbers"),
         (lambda: shot(embedding="abc"), "three numbers"),
         (lambda: shot(position_ras=None), "three numbers"),
-        (lambda: OrganShot("s", SIX[:5], SIX, ""), "six edge points, but 5"),
+        (lambda: OrganShot("s", SIX[:5], SIX, ""), "six extreme points, but 5"),
         (lambda: Landmark("x", (shot(),), color=(1, float("inf"), 0)), "finite"),
         (lambda: Organ("x", (OrganShot("s", SIX, SIX, ""),), alpha=float("nan")), "between 0.5 and 10"),
         (lambda: Organ("x", (OrganShot("s", SIX, SIX, ""),), alpha=99.0), "between 0.5 and 10"),

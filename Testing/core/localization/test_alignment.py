@@ -6,10 +6,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from APELocalizerLib.core.base.errors import Cancelled, CheckpointError, LibraryError
+from APELocalizerLib.core.base.errors import Cancelled, LibraryError, ModelError
 from APELocalizerLib.core.base.geometry import Box, apply_affine
 from APELocalizerLib.core.embedder import Embedder
-from APELocalizerLib.core.embedding.appearance import Appearance
+from APELocalizerLib.core.embedding.coarse_ct import CoarseCT
 from APELocalizerLib.core.embedding.embedding_map import EmbeddingMap
 from APELocalizerLib.core.embedding.passes import fuse
 from APELocalizerLib.core.library.built_in import built_in_library_path
@@ -17,7 +17,7 @@ from APELocalizerLib.core.library.learning import learn_box, learn_points
 from APELocalizerLib.core.library.library import LandmarkLibrary
 from APELocalizerLib.core.localization import alignment
 from APELocalizerLib.core.localization.alignment import Reference, align, built_in_reference
-from APELocalizerLib.core.model.registry import load_checkpoint
+from APELocalizerLib.core.model.registry import load_model
 from made_up.maps import CHECKPOINT_ID
 from made_up.torso import body_phantom, phantom_landmarks
 
@@ -46,7 +46,7 @@ def map_of(off=lambda true: np.zeros(3), cell=18.0, looks=True, **patient) -> Em
     values = (true + off(true)).reshape(*shape, 3).astype(np.float32)
     return EmbeddingMap(
         values, np.ones(shape, bool), grid, CHECKPOINT_ID, "standard", scan.bounds(), "phantom", str(patient),
-        appearance=Appearance.of(scan) if looks else None,
+        coarse_ct=CoarseCT.of(scan) if looks else None,
     )  # fmt: skip
 
 
@@ -91,9 +91,9 @@ def test_true_coordinates_stay_true(reference):
 
 def test_all_passes_and_their_mean_are_aligned(reference, odd):
     coarse = replace(map_of(stretched, 30.0, looks=False, **OTHER), spacing=odd.spacing)
-    both = fuse([coarse, odd.with_appearance(None)]).with_appearance(odd.appearance)
+    both = fuse([coarse, odd.with_coarse_ct(None)]).with_coarse_ct(odd.coarse_ct)
     aligned = align(both, reference)
-    assert aligned.appearance is odd.appearance and len(aligned.passes) == 2
+    assert aligned.coarse_ct is odd.coarse_ct and len(aligned.passes) == 2
     assert not odd.aligned
     for each in (aligned, *aligned.passes):
         assert each.aligned
@@ -123,7 +123,7 @@ def test_where_too_few_landmarks_are_in_view_nothing_changes(reference, odd):
 
 
 def test_a_map_without_a_coarse_ct_stays_as_it_is(reference, odd):
-    bare = odd.with_appearance(None)
+    bare = odd.with_coarse_ct(None)
     assert align(bare, reference) is bare
 
 
@@ -150,8 +150,8 @@ def test_alignment_can_be_cancelled(reference, odd):
 
 
 def test_the_built_in_library_is_the_reference_of_the_default_model_alone():
-    checkpoint = load_checkpoint("default")
-    assert len(built_in_reference(checkpoint.id).library.landmarks) >= 20
+    model = load_model("default")
+    assert len(built_in_reference(model.id).library.landmarks) >= 20
     assert built_in_reference("another@0123456789ab") is None
 
 
@@ -170,9 +170,9 @@ def test_several_threads_read_the_built_in_library_once(monkeypatch):
 
 def test_without_a_built_in_library_there_is_no_reference(monkeypatch):
     monkeypatch.setattr(alignment, "built_in_library_path", lambda: None)
-    assert built_in_reference(load_checkpoint("default").id) is None
+    assert built_in_reference(load_model("default").id) is None
 
 
 def test_the_reference_of_another_model_is_refused(reference):
-    with pytest.raises(CheckpointError, match="cannot be aligned"):
-        Embedder(load_checkpoint("default"), reference=reference)
+    with pytest.raises(ModelError, match="cannot be aligned"):
+        Embedder(load_model("default"), reference=reference)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from APELocalizerLib.core.localization.boxes import INNER_POINTS, fitted_walls, inner_points
+from APELocalizerLib.core.localization.boxes import INNER_POINTS, fitted_sides, inner_points
 from made_up.maps import smooth_map
 
 HALF = np.array([40.0, 30.0, 50.0])
@@ -15,11 +15,11 @@ def found(center=CENTER, half=HALF) -> np.ndarray:
 
 
 def test_a_box_of_the_supports_size_is_found_where_its_places_are():
-    np.testing.assert_allclose(fitted_walls(INNER_POINTS, found(), HALF), [CENTER - HALF, CENTER + HALF])
+    np.testing.assert_allclose(fitted_sides(INNER_POINTS, found(), HALF), [CENTER - HALF, CENTER + HALF])
 
 
 def test_a_larger_organ_gives_a_larger_box_drawn_a_little_to_the_supports_size():
-    low, high = fitted_walls(INNER_POINTS, found(half=1.2 * HALF), HALF)
+    low, high = fitted_sides(INNER_POINTS, found(half=1.2 * HALF), HALF)
     np.testing.assert_allclose((low + high) / 2, CENTER)
     growth = (high - low) / 2 / HALF
     assert np.all(growth > 1.1) and np.all(growth < 1.2)
@@ -29,12 +29,12 @@ def test_a_larger_organ_gives_a_larger_box_drawn_a_little_to_the_supports_size()
 def test_one_stray_place_moves_the_box_little(stray):
     places = found()
     places[stray] += (0.0, 0.0, 80.0)
-    walls = fitted_walls(INNER_POINTS, places, HALF)
+    walls = fitted_sides(INNER_POINTS, places, HALF)
     assert np.abs(walls - [CENTER - HALF, CENTER + HALF]).max() < 2.0, "a plain mean would move it by 9 mm"
 
 
 def test_the_center_alone_gives_the_supports_size():
-    walls = fitted_walls(INNER_POINTS[:1], found()[:1], HALF)
+    walls = fitted_sides(INNER_POINTS[:1], found()[:1], HALF)
     np.testing.assert_allclose(walls, [CENTER - HALF, CENTER + HALF])
 
 

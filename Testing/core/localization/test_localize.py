@@ -11,7 +11,7 @@ from APELocalizerLib.core.library.learning import learn_box, learn_points
 from APELocalizerLib.core.library.library import Code, LandmarkLibrary
 from APELocalizerLib.core.localization.localize import LocalizationSettings, localize
 from APELocalizerLib.core.localization.votes import RULES
-from made_up.maps import CLICKS, Patient, library_of, smooth_map, tiny_checkpoint
+from made_up.maps import CLICKS, Patient, library_of, smooth_map, tiny_model
 
 PATIENT = Patient((1.08, 0.94, 1.03), (6, -9, 4))
 ORGAN = Box((-45, -30, -60), (40, 25, 20))
@@ -60,7 +60,7 @@ def test_every_landmark_is_found_on_another_patient(organ_library, target, rule)
         assert np.linalg.norm(point.position_ras - PATIENT.place(CLICKS[point.name])) < 1.0
         assert point.position_ras == point.candidate_ras
         assert point.round_trip_mm < 2.0  # the patient's size differs, so neighbors come back up to 2 mm apart
-    assert (result.scan_name, result.checkpoint_id, result.rule) == ("target", target.checkpoint_id, rule)
+    assert (result.scan_name, result.model_id, result.rule) == ("target", target.model_id, rule)
 
 
 @pytest.mark.parametrize("rule", RULES)
@@ -79,7 +79,7 @@ def test_an_organs_center_is_not_moved_where_the_field_of_view_cuts_the_enlarged
     np.testing.assert_allclose(organ.center_ras, expected, atol=1.5)
     assert np.linalg.norm(organ.box.center - expected) > 5.0
     assert organ.volume_ratio == pytest.approx(target.field_of_view.volume_mm3 / organ.box.volume_mm3)
-    assert np.array(organ.edge_points_ras).shape == (6, 3)
+    assert np.array(organ.extreme_points_ras).shape == (6, 3)
 
 
 @pytest.mark.parametrize("rule", RULES)
@@ -136,7 +136,7 @@ def test_several_shots_find_the_same_place(support_map, target, rule):
 
 
 def test_the_papers_rule_averages_the_boxes_of_the_shots(support_map, target):
-    """Not the edge points: a stray point of one shot widens that shot's box, which counts with its share."""
+    """Not the extreme points: a stray point of one shot widens that shot's box, which counts with its share."""
     libraries = []
     for name in ("good", "stray"):
         support = dataclasses.replace(support_map, scan_fingerprint=name)
@@ -154,13 +154,13 @@ def test_the_papers_rule_averages_the_boxes_of_the_shots(support_map, target):
 
 
 def test_one_stray_edge_point_does_not_ruin_a_box(support_map, target):
-    """In the robust rule, a wall follows its own edge point only."""
+    """In the robust rule, a wall follows its own extreme point only."""
     library = learn_box(LandmarkLibrary(), support_map, "liver", ORGAN)
     shot = library.organs[0].shots[0]
     stray = (70.0, -10.0, 110.0)  # clicked instead of the posterior wall
-    points = (*shot.edge_points_ras[:2], stray, *shot.edge_points_ras[3:])
+    points = (*shot.extreme_points_ras[:2], stray, *shot.extreme_points_ras[3:])
     embeddings = (*shot.embeddings[:2], tuple(Patient().embedding(np.array([stray]))[0]), *shot.embeddings[3:])
-    odd = dataclasses.replace(shot, edge_points_ras=points, embeddings=embeddings)
+    odd = dataclasses.replace(shot, extreme_points_ras=points, embeddings=embeddings)
     library = dataclasses.replace(library, organs=(dataclasses.replace(library.organs[0], shots=(odd,)),))
     organ = localize(target, library, LocalizationSettings("robust", STRICT.round_trip_threshold_mm)).organs[0]
     low, high = PATIENT.place(ORGAN.minimum), PATIENT.place(ORGAN.maximum)
@@ -173,9 +173,9 @@ def test_walls_found_in_the_wrong_order_are_no_box(support_map):
     """All six points come back exactly, so that the scans do not disagree: the reason must not say that they do."""
     library = learn_box(LandmarkLibrary(), support_map, "liver", ORGAN)
     shot = library.organs[0].shots[0]
-    left, right, *others = zip(shot.edge_points_ras, shot.embeddings, strict=True)
+    left, right, *others = zip(shot.extreme_points_ras, shot.embeddings, strict=True)
     points, embeddings = zip(right, left, *others, strict=True)
-    swapped = dataclasses.replace(shot, edge_points_ras=points, embeddings=embeddings)
+    swapped = dataclasses.replace(shot, extreme_points_ras=points, embeddings=embeddings)
     liver = dataclasses.replace(library.organs[0], shots=(swapped,))
     robust = LocalizationSettings("robust", STRICT.round_trip_threshold_mm)
     organ = localize(support_map, dataclasses.replace(library, organs=(liver,)), robust).organs[0]
@@ -184,9 +184,9 @@ def test_walls_found_in_the_wrong_order_are_no_box(support_map):
 
 
 def test_the_threshold_is_the_checkpoints_unless_it_is_set(library, target):
-    checkpoint = tiny_checkpoint(round_trip_threshold_mm=12.5)
-    assert localize(target, library, checkpoint=checkpoint).threshold_mm == 12.5
-    assert localize(target, library, STRICT, checkpoint).threshold_mm == 25.0
+    model = tiny_model(round_trip_threshold_mm=12.5)
+    assert localize(target, library, model=model).threshold_mm == 12.5
+    assert localize(target, library, STRICT, model).threshold_mm == 25.0
     shifted = dataclasses.replace(target, values=target.values + np.float32([0, 0, 20]))
     off = localize(shifted, library, LocalizationSettings(round_trip_threshold_mm=0.001)).points
     assert not any(point.found for point in off)
@@ -215,7 +215,7 @@ def test_the_same_question_gives_the_same_answer(organ_library, target):
 def test_what_does_not_belong_together_is_refused(library, target):
     with pytest.raises(LocalizationError, match="library is empty"):
         localize(target, LandmarkLibrary())
-    foreign = smooth_map(checkpoint_id="other@abcdefabcdef")
+    foreign = smooth_map(model_id="other@abcdefabcdef")
     with pytest.raises(LocalizationError, match="made-up@0123456789ab.*other@abcdefabcdef"):
         localize(foreign, library)
     with pytest.raises(LocalizationError, match="no retrieval rule"):

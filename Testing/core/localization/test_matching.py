@@ -10,7 +10,7 @@ import torch
 
 from APELocalizerLib.core.base.errors import Cancelled
 from APELocalizerLib.core.base.geometry import Box, apply_affine
-from APELocalizerLib.core.embedding.appearance import Appearance
+from APELocalizerLib.core.embedding.coarse_ct import CoarseCT
 from APELocalizerLib.core.embedding.embedding_map import EmbeddingMap
 from APELocalizerLib.core.library.learning import learn_box, learn_points
 from APELocalizerLib.core.library.library import LandmarkLibrary
@@ -46,18 +46,18 @@ def embedding_map(scan, error_mm=0.0, shift=(0, 0, 0)) -> EmbeddingMap:
     return EmbeddingMap(
         positions.reshape(*shape, 3).astype(np.float32),
         np.ones(shape, bool), grid, CHECKPOINT_ID, "standard", scan.bounds(), scan.name, f"{error_mm}{shift}",
-        appearance=Appearance.of(scan),
+        coarse_ct=CoarseCT.of(scan),
     )  # fmt: skip
 
 
 @pytest.fixture(scope="module")
 def support():
-    return Appearance.of(phantom())
+    return CoarseCT.of(phantom())
 
 
 @pytest.fixture(scope="module")
 def target():
-    return Appearance.of(phantom(SHIFT))
+    return CoarseCT.of(phantom(SHIFT))
 
 
 def found(scan, supports, clicks, start):
@@ -122,7 +122,7 @@ def test_costs_are_the_weighted_squared_differences():
     """Against plain loops, with neighborhoods that leave the support and cells that lie outside the scan."""
     rng, stage = np.random.default_rng(0), Stage(level=0, radius=2, reach=1, width=0.6)
     scan, *supports = (
-        Appearance(rng.integers(0, 256, shape).astype(np.uint8), np.diag([-5.0, -5.0, 5.0, 1.0]))
+        CoarseCT(rng.integers(0, 256, shape).astype(np.uint8), np.diag([-5.0, -5.0, 5.0, 1.0]))
         for shape in [(9, 8, 7), (8, 9, 9), (7, 7, 7)]
     )
     cells = np.array([[4, 4, 3], [0, 4, 6], [-3, -3, -3]])
@@ -174,7 +174,7 @@ def test_places_move_to_where_they_look_like_the_clicks(support, target):
 
 @pytest.mark.parametrize(("order", "flips"), [((2, 1, 0), (1, 0, 1)), ((1, 2, 0), (0, 1, 1))])
 def test_it_does_not_matter_how_the_scans_are_stored(support, order, flips):
-    target = Appearance.of(reoriented(phantom(SHIFT), order, flips))
+    target = CoarseCT.of(reoriented(phantom(SHIFT), order, flips))
     result = found(target, [support], [places()], places(shift=SHIFT) + OFF)
     assert_near(result, places(shift=SHIFT))
 
@@ -183,13 +183,13 @@ def test_an_oblique_copy_gives_the_same_places(support):
     angle = np.radians(15)
     turn = np.array([[np.cos(angle), -np.sin(angle), 0], [np.sin(angle), np.cos(angle), 0], [0, 0, 1]])
     grid = grid_to_ras((150, 130, 88), SPACING, rotation=turn)
-    oblique = Appearance.of(body_phantom((150, 130, 88), ijk_to_ras=grid, shift=SHIFT))
+    oblique = CoarseCT.of(body_phantom((150, 130, 88), ijk_to_ras=grid, shift=SHIFT))
     result = found(oblique, [support], [places()], places(shift=SHIFT) + OFF)
     assert_near(result, places(shift=SHIFT))
 
 
 def test_a_larger_patient_is_matched_better_than_the_start(support):
-    larger = Appearance.of(phantom(scale=1.08))
+    larger = CoarseCT.of(phantom(scale=1.08))
     wanted = places(scale=1.08)
     result = found(larger, [support], [places()], wanted + OFF)
     errors = np.linalg.norm(result - wanted, axis=1)
@@ -197,7 +197,7 @@ def test_a_larger_patient_is_matched_better_than_the_start(support):
 
 
 def test_several_supports_agree_on_one_place_each(support, target):
-    other = Appearance.of(phantom(scale=0.95))
+    other = CoarseCT.of(phantom(scale=0.95))
     result = found(target, [support, other], [places(), places(scale=0.95)], places(shift=SHIFT) + OFF)
     assert result.shape == OFF.shape
     assert np.linalg.norm(result - places(shift=SHIFT), axis=1).max() < 7.0
@@ -248,16 +248,16 @@ def test_localize_corrects_what_the_embeddings_get_wrong(library, wrong_map):
 def test_the_confidence_is_good_where_scans_look_alike_and_bad_where_they_do_not(library, wrong_map):
     """The way back from a right place ends at the click; from a scan where other tissue lies there it does not."""
     right = localize(wrong_map, library, LocalizationSettings(round_trip_threshold_mm=40))
-    noise = np.random.default_rng(0).integers(0, 255, wrong_map.appearance.codes.shape, dtype=np.uint8)
-    scrambled = dataclasses.replace(wrong_map, appearance=Appearance(noise, wrong_map.appearance.grid_to_ras))
+    noise = np.random.default_rng(0).integers(0, 255, wrong_map.coarse_ct.codes.shape, dtype=np.uint8)
+    scrambled = dataclasses.replace(wrong_map, coarse_ct=CoarseCT(noise, wrong_map.coarse_ct.grid_to_ras))
     wrong = localize(scrambled, library, LocalizationSettings(round_trip_threshold_mm=40))
     assert np.median([p.round_trip_mm for p in right.points]) < 0.5 * np.median([p.round_trip_mm for p in wrong.points])
 
 
 def test_what_does_not_lead_back_stays_nearer_to_aligned_coordinates(library, wrong_map):
     """A place that looks right may be the wrong kidney; but coordinates that are not aligned are worse than that."""
-    noise = np.random.default_rng(0).integers(0, 255, wrong_map.appearance.codes.shape, dtype=np.uint8)
-    scrambled = dataclasses.replace(wrong_map, appearance=Appearance(noise, wrong_map.appearance.grid_to_ras))
+    noise = np.random.default_rng(0).integers(0, 255, wrong_map.coarse_ct.codes.shape, dtype=np.uint8)
+    scrambled = dataclasses.replace(wrong_map, coarse_ct=CoarseCT(noise, wrong_map.coarse_ct.grid_to_ras))
     support, clicks, n = library.supports[0].map, places(), len(NAMES)
     shots = Shots(np.arange(n), np.zeros(n, int), clicks, support.embedding_at(clicks))
     start = wrong_map.nearest(shots.embedding).points_ras
@@ -280,7 +280,7 @@ def test_nothing_is_moved_out_of_the_field_of_view(library, wrong_map):
 
 
 def test_it_is_said_when_there_is_nothing_to_compare(library, wrong_map):
-    bare = localize(dataclasses.replace(wrong_map, appearance=None), library)
+    bare = localize(dataclasses.replace(wrong_map, coarse_ct=None), library)
     assert any("coordinates alone" in note for note in bare.notes)
     assert not any("coordinates alone" in note for note in localize(wrong_map, library).notes)
     unwanted = localize(wrong_map, library, LocalizationSettings(refine=False))
@@ -290,7 +290,7 @@ def test_it_is_said_when_there_is_nothing_to_compare(library, wrong_map):
 @pytest.mark.parametrize("bare_first", [False, True])
 def test_a_support_without_coarse_ct_does_not_spoil_the_confidence(library, wrong_map, bare_first):
     """In a library of both kinds, the way back is gone to those supports only that can be compared."""
-    bare = dataclasses.replace(embedding_map(phantom()), appearance=None, scan_name="bare", scan_fingerprint="bare")
+    bare = dataclasses.replace(embedding_map(phantom()), coarse_ct=None, scan_name="bare", scan_fingerprint="bare")
     points = {name: phantom_landmarks()[name] for name in NAMES}
     other = learn_box(learn_points(LandmarkLibrary(), bare, points), bare, "liver box", LIVER)
     both = other.merged(library) if bare_first else library.merged(other)

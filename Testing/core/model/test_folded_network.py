@@ -8,11 +8,11 @@ import pytest
 import torch
 
 from APELocalizerLib.core.embedding.runner import InferenceSettings, Runner
-from APELocalizerLib.core.model.checkpoint import Checkpoint
 from APELocalizerLib.core.model.folded_network import FoldedNetwork
+from APELocalizerLib.core.model.model import Model
 from APELocalizerLib.core.model.network import APENetwork, NetworkConfig
 from made_up.golden import GOLDEN, golden_tensor
-from made_up.maps import prepared_scan, tiny_checkpoint
+from made_up.maps import prepared_scan, tiny_model
 from made_up.paths import DATA
 
 KEYS = json.loads((DATA / "ape_state_dict.json").read_text(encoding="utf-8"))["keys"]
@@ -118,11 +118,11 @@ def test_a_too_small_image_is_refused_as_by_the_network(tiny):
 @pytest.mark.parametrize("padding", ["mask", "edge"])
 def test_the_runner_gives_the_plain_networks_map(monkeypatch, one_pass, padding):
     """Against the same runner with the network as it is built, which is no longer taken for one that can be folded."""
-    checkpoint = tiny_checkpoint(padding=padding)
+    model = tiny_model(padding=padding)
     settings = InferenceSettings(device="cpu", tile=(32, 32, 32), one_pass=one_pass)
     prepared = prepared_scan(np.random.default_rng(0).random((45, 30, 52), dtype=np.float32))
-    found = Runner(checkpoint, settings).embed(prepared).values
-    build = Checkpoint.build_network
+    found = Runner(model, settings).embed(prepared).values
+    build = Model.build_network
 
     class Plain(torch.nn.Module):
         def __init__(self, network) -> None:
@@ -132,6 +132,6 @@ def test_the_runner_gives_the_plain_networks_map(monkeypatch, one_pass, padding)
         def forward(self, image, visible=None):
             return self.network(image, visible)
 
-    monkeypatch.setattr(Checkpoint, "build_network", lambda self: Plain(build(self)))
-    expected = Runner(checkpoint, settings).embed(prepared).values
-    np.testing.assert_allclose(found, expected, atol=2e-6 * checkpoint.scale[0])
+    monkeypatch.setattr(Model, "build_network", lambda self: Plain(build(self)))
+    expected = Runner(model, settings).embed(prepared).values
+    np.testing.assert_allclose(found, expected, atol=2e-6 * model.scale[0])

@@ -1,4 +1,4 @@
-"""Known checkpoints, and fetching one from a server on this computer that behaves well, badly, or not at all."""
+"""Known models, and fetching one from a server on this computer that behaves well, badly, or not at all."""
 
 import dataclasses
 import hashlib
@@ -13,9 +13,9 @@ import urllib.request
 
 import pytest
 
-from APELocalizerLib.core.base.errors import Cancelled, CheckpointError
+from APELocalizerLib.core.base.errors import Cancelled, ModelError
 from APELocalizerLib.core.model import registry as registry_module
-from APELocalizerLib.core.model.checkpoint import save_checkpoint
+from APELocalizerLib.core.model.model import save_model
 from APELocalizerLib.core.model.registry import (
     MODELS_VARIABLE,
     RegistryEntry,
@@ -23,12 +23,12 @@ from APELocalizerLib.core.model.registry import (
     entry,
     fetch,
     find_file,
-    load_checkpoint,
+    load_model,
     registry,
     remove,
     sha256_of,
 )
-from made_up.maps import tiny_checkpoint
+from made_up.maps import tiny_model
 
 
 class Server:
@@ -79,7 +79,7 @@ class Server:
 @pytest.fixture(scope="module")
 def model_bytes(tmp_path_factory):
     path = tmp_path_factory.mktemp("model") / "tiny.pt"
-    save_checkpoint(tiny_checkpoint(), path)
+    save_model(tiny_model(), path)
     return path.read_bytes()
 
 
@@ -124,9 +124,9 @@ def test_the_registry_tells_what_a_user_must_know():
     assert default.url is None, "the default comes with the extension"
     assert published.url.endswith("/a743d914ca8ba47d4e7371c6906c40c976437685/ape.pt"), "the revision is pinned"
     assert published.url.startswith("https://huggingface.co/mishgon/ape/")
-    assert "CC BY-NC-SA" in published.licence and "AbdomenAtlas" in published.training_data
+    assert "CC BY-NC-SA" in published.license and "AbdomenAtlas" in published.training_data
     assert "2409.10291" in published.citation
-    with pytest.raises(CheckpointError, match='no model "ape". Known models: default, ape-published'):
+    with pytest.raises(ModelError, match='no model "ape". Known models: default, ape-published'):
         entry("ape")
 
 
@@ -137,7 +137,7 @@ def test_the_embedded_default_is_what_its_card_says():
     known = entry("default")
     assert path.stat().st_size == known.size_bytes <= 5_000_000
     assert sha256_of(path) == known.sha256
-    assert load_checkpoint("default").id == load_checkpoint(path).id
+    assert load_model("default").id == load_model(path).id
 
 
 def test_nothing_but_fetch_uses_the_network(monkeypatch):
@@ -148,27 +148,27 @@ def test_nothing_but_fetch_uses_the_network(monkeypatch):
     monkeypatch.setattr(urllib.request, "urlopen", refuse)
     registry()
     assert find_file("ape-published") is None
-    with pytest.raises(CheckpointError, match=f"are not on this computer. Download them .*{MODELS_VARIABLE}"):
-        load_checkpoint("ape-published")
+    with pytest.raises(ModelError, match=f"are not on this computer. Download them .*{MODELS_VARIABLE}"):
+        load_model("ape-published")
     assert not cache_folder().exists(), "and nothing is made on disk"
 
 
 def test_a_missing_embedded_model_is_not_offered_for_download(monkeypatch, tmp_path):
     monkeypatch.setattr(registry_module, "RESOURCES", tmp_path)
-    with pytest.raises(CheckpointError, match="Install the extension again"):
-        load_checkpoint("default")
-    with pytest.raises(CheckpointError, match="comes with the extension; there is nothing to download"):
+    with pytest.raises(ModelError, match="Install the extension again"):
+        load_model("default")
+    with pytest.raises(ModelError, match="comes with the extension; there is nothing to download"):
         fetch("default")
 
 
 def test_any_model_file_can_be_loaded_by_its_path(model_bytes, tmp_path):
     (tmp_path / "mine.pt").write_bytes(model_bytes)
-    assert load_checkpoint(tmp_path / "mine.pt").id == tiny_checkpoint().id
-    assert load_checkpoint(str(tmp_path / "mine.pt")).id == tiny_checkpoint().id
-    with pytest.raises(CheckpointError, match="absent.pt does not exist"):
-        load_checkpoint(tmp_path / "absent.pt")
-    with pytest.raises(CheckpointError, match='no model "standard". Known models: default'):
-        load_checkpoint("standard")
+    assert load_model(tmp_path / "mine.pt").id == tiny_model().id
+    assert load_model(str(tmp_path / "mine.pt")).id == tiny_model().id
+    with pytest.raises(ModelError, match="absent.pt does not exist"):
+        load_model(tmp_path / "absent.pt")
+    with pytest.raises(ModelError, match='no model "standard". Known models: default'):
+        load_model("standard")
 
 
 # Fetching ----------------------------------------------------------------------------------------------------------
@@ -184,19 +184,19 @@ def test_a_model_is_fetched_recorded_and_loaded(known, server, model_bytes):
     }
     assert files_in_cache() == ["tiny.pt", "tiny.pt.sha256.json"]
     assert told == sorted(told) and told[-1] == 1.0 and len(told) > 5
-    assert load_checkpoint("tiny").id == tiny_checkpoint().id
+    assert load_model("tiny").id == tiny_model().id
     assert server.requests == [("/tiny.pt", None)]
 
 
 def test_an_interrupted_download_resumes_where_it_stopped(known, server, model_bytes):
     server.behavior = "drops"
-    with pytest.raises(CheckpointError, match="Try again: it continues where it stopped"):
+    with pytest.raises(ModelError, match="Try again: it continues where it stopped"):
         fetch("tiny")
     half = len(model_bytes) // 2
     assert files_in_cache() == ["tiny.part"], "the model does not appear before it is complete"
     assert (cache_folder() / "tiny.part").stat().st_size == half
-    with pytest.raises(CheckpointError, match="are not on this computer"):
-        load_checkpoint("tiny")
+    with pytest.raises(ModelError, match="are not on this computer"):
+        load_model("tiny")
     server.behavior = "ranges"
     told = []
     fetch("tiny", progress=lambda fraction, text: told.append(fraction))
@@ -208,7 +208,7 @@ def test_an_interrupted_download_resumes_where_it_stopped(known, server, model_b
 
 def test_a_server_that_cannot_resume_sends_everything_again(known, server, model_bytes):
     server.behavior = "drops"
-    with pytest.raises(CheckpointError):
+    with pytest.raises(ModelError):
         fetch("tiny")
     server.behavior = "no ranges"
     assert fetch("tiny").read_bytes() == model_bytes
@@ -237,14 +237,14 @@ def test_cancelling_keeps_what_came_for_the_next_time(known, server, model_bytes
 )
 def test_a_misbehaving_server_is_reported(known, server, behavior, sentence):
     server.behavior = behavior
-    with pytest.raises(CheckpointError, match=sentence):
+    with pytest.raises(ModelError, match=sentence):
         fetch("tiny")
     assert find_file("tiny") is None
 
 
 def test_no_server_is_reported_with_ways_out(known, server):
     server.close()
-    with pytest.raises(CheckpointError, match="HTTPS_PROXY.*download http://127.0.0.1.*elsewhere and choose the file"):
+    with pytest.raises(ModelError, match="HTTPS_PROXY.*download http://127.0.0.1.*elsewhere and choose the file"):
         fetch("tiny")
 
 
@@ -255,7 +255,7 @@ def test_a_failing_connection_is_reported(known, failure):
     def open_url(*_, **__):
         raise failure
 
-    with pytest.raises(CheckpointError, match="The download was interrupted"):
+    with pytest.raises(ModelError, match="The download was interrupted"):
         fetch("tiny", open_url=open_url)
 
 
@@ -268,14 +268,14 @@ def test_a_connection_that_dies_while_reading_is_reported(known, model_bytes):
                 raise ConnectionResetError("reset by peer")
             return super().read(size)
 
-    with pytest.raises(CheckpointError, match="interrupted.*reset by peer"):
+    with pytest.raises(ModelError, match="interrupted.*reset by peer"):
         fetch("tiny", open_url=lambda request, timeout: Dying(model_bytes))
     assert (cache_folder() / "tiny.part").stat().st_size == 8192
 
 
 def test_a_log_in_page_instead_of_the_model_is_refused_and_removed(known, server):
     server.content = b"<html>Please log in to this network</html>"
-    with pytest.raises(CheckpointError, match="not a model file"):
+    with pytest.raises(ModelError, match="not a model file"):
         fetch("tiny")
     assert files_in_cache() == []
 
@@ -295,21 +295,21 @@ def test_the_proxy_of_the_environment_is_used(known, server, model_bytes, monkey
 
 def test_a_file_that_changed_since_its_download_is_refused(known):
     path = fetch("tiny")
-    save_checkpoint(tiny_checkpoint(seed=1), path)
-    with pytest.raises(CheckpointError, match="differ from those recorded for it"):
-        load_checkpoint("tiny")
+    save_model(tiny_model(seed=1), path)
+    with pytest.raises(ModelError, match="differ from those recorded for it"):
+        load_model("tiny")
 
 
 def test_another_file_under_the_same_address_is_refused_and_the_old_one_kept(known, server, model_bytes, tmp_path):
     fetch("tiny")
-    save_checkpoint(tiny_checkpoint(seed=1), tmp_path / "other.pt")
+    save_model(tiny_model(seed=1), tmp_path / "other.pt")
     server.content = (tmp_path / "other.pt").read_bytes()
-    with pytest.raises(CheckpointError, match="differ from those recorded"):
+    with pytest.raises(ModelError, match="differ from those recorded"):
         fetch("tiny")
     assert (cache_folder() / "tiny.pt").read_bytes() == model_bytes
     assert files_in_cache() == ["tiny.pt", "tiny.pt.sha256.json"]
     remove("tiny")
-    with pytest.raises(CheckpointError, match="differ from those recorded"):
+    with pytest.raises(ModelError, match="differ from those recorded"):
         fetch("tiny")
     assert find_file("tiny") is None, "the record outlives the file"
 
@@ -317,7 +317,7 @@ def test_another_file_under_the_same_address_is_refused_and_the_old_one_kept(kno
 def test_a_hash_of_the_registry_is_checked(known, monkeypatch):
     pinned = dataclasses.replace(known, sha256="0" * 64)
     monkeypatch.setattr(registry_module, "registry", lambda: (pinned,))
-    with pytest.raises(CheckpointError, match="differ from those recorded"):
+    with pytest.raises(ModelError, match="differ from those recorded"):
         fetch("tiny")
     assert files_in_cache() == []
 
@@ -325,8 +325,8 @@ def test_a_hash_of_the_registry_is_checked(known, monkeypatch):
 def test_a_damaged_record_is_said_to_be_damaged(known):
     fetch("tiny")
     (cache_folder() / "tiny.pt.sha256.json").write_text("{")
-    with pytest.raises(CheckpointError, match="tiny.pt.sha256.json.* damaged"):
-        load_checkpoint("tiny")
+    with pytest.raises(ModelError, match="tiny.pt.sha256.json.* damaged"):
+        load_model("tiny")
 
 
 # Without a network -------------------------------------------------------------------------------------------------
@@ -337,14 +337,14 @@ def test_a_file_from_elsewhere_takes_the_place_of_the_download(known, server, mo
     path = fetch("tiny", offline_file=tmp_path / "from a stick.pt")
     assert path.read_bytes() == model_bytes and files_in_cache() == ["tiny.pt", "tiny.pt.sha256.json"]
     assert server.requests == []
-    assert load_checkpoint("tiny").id == tiny_checkpoint().id
-    with pytest.raises(CheckpointError, match="does not exist"):
+    assert load_model("tiny").id == tiny_model().id
+    with pytest.raises(ModelError, match="does not exist"):
         fetch("tiny", offline_file=tmp_path / "absent.pt")
 
 
 def test_a_wrong_file_from_elsewhere_is_refused(known, tmp_path):
     (tmp_path / "letter.txt").write_text("Dear colleague")
-    with pytest.raises(CheckpointError, match="not a model file"):
+    with pytest.raises(ModelError, match="not a model file"):
         fetch("tiny", offline_file=tmp_path / "letter.txt")
     assert files_in_cache() == []
     assert (tmp_path / "letter.txt").exists()
@@ -358,7 +358,7 @@ def test_a_folder_of_models_comes_first(known, monkeypatch, tmp_path):
     assert find_file("tiny") == cache_folder() / "tiny.pt"
     (shared / "tiny.pt").write_bytes((cache_folder() / "tiny.pt").read_bytes())
     assert find_file("tiny") == shared / "tiny.pt"
-    assert load_checkpoint("tiny").id == tiny_checkpoint().id
-    save_checkpoint(tiny_checkpoint(seed=1), shared / "tiny.pt")
-    with pytest.raises(CheckpointError, match="differ from those recorded"):
-        load_checkpoint("tiny")
+    assert load_model("tiny").id == tiny_model().id
+    save_model(tiny_model(seed=1), shared / "tiny.pt")
+    with pytest.raises(ModelError, match="differ from those recorded"):
+        load_model("tiny")

@@ -24,7 +24,7 @@ SAMPLE = sorted(SAMPLES.glob("*_ct.nii.gz"))[0]
 CONFIGS = {
     "published": PreparationConfig.published(),
     "plain": PreparationConfig.plain(),
-    "locked": PreparationConfig.locked(),
+    "locked": PreparationConfig.on_fixed_lattice(),
     "base grid without equalization": PreparationConfig((1.5, 1.5, 2.5), clahe_clip_limit=0.0),
     "antialiased and equalized": PreparationConfig((3.0, 3.0, 4.0), antialias=True),
 }

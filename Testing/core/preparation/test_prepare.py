@@ -104,7 +104,7 @@ NO_EQUALIZATION = {
     "plain": PreparationConfig(None, (-1000, 300), 0.0, True, -2000),
     "published": PreparationConfig((1.0, 1.0, 1.5), (-1000, 300), 0.0, False, -2000),
     "antialiased base": PreparationConfig((1.5, 1.5, 2.0), (-1000, 300), 0.0, True, -2000),
-    "locked": dataclasses.replace(PreparationConfig.locked(), body_threshold=-2000),
+    "locked": dataclasses.replace(PreparationConfig.on_fixed_lattice(), body_threshold=-2000),
 }
 GRIDS = {
     "fine": ((90, 80, 60), (0.8, 0.7, 1.0), np.eye(3)),
@@ -159,7 +159,7 @@ def test_plain_preparation_covers_the_body_to_the_ends_of_the_scan():
 
 @pytest.mark.parametrize(
     "config",
-    [PreparationConfig.plain(), PreparationConfig.locked(), PreparationConfig((3.0, 3.0, 4.0))],
+    [PreparationConfig.plain(), PreparationConfig.on_fixed_lattice(), PreparationConfig((3.0, 3.0, 4.0))],
     ids=["plain", "locked", "equalized on a base grid"],
 )
 def test_all_48_stored_orientations_give_identical_results(config):
@@ -215,7 +215,7 @@ def test_air_only_and_wrong_spacings_get_clear_errors():
 def test_configurations_survive_json_and_unknown_settings_are_refused():
     import json
 
-    for config in (PreparationConfig.published(), PreparationConfig.plain(), PreparationConfig.locked()):
+    for config in (PreparationConfig.published(), PreparationConfig.plain(), PreparationConfig.on_fixed_lattice()):
         assert PreparationConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
     with pytest.raises(PreparationError, match="bias_field"):
         PreparationConfig.from_dict({"bias_field": 1})
@@ -265,7 +265,7 @@ def test_the_body_box_equals_a_block_minimum(spacing):
         assert body_box(view, np.array(spacing), -500) == expected
 
 
-LOCKED = PreparationConfig.locked()
+LOCKED = PreparationConfig.on_fixed_lattice()
 
 
 def test_a_locked_grid_reads_a_cropped_copy_at_the_same_places():
@@ -308,7 +308,7 @@ def test_thick_slices_are_not_trimmed_away():
 
 def test_a_lattice_that_is_no_three_numbers_is_refused():
     with pytest.raises(PreparationError, match="three whole numbers"):
-        PreparationConfig.from_dict({**PreparationConfig.locked().to_dict(), "lattice": 8})
+        PreparationConfig.from_dict({**PreparationConfig.on_fixed_lattice().to_dict(), "lattice": 8})
 
 
 def test_reading_how_scans_are_prepared_needs_no_torch():

@@ -15,10 +15,10 @@ from APELocalizerLib.core.base.errors import TrainingError
 from APELocalizerLib.core.embedder import embed_scan
 from APELocalizerLib.core.embedding.runner import InferenceSettings
 from APELocalizerLib.core.model.network import APENetwork
-from APELocalizerLib.core.model.registry import load_checkpoint
+from APELocalizerLib.core.model.registry import load_model
 from APELocalizerLib.core.scan.read import read_scan
 from APELocalizerLib.training.config import TrainingConfig
-from APELocalizerLib.training.objectives.heads import Model, NormalizedHead, ScaledHead
+from APELocalizerLib.training.objectives.heads import NormalizedHead, ScaledHead, TrainedNetwork
 from APELocalizerLib.training.objectives.self_consistency import SelfConsistency
 from APELocalizerLib.training.patients.virtual_patients import CropKind, Deformation
 from APELocalizerLib.training.run import files, machine
@@ -97,7 +97,9 @@ def test_gradients_of_depthwise_kernels_in_bfloat16_follow_those_in_float32(cell
     gradients = []
     for precision in ("fp32", "bf16", "bf16"):
         network.zero_grad()
-        Model(network, None, precision)(images, torch.ones(2, *images.shape[2:])).diff(dim=-1).square().sum().backward()
+        TrainedNetwork(network, None, precision)(images, torch.ones(2, *images.shape[2:])).diff(
+            dim=-1
+        ).square().sum().backward()
         gradients.append({name: parameter.grad.clone() for name, parameter in network.named_parameters()})
     exact, rounded, again = gradients
     for name, gradient in exact.items():
@@ -159,10 +161,10 @@ def test_the_folder_holds_what_reproduces_and_uses_the_run(config, place, tmp_pa
     again = TrainingConfig.load(folder / "config.json")
     _, repeated = run(replace(again, output=str(tmp_path / "again")))
     assert repeated == losses
-    checkpoint = load_checkpoint(str(folder / "model.pt"))
-    assert checkpoint.name == "run" and not checkpoint.anchored
+    model = load_model(str(folder / "model.pt"))
+    assert model.name == "run" and not model.anchored
     scan = read_scan(place / "scans" / "one.nii.gz")
-    found = embed_scan(scan, checkpoint, "fast", InferenceSettings(device="cpu"))
+    found = embed_scan(scan, model, "fast", InferenceSettings(device="cpu"))
     assert np.isfinite(found.values[found.body]).all() and found.values[found.body].std() > 0
     rows = list(csv.DictReader((folder / "metrics.csv").open()))
     assert [int(row["step"]) for row in rows] == list(range(1, 7)) and "equivariance" in rows[0]
@@ -263,7 +265,7 @@ def test_the_model_counts_the_scans_that_it_was_trained_on(config, tmp_path, cap
         changed = replace(config, output=str(tmp_path / "-".join(map(str, changes))), max_steps=1, **changes)
         caplog.clear()
         train(changed)
-        return load_checkpoint(str(Path(changed.output) / "model.pt")).training_data
+        return load_model(str(Path(changed.output) / "model.pt")).training_data
 
     assert told() == "2 scans of the user" and not caplog.messages
     assert told(held_out=("two",)) == "1 scan of the user"

@@ -7,7 +7,7 @@ from APELocalizerLib.core.base.geometry import Box, apply_affine
 
 
 def is_cut(field_of_view: Box, edges: np.ndarray, ijk_to_ras: np.ndarray) -> bool:
-    """Whether an organ with the edge points (6, 3) reaches the border of the field of view.
+    """Whether an organ with the extreme points (6, 3) reaches the border of the field of view.
 
     It does if an extreme voxel of its grid lies within 1.5 voxels of the border, measured along that direction.
     """
@@ -19,8 +19,8 @@ def is_cut(field_of_view: Box, edges: np.ndarray, ijk_to_ras: np.ndarray) -> boo
     )
 
 
-def edge_points_of_mask(mask: np.ndarray, ijk_to_ras: np.ndarray) -> np.ndarray:
-    """Six edge points (6, 3) RAS mm of a mask (i, j, k), in the order rmin, rmax, amin, amax, smin, smax.
+def extreme_points_of_mask(mask: np.ndarray, ijk_to_ras: np.ndarray) -> np.ndarray:
+    """Six extreme points (6, 3) RAS mm of a mask (i, j, k), in the order rmin, rmax, amin, amax, smin, smax.
 
     For every direction the extreme slice of the grid axis nearest to it is taken, and in it the middle element of the
     slice's voxels in C order, its two axes taken cyclically (RPR-Loc's code; APE's paper leaves the voxel open). On an
@@ -44,7 +44,7 @@ def edge_points_of_mask(mask: np.ndarray, ijk_to_ras: np.ndarray) -> np.ndarray:
     return apply_affine(ijk_to_ras, np.array(edges))
 
 
-def sorted_edges(points: np.ndarray) -> np.ndarray:
+def sorted_extreme_points(points: np.ndarray) -> np.ndarray:
     """Six clicks (6, 3) in any order, sorted into (rmin, rmax, amin, amax, smin, smax)."""
     from itertools import permutations
 

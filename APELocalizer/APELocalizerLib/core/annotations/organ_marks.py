@@ -7,7 +7,7 @@ from typing import Protocol
 import numpy as np
 import SimpleITK as sitk
 
-from APELocalizerLib.core.annotations.extreme_points import edge_points_of_mask, is_cut
+from APELocalizerLib.core.annotations.extreme_points import extreme_points_of_mask, is_cut
 from APELocalizerLib.core.base.errors import EvaluationError
 from APELocalizerLib.core.base.geometry import RAS_LPS, Box, apply_affine
 
@@ -59,8 +59,8 @@ class OrganMarks:
         return self.edges is not None
 
 
-def face_centers(box: Box) -> np.ndarray:
-    """Centers (6, 3) of a box's faces, in the order of an organ's edge points."""
+def side_centers(box: Box) -> np.ndarray:
+    """Centers (6, 3) of a box's faces, in the order of an organ's extreme points."""
     faces = np.repeat(box.center[None], 6, axis=0)
     for axis in range(3):
         faces[2 * axis, axis], faces[2 * axis + 1, axis] = box.minimum[axis], box.maximum[axis]
@@ -88,7 +88,7 @@ def marks_of_mask(mask: np.ndarray, ijk_to_ras: np.ndarray, view: Box, rules: Ma
     grid[:3, 3] = apply_affine(ijk_to_ras, low[None])[0]
     mask = mask[part]
     voxels = apply_affine(grid, np.argwhere(mask))
-    edges = edge_points_of_mask(mask, grid) if rules.edge_voxel == "middle" else _central_edges(mask, grid)
+    edges = extreme_points_of_mask(mask, grid) if rules.edge_voxel == "middle" else _central_extreme_points(mask, grid)
     box = Box.around(voxels)
     if rules.box_ends == "edges":
         half = np.abs(grid[:3, :3]).sum(axis=1) / 2
@@ -122,9 +122,9 @@ def read_label_map(path: Path) -> tuple[np.ndarray, np.ndarray]:
     return values, RAS_LPS @ ijk_to_lps
 
 
-def _central_edges(mask: np.ndarray, grid: np.ndarray) -> np.ndarray:
-    """As `edge_points_of_mask`, but with the voxel nearest to the extreme slice's center of mass."""
-    extremes = edge_points_of_mask(mask, grid)
+def _central_extreme_points(mask: np.ndarray, grid: np.ndarray) -> np.ndarray:
+    """As `extreme_points_of_mask`, but with the voxel nearest to the extreme slice's center of mass."""
+    extremes = extreme_points_of_mask(mask, grid)
     to_index = np.linalg.inv(grid)
     indices = np.argwhere(mask)
     found = []

@@ -17,7 +17,7 @@ class PreparationError(APELocalizerError):
     """The scan was read, but no body could be prepared from it."""
 
 
-class CheckpointError(APELocalizerError):
+class ModelError(APELocalizerError):
     """Network weights are missing, damaged, or not what they claim to be."""
 
 

@@ -1,7 +1,7 @@
 """Positions, grids and boxes.
 
 Positions are RAS world coordinates in millimetres, shape (n, 3), float64. A grid is an array with axes (i, j, k) and
-a 4x4 index-to-RAS matrix; voxel centres lie at integer indices. LPS exists only at the SimpleITK and file boundary.
+a 4x4 index-to-RAS matrix; voxel centers lie at integer indices. LPS exists only at the SimpleITK and file boundary.
 """
 
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ def apply_affine(affine: np.ndarray, points: np.ndarray) -> np.ndarray:
 
 
 def spacing_of(affine: np.ndarray) -> np.ndarray:
-    """Distance in mm between neighbouring voxel centres along each grid axis, shape (3,)."""
+    """Distance in mm between neighboring voxel centers along each grid axis, shape (3,)."""
     return np.linalg.norm(np.asarray(affine, dtype=np.float64)[:3, :3], axis=0)
 
 
@@ -39,7 +39,7 @@ def subgrid_affine(affine: np.ndarray, start: np.ndarray, step: np.ndarray) -> n
 
 
 def grid_corners(shape: tuple[int, int, int], affine: np.ndarray) -> np.ndarray:
-    """RAS positions (8, 3) of the outer corners of a grid (half a voxel beyond the outermost voxel centres)."""
+    """RAS positions (8, 3) of the outer corners of a grid (half a voxel beyond the outermost voxel centers)."""
     ends = [(-0.5, n - 0.5) for n in shape]
     indices = np.array([(i, j, k) for i in ends[0] for j in ends[1] for k in ends[2]])
     return apply_affine(affine, indices)
@@ -67,7 +67,7 @@ class Box:
 
     @property
     def center(self) -> np.ndarray:
-        """Centre (3,) in mm."""
+        """Center (3,) in mm."""
         return (np.array(self.minimum) + np.array(self.maximum)) / 2
 
     @property
@@ -81,7 +81,7 @@ class Box:
         return float(np.prod(self.size))
 
     def enlarged(self, alpha: float) -> "Box":
-        """Box with the same centre and edges `alpha` times as long (APE paper, section 3.3)."""
+        """Box with the same center and edges `alpha` times as long (APE paper, section 3.3)."""
         half = self.size / 2 * alpha
         return Box(tuple(self.center - half), tuple(self.center + half))
 

@@ -1,7 +1,7 @@
-"""Per-axis scale of a published checkpoint, estimated from scans.
+"""Per-axis scale of a published model, estimated from scans.
 
 The published network was trained with a learned scale per output channel that was not released. Without it, nearest-
-neighbour search weights the channels differently from training. The scale is estimated so that distances between
+neighbor search weights the channels differently from training. The scale is estimated so that distances between
 embeddings fit distances between places in the body, in mm (a few scans are enough; APE paper, Equation 1).
 """
 
@@ -9,28 +9,28 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from APELocalizerLib.core.base.errors import CheckpointError
+from APELocalizerLib.core.base.errors import ModelError
 from APELocalizerLib.core.embedding.embedding_map import EmbeddingMap
-from APELocalizerLib.core.model.checkpoint import Checkpoint
+from APELocalizerLib.core.model.model import Model
 
 PAIRS_PER_SCAN = 20_000
 
 
-def calibrate_scale(checkpoint: Checkpoint, maps: Sequence[EmbeddingMap], seed: int = 0) -> Checkpoint:
-    """The checkpoint with the scale that fits embedding to body distances on the given scans' maps.
+def calibrate_scale(model: Model, maps: Sequence[EmbeddingMap], seed: int = 0) -> Model:
+    """The model with the scale that fits embedding to body distances on the given scans' maps.
 
     Least squares of sum_c s_c^2 (a_c - b_c)^2 against |p - q|^2 over random pairs of body cells, with s_c^2 >= 0,
-    where a, b are raw network outputs and p, q RAS positions in mm. Raises `CheckpointError` if a channel carries no
+    where a, b are raw network outputs and p, q RAS positions in mm. Raises `ModelError` if a channel carries no
     distance at all.
     """
     if not maps:
-        raise CheckpointError("Calibration needs at least one scan.")
+        raise ModelError("Calibration needs at least one scan.")
     rng = np.random.default_rng(seed)
-    scale = np.array(checkpoint.scale)
+    scale = np.array(model.scale)
     squares, targets = [], []
     for each in maps:
-        if each.checkpoint_id != checkpoint.id:
-            raise CheckpointError("Calibration needs maps that were computed with the checkpoint to be calibrated.")
+        if each.model_id != model.id:
+            raise ModelError("Calibration needs maps that were computed with the model to be calibrated.")
         cells = np.argwhere(each.body)
         raw = each.values[each.body] / scale
         first, second = rng.integers(0, len(cells), (2, PAIRS_PER_SCAN))
@@ -39,8 +39,8 @@ def calibrate_scale(checkpoint: Checkpoint, maps: Sequence[EmbeddingMap], seed: 
         targets.append((difference**2).sum(axis=1))
     solution = _non_negative_least_squares(np.concatenate(squares), np.concatenate(targets))
     if np.any(solution <= 0):
-        raise CheckpointError("The scans do not determine the model's scale. Use scans that show more of the body.")
-    return checkpoint.with_scale(tuple(np.sqrt(solution)))
+        raise ModelError("The scans do not determine the model's scale. Use scans that show more of the body.")
+    return model.with_scale(tuple(np.sqrt(solution)))
 
 
 def _non_negative_least_squares(matrix: np.ndarray, target: np.ndarray) -> np.ndarray:

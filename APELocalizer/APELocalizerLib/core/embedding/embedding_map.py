@@ -14,7 +14,7 @@ import numpy as np
 from APELocalizerLib.core.base.errors import MapError
 from APELocalizerLib.core.base.geometry import Box, apply_affine
 from APELocalizerLib.core.base.progress import CancelCheck, check_cancelled
-from APELocalizerLib.core.embedding.appearance import Appearance
+from APELocalizerLib.core.embedding.coarse_ct import CoarseCT
 from APELocalizerLib.core.embedding.gauss_newton import Task, Terrain, refine
 from APELocalizerLib.core.embedding.search import Search, SearchSpace, search
 from APELocalizerLib.core.embedding.trilinear import PAD, extend_from_mask, sample_trilinear, touches
@@ -39,23 +39,23 @@ class EmbeddingMap:
     """Anatomical coordinates of one scan. A map is equal to itself only.
 
     `values` (a, b, c, 3) float32 in embedding mm, `body` (a, b, c) bool, `grid_to_ras` (4, 4) from cell index to RAS
-    of the cell's centre, `field_of_view` the scan's outer box in RAS, `notes` what had to be done differently
+    of the cell's center, `field_of_view` the scan's outer box in RAS, `notes` what had to be done differently
     (for example a smaller tile because memory ran out). `passes` are the maps of the single spacings that this map is
-    the mean of, if there are several. `appearance` is the coarse CT by which found places are refined; without it they
+    the mean of, if there are several. `coarse_ct` is the coarse CT by which found places are refined; without it they
     stay where the embeddings point. `aligned` tells whether the coordinates are aligned (see `alignment`).
     """
 
     values: np.ndarray
     body: np.ndarray
     grid_to_ras: np.ndarray
-    checkpoint_id: str
+    model_id: str
     spacing: str
     field_of_view: Box
     scan_name: str = "scan"
     scan_fingerprint: str = ""
     notes: tuple[str, ...] = ()
     passes: tuple["EmbeddingMap", ...] = ()
-    appearance: Appearance | None = None
+    coarse_ct: CoarseCT | None = None
     aligned: bool = False
 
     def __post_init__(self) -> None:
@@ -98,17 +98,17 @@ class EmbeddingMap:
         """Similarity 0..1 of every cell to one query (3,): Gaussian of the embedding distance; 0 outside the body."""
         return np.exp(-0.5 * (self.distance_volume(query) / width_mm) ** 2)
 
-    def with_appearance(self, appearance: Appearance | None) -> "EmbeddingMap":
+    def with_coarse_ct(self, coarse_ct: CoarseCT | None) -> "EmbeddingMap":
         """The same map, with all that was made from it already, and another appearance."""
         result = copy(self)
-        object.__setattr__(result, "appearance", appearance)
+        object.__setattr__(result, "coarse_ct", coarse_ct)
         return result
 
     def get_ready(self) -> None:
         """Make now what the first search, and the first comparison of what places look like, would make."""
         _ = self._space.tree
-        if self.appearance is not None:
-            self.appearance.level(0)
+        if self.coarse_ct is not None:
+            self.coarse_ct.level(0)
 
     # Searching ---------------------------------------------------------------------------------------------------
 

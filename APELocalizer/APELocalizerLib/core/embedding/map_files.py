@@ -1,6 +1,6 @@
 """Embedding maps as .nrrd files, and as the compact text that a library carries for each support.
 
-The .nrrd holds a three-component image with NaN outside the body; its header carries the checkpoint id, the spacing,
+The .nrrd holds a three-component image with NaN outside the body; its header carries the model id, the spacing,
 the exact index-to-RAS matrix and, as text, the coarse CT. The compact form holds 16-bit values of the body cells only.
 """
 
@@ -15,7 +15,7 @@ import SimpleITK as sitk
 
 from APELocalizerLib.core.base.errors import MapError
 from APELocalizerLib.core.base.geometry import RAS_LPS, Box, spacing_of
-from APELocalizerLib.core.embedding.appearance import Appearance
+from APELocalizerLib.core.embedding.coarse_ct import CoarseCT
 from APELocalizerLib.core.embedding.embedding_map import EmbeddingMap
 from APELocalizerLib.core.embedding.passes import fuse
 
@@ -41,8 +41,8 @@ def save_map(embedding_map: EmbeddingMap, path: str | Path) -> None:
     image.SetOrigin([float(x) for x in lps[:3, 3]])
     image.SetDirection([float(x) for x in (lps[:3, :3] / spacing).ravel()])
     image.SetMetaData(HEADER_KEY, json.dumps(_header(embedding_map)))
-    if embedding_map.appearance is not None:
-        image.SetMetaData(COARSE_CT_KEY, embedding_map.appearance.to_text())
+    if embedding_map.coarse_ct is not None:
+        image.SetMetaData(COARSE_CT_KEY, embedding_map.coarse_ct.to_text())
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f"{path.stem}.{os.getpid()}.part.nrrd")
     try:
@@ -70,8 +70,8 @@ def load_map(path: str | Path) -> EmbeddingMap:
         values = np.ascontiguousarray(sitk.GetArrayFromImage(image).transpose(2, 1, 0, 3))
         body = np.isfinite(values).all(axis=-1)
         coarse_ct = image.GetMetaData(COARSE_CT_KEY) if image.HasMetaDataKey(COARSE_CT_KEY) else ""
-        appearance = Appearance.from_text(coarse_ct) if coarse_ct else None
-        return _from_header(header, np.where(body[..., None], values, 0), body).with_appearance(appearance)
+        coarse_ct = CoarseCT.from_text(coarse_ct) if coarse_ct else None
+        return _from_header(header, np.where(body[..., None], values, 0), body).with_coarse_ct(coarse_ct)
     except (ValueError, KeyError, TypeError) as error:
         raise MapError(f"The header of {path.name} is damaged. Compute the map again.") from error
 
@@ -96,7 +96,7 @@ def _to_compact(embedding_map: EmbeddingMap) -> str:
     levels = np.round((inside - low) / step).astype("<u2")
     header = _header(embedding_map)
     header |= {"shape": list(embedding_map.body.shape), "low": low.tolist(), "step": step.tolist()}
-    # neighbouring cells differ little, so differences compress better than values
+    # neighboring cells differ little, so differences compress better than values
     differences = np.diff(levels.T, axis=1, prepend=np.uint16(0)).astype("<u2")
     payload = json.dumps(header).encode() + b"\n" + np.packbits(embedding_map.body).tobytes() + differences.tobytes()
     return base64.b64encode(zlib.compress(payload, 9)).decode("ascii")
@@ -123,7 +123,7 @@ def _header(embedding_map: EmbeddingMap) -> dict:
     return {
         "format": FORMAT,
         "version": VERSION,
-        "checkpoint_id": embedding_map.checkpoint_id,
+        "checkpoint_id": embedding_map.model_id,
         "spacing": embedding_map.spacing,
         "grid_to_ras": np.asarray(embedding_map.grid_to_ras).tolist(),
         "field_of_view": [embedding_map.field_of_view.minimum, embedding_map.field_of_view.maximum],
@@ -148,7 +148,7 @@ def _from_header(header: dict, values: np.ndarray, body: np.ndarray) -> Embeddin
         values=values.astype(np.float32),
         body=body,
         grid_to_ras=np.array(header["grid_to_ras"], dtype=np.float64),
-        checkpoint_id=header["checkpoint_id"],
+        model_id=header["checkpoint_id"],
         spacing=header["spacing"],
         field_of_view=Box(*header["field_of_view"]),
         scan_name=header["scan_name"],

@@ -18,8 +18,8 @@ from APELocalizerLib.core.base.geometry import subgrid_affine
 from APELocalizerLib.core.base.progress import CancelCheck, Progress, check_cancelled, report
 from APELocalizerLib.core.embedding.embedding_map import EmbeddingMap
 from APELocalizerLib.core.embedding.tiles import gaussian_weights, padded_length, tile_starts
-from APELocalizerLib.core.model.checkpoint import Checkpoint
 from APELocalizerLib.core.model.folded_network import FoldedNetwork
+from APELocalizerLib.core.model.model import Model
 from APELocalizerLib.core.model.network import APENetwork
 from APELocalizerLib.core.preparation.config import PreparedScan
 
@@ -35,12 +35,12 @@ WIDE = 64
 class InferenceSettings:
     """How the network is run.
 
-    `tile` voxels of the prepared grid; `overlap` is a fraction of a tile; `one_pass` None means as the checkpoint was
+    `tile` voxels of the prepared grid; `overlap` is a fraction of a tile; `one_pass` None means as the model was
     trained; `mixed_precision` None means half precision on CUDA and, for networks as wide as the published one,
     bfloat16 on processors made for it (a third faster; on the default model it moves places by about 0.1 mm, on the
     published one, without its weights, this could not be measured); `cpu_fallback` allows the last step when a GPU's
     memory is full. `align`: take off what the coordinates of a scan are off by as a whole (see `alignment`), if there
-    is a reference for the checkpoint; without it they are as the network gives them.
+    is a reference for the model; without it they are as the network gives them.
     """
 
     device: str = "auto"
@@ -60,8 +60,8 @@ class InferenceSettings:
 class Runner:
     """Keeps one network warm on one device and embeds prepared scans with it."""
 
-    def __init__(self, checkpoint: Checkpoint, settings: InferenceSettings = InferenceSettings()) -> None:
-        self.checkpoint = checkpoint
+    def __init__(self, model: Model, settings: InferenceSettings = InferenceSettings()) -> None:
+        self.model = model
         self.settings = settings
         self._network: Callable[[Tensor, Tensor | None], Tensor] | None = None
         self._network_device: torch.device | None = None
@@ -95,14 +95,14 @@ class Runner:
         return self._as_map(prepared, output, spacing_name, tuple(notes))
 
     def _first_plan(self) -> "_Plan":
-        one_pass = self.checkpoint.one_pass if self.settings.one_pass is None else self.settings.one_pass
+        one_pass = self.model.one_pass if self.settings.one_pass is None else self.settings.one_pass
         device = resolve_device(self.settings.device)
         tile = None if one_pass else self.settings.tile
         return _Plan(device, tile, 1 if one_pass else max(1, self.settings.batch_size))
 
     def _smaller_plan(self, plan: "_Plan") -> tuple["_Plan", str]:
         """Next rung of the ladder: smaller batch, smaller tile, CPU; with the sentence that says so."""
-        smallest = self.checkpoint.network.total_stride
+        smallest = self.model.network.total_stride
         if plan.tile is None:
             return replace(plan, tile=self.settings.tile), "Memory ran out: the scan was embedded in tiles."
         if plan.batch_size > 1:
@@ -127,7 +127,7 @@ class Runner:
         """
         plan = self._first_plan()
         if plan.device.type == "cpu" or plan.tile is None:
-            shape, plan = (self.checkpoint.network.total_stride,) * 3, replace(plan, tile=None)
+            shape, plan = (self.model.network.total_stride,) * 3, replace(plan, tile=None)
         else:
             shape = (plan.tile[0] * plan.batch_size, *plan.tile[1:])
         self._run(torch.zeros(shape), plan, None, None)
@@ -135,11 +135,11 @@ class Runner:
     def _network_on(self, device: torch.device) -> Callable[[Tensor, Tensor | None], Tensor]:
         if self._network is None or self._network_device != device:
             self._network = None
-            network = self.checkpoint.build_network()
+            network = self.model.build_network()
             if device.type == "cpu" and isinstance(network, APENetwork):
                 half = self.settings.mixed_precision
                 if half is None:
-                    half = self.checkpoint.network.channels[0] >= WIDE and multiplies_bfloat16()
+                    half = self.model.network.channels[0] >= WIDE and multiplies_bfloat16()
                 self._network = FoldedNetwork(network, half=half)
             else:
                 self._network = network.to(device)
@@ -151,12 +151,12 @@ class Runner:
     ) -> Tensor:
         """Network output (3, a, b, c) in 0..1 for an image (p, l, i), on the plan's device."""
         check_cancelled(cancelled)
-        stride, smallest = self.checkpoint.network.stem_stride, self.checkpoint.network.total_stride
+        stride, smallest = self.model.network.stem_stride, self.model.network.total_stride
         wanted = (smallest,) * 3 if plan.tile is None else plan.tile
         padded = tuple(padded_length(n, w, stride) for n, w in zip(image.shape, wanted, strict=True))
         tile = padded if plan.tile is None else plan.tile
         image = torch.as_tensor(image).to(plan.device, torch.float32)
-        volume, visible = _pad(image, padded, self.checkpoint.padding)
+        volume, visible = _pad(image, padded, self.model.padding)
         network = self._network_on(plan.device)
         half = plan.device.type == "cuda" and self.settings.mixed_precision is not False
 
@@ -176,14 +176,14 @@ class Runner:
     def _as_map(
         self, prepared: PreparedScan, output: Tensor, spacing_name: str, notes: tuple[str, ...]
     ) -> EmbeddingMap:
-        stride = self.checkpoint.network.stem_stride
-        scale = np.array(self.checkpoint.scale, dtype=np.float32)
-        offset = np.array(self.checkpoint.offset, dtype=np.float32)
+        stride = self.model.network.stem_stride
+        scale = np.array(self.model.scale, dtype=np.float32)
+        offset = np.array(self.model.offset, dtype=np.float32)
         return EmbeddingMap(
             values=output.permute(1, 2, 3, 0).contiguous().cpu().numpy() * scale + offset,
             body=body_cells(prepared.body_mask, stride),
             grid_to_ras=subgrid_affine(prepared.grid_to_ras, np.full(3, (stride - 1) / 2), np.full(3, stride)),
-            checkpoint_id=self.checkpoint.id,
+            model_id=self.model.id,
             spacing=spacing_name,
             field_of_view=prepared.field_of_view,
             scan_name=prepared.scan_name,

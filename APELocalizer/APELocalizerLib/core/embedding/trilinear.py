@@ -84,7 +84,7 @@ def extend_from_mask(values: np.ndarray, mask: np.ndarray) -> np.ndarray:
 
     `values` (a, b, c, channels) and `mask` (a, b, c) bool; returns float32 (a + 2 PAD, b + 2 PAD, c + 2 PAD, channels).
     The first layer continues the slope of the two cells before it where there are two, else it is the mean of its
-    neighbours, as is the second; farther out the values are 0. So a trilinear reading at the body's surface or at the
+    neighbors, as is the second; farther out the values are 0. So a trilinear reading at the body's surface or at the
     edge of the field of view does not mix in what the network says about air, and does not stand still half a cell
     before the edge.
     """
@@ -110,7 +110,7 @@ def extend_from_mask(values: np.ndarray, mask: np.ndarray) -> np.ndarray:
 
 
 def _grown(mask: np.ndarray) -> np.ndarray:
-    """The mask and the 26 neighbours of its cells."""
+    """The mask and the 26 neighbors of its cells."""
     for axis in range(3):
         grown, along = mask.copy(), np.moveaxis(mask, axis, 0)
         view = np.moveaxis(grown, axis, 0)

@@ -24,7 +24,7 @@ def to_json(library: LandmarkLibrary) -> str:
         "$schema": SCHEMA,
         "format": FORMAT,
         "version": VERSION,
-        "checkpoint_id": library.checkpoint_id,
+        "checkpoint_id": library.model_id,
         "coordinate_system": "RAS",
         "units": "mm",
         "landmarks": [_entry(e, [_shot(s, library) for s in e.shots]) for e in library.landmarks],
@@ -54,7 +54,7 @@ def from_json(text: str) -> LandmarkLibrary:
         )
     try:
         library = LandmarkLibrary(
-            checkpoint_id=content["checkpoint_id"],
+            model_id=content["checkpoint_id"],
             landmarks=tuple(
                 Landmark(**_common(e), shots=tuple(_read_shot(s, content) for s in e["shots"]))
                 for e in content["landmarks"]
@@ -120,12 +120,12 @@ def _refuse_constant(name: str) -> float:
 
 
 def _check_supports(library: LandmarkLibrary) -> None:
-    """Every support's map must decode and be of the library's checkpoint, so that a mixed file is refused at once."""
+    """Every support's map must decode and be of the library's model, so that a mixed file is refused at once."""
     for support in library.supports:
-        if support.map.checkpoint_id != library.checkpoint_id:
+        if support.map.model_id != library.model_id:
             raise LibraryError(
-                f'The support "{support.name}" was embedded with the model {support.map.checkpoint_id}, but the '
-                f"library names {library.checkpoint_id}. Embeddings of different models cannot be mixed."
+                f'The support "{support.name}" was embedded with the model {support.map.model_id}, but the '
+                f"library names {library.model_id}. Embeddings of different models cannot be mixed."
             )
 
 
@@ -147,7 +147,7 @@ def _shot(shot: Shot, library: LandmarkLibrary) -> dict:
         "support_id": shot.support_id,
         "position_ras": list(shot.position_ras),
         "embedding": list(shot.embedding),
-        "checkpoint_id": library.checkpoint_id,
+        "checkpoint_id": library.model_id,
         "date": shot.date,
     }
 
@@ -155,9 +155,9 @@ def _shot(shot: Shot, library: LandmarkLibrary) -> dict:
 def _organ_shot(shot: OrganShot, library: LandmarkLibrary) -> dict:
     return {
         "support_id": shot.support_id,
-        "edge_points_ras": [list(p) for p in shot.edge_points_ras],
+        "edge_points_ras": [list(p) for p in shot.extreme_points_ras],
         "embeddings": [list(p) for p in shot.embeddings],
-        "checkpoint_id": library.checkpoint_id,
+        "checkpoint_id": library.model_id,
         "date": shot.date,
     }
 

@@ -1,4 +1,4 @@
-"""Learning from a support scan: clicks, boxes, six edge points or a labelled segmentation become embeddings.
+"""Learning from a support scan: clicks, boxes, six extreme points or a labelled segmentation become embeddings.
 
 Positions are RAS world mm. Every function returns a new library with one more shot; the given one is unchanged.
 """
@@ -8,7 +8,7 @@ from datetime import datetime, timezone
 
 import numpy as np
 
-from APELocalizerLib.core.annotations.extreme_points import edge_points_of_mask, is_cut, sorted_edges
+from APELocalizerLib.core.annotations.extreme_points import extreme_points_of_mask, is_cut, sorted_extreme_points
 from APELocalizerLib.core.base.errors import LearningError
 from APELocalizerLib.core.base.geometry import Box
 from APELocalizerLib.core.embedding.embedding_map import EmbeddingMap
@@ -68,11 +68,13 @@ def learn_six_points(
     """
     positions = _positions(points)
     if len(positions) != 6:
-        raise LearningError(f'"{name}" needs six edge points, but {len(positions)} were given.')
+        raise LearningError(f'"{name}" needs six extreme points, but {len(positions)} were given.')
     if np.any(np.ptp(positions, axis=0) <= 0):
-        raise LearningError(f'The six edge points of "{name}" do not span a box. Click its extremes in all directions.')
+        raise LearningError(
+            f'The six extreme points of "{name}" do not span a box. Click its extremes in all directions.'
+        )
     _check_inside(support_map, positions, [name] * 6)
-    return _with_organ(library, support_map, name, sorted_edges(positions), code, alpha)
+    return _with_organ(library, support_map, name, sorted_extreme_points(positions), code, alpha)
 
 
 def learn_box(
@@ -83,10 +85,10 @@ def learn_box(
     code: Code | None = None,
     alpha: float = 1.0,
 ) -> LandmarkLibrary:
-    """Learn an organ from its box (for example a markups ROI): the edge points are the centres of the six faces.
+    """Learn an organ from its box (for example a markups ROI): the extreme points are the centers of the six faces.
 
-    A face whose centre lies in the air is moved inward to the skin: only places in the body have a meaning. Raises
-    `LearningError` if the box's centre lies outside the support's body or the box is flat.
+    A face whose center lies in the air is moved inward to the skin: only places in the body have a meaning. Raises
+    `LearningError` if the box's center lies outside the support's body or the box is flat.
     """
     if np.any(box.size <= 0):
         raise LearningError(f'The box of "{name}" is flat. Give it an extent in all directions.')
@@ -106,7 +108,7 @@ def learn_segmentation(
     names: Mapping[int, str],
     codes: Mapping[str, Code] | None = None,
 ) -> LandmarkLibrary:
-    """Learn organs from a labelled segmentation (i, j, k) on any grid: six edge points of each label in `names`.
+    """Learn organs from a labelled segmentation (i, j, k) on any grid: six extreme points of each label in `names`.
 
     An organ that the field of view cuts is left out, since its true extreme cannot be seen, and so is one with an
     extreme in the air. Raises `LearningError` if a label is absent, two labels have one name, or no organ remains.
@@ -121,7 +123,7 @@ def learn_segmentation(
             raise LearningError(f'The segmentation holds no voxel of "{name}" (label {label}).')
     organs, cut, airy = [], [], []
     for label, name in names.items():
-        edges = edge_points_of_mask(labels == label, ijk_to_ras)
+        edges = extreme_points_of_mask(labels == label, ijk_to_ras)
         if is_cut(support_map.field_of_view, edges, ijk_to_ras):
             cut.append(name)
         elif not support_map.is_body(edges).all():

@@ -1,6 +1,6 @@
 """LandmarkLibrary: what was clicked once, as embeddings that can be found on every other scan.
 
-A library holds landmarks (points) and organs (six edge points), each with one embedding per support scan (a "shot"),
+A library holds landmarks (points) and organs (six extreme points), each with one embedding per support scan (a "shot"),
 and the compact embedding map of every support, so that one file is enough to share. It is immutable: every change
 returns a new library, so undo is keeping the old one. Positions are RAS world mm of the support.
 """
@@ -12,13 +12,13 @@ from functools import cached_property
 import numpy as np
 
 from APELocalizerLib.core.base.errors import LibraryError
-from APELocalizerLib.core.embedding.appearance import Appearance
+from APELocalizerLib.core.embedding.coarse_ct import CoarseCT
 from APELocalizerLib.core.embedding.embedding_map import EmbeddingMap
 from APELocalizerLib.core.embedding.map_files import from_compact, to_compact
 
 Point = tuple[float, float, float]
 EDGES = ("rmin", "rmax", "amin", "amax", "smin", "smax")
-"""Order of an organ's six edge points: its extremes toward left, right, posterior, anterior, inferior, superior."""
+"""Order of an organ's six extreme points: its extremes toward left, right, posterior, anterior, inferior, superior."""
 
 DEFAULT_COLOR = (1.0, 0.8, 0.2)
 CODE_SCHEMES = ("SCT", "FMA")
@@ -53,18 +53,18 @@ class Shot:
 
 @dataclass(frozen=True)
 class OrganShot:
-    """Six edge points of an organ on one support, in the order of `EDGES`."""
+    """Six extreme points of an organ on one support, in the order of `EDGES`."""
 
     support_id: str
-    edge_points_ras: tuple[Point, ...]
+    extreme_points_ras: tuple[Point, ...]
     embeddings: tuple[Point, ...]
     date: str
 
     def __post_init__(self) -> None:
-        for name in ("edge_points_ras", "embeddings"):
-            points = tuple(_point(p, "edge point") for p in getattr(self, name))
+        for name in ("extreme_points_ras", "embeddings"):
+            points = tuple(_point(p, "extreme point") for p in getattr(self, name))
             if len(points) != len(EDGES):
-                raise LibraryError(f"An organ needs six edge points, but {len(points)} were given.")
+                raise LibraryError(f"An organ needs six extreme points, but {len(points)} were given.")
             object.__setattr__(self, name, points)
 
 
@@ -101,7 +101,7 @@ class Organ:
 
 @dataclass(frozen=True)
 class Support:
-    """A scan that was clicked on: its embedding map in compact form, and its coarse CT (`Appearance`; "" for none)."""
+    """A scan that was clicked on: its embedding map in compact form, and its coarse CT (`CoarseCT`; "" for none)."""
 
     id: str
     name: str
@@ -111,15 +111,15 @@ class Support:
     @classmethod
     def of(cls, embedding_map: EmbeddingMap) -> "Support":
         """The support of a scan's embedding map."""
-        appearance = embedding_map.appearance
-        coarse_ct = appearance.to_text() if appearance is not None else ""
+        coarse_ct = embedding_map.coarse_ct
+        coarse_ct = coarse_ct.to_text() if coarse_ct is not None else ""
         return cls(support_id_of(embedding_map), embedding_map.scan_name, to_compact(embedding_map), coarse_ct)
 
     @cached_property
     def map(self) -> EmbeddingMap:
-        """The support's embedding map, decoded, with its appearance if the library holds it."""
-        appearance = Appearance.from_text(self.coarse_ct) if self.coarse_ct else None
-        return from_compact(self.compact_map).with_appearance(appearance)
+        """The support's embedding map, decoded, with its coarse CT if the library holds it."""
+        coarse_ct = CoarseCT.from_text(self.coarse_ct) if self.coarse_ct else None
+        return from_compact(self.compact_map).with_coarse_ct(coarse_ct)
 
 
 def support_id_of(embedding_map: EmbeddingMap) -> str:
@@ -129,9 +129,9 @@ def support_id_of(embedding_map: EmbeddingMap) -> str:
 
 @dataclass(frozen=True)
 class LandmarkLibrary:
-    """Landmarks, organs and supports that belong to one checkpoint (None while the library is empty)."""
+    """Landmarks, organs and supports that belong to one model (None while the library is empty)."""
 
-    checkpoint_id: str | None = None
+    model_id: str | None = None
     landmarks: tuple[Landmark, ...] = ()
     organs: tuple[Organ, ...] = ()
     supports: tuple[Support, ...] = ()
@@ -139,7 +139,7 @@ class LandmarkLibrary:
     def __post_init__(self) -> None:
         _refuse_duplicates("landmark or organ", [entry.name for entry in self.entries])
         _refuse_duplicates("support", [support.id for support in self.supports])
-        if self.entries and not self.checkpoint_id:
+        if self.entries and not self.model_id:
             raise LibraryError("A library with landmarks must name the model they were learned with.")
         known = {support.id for support in self.supports}
         for entry in self.entries:
@@ -179,10 +179,10 @@ class LandmarkLibrary:
 
     def with_support(self, embedding_map: EmbeddingMap) -> "LandmarkLibrary":
         """Add the scan of an embedding map as support, or replace the one of the same scan."""
-        self._check_checkpoint(embedding_map.checkpoint_id)
+        self._check_model(embedding_map.model_id)
         support = Support.of(embedding_map)
         others = tuple(s for s in self.supports if s.id != support.id)
-        return replace(self, checkpoint_id=embedding_map.checkpoint_id, supports=(*others, support))
+        return replace(self, model_id=embedding_map.model_id, supports=(*others, support))
 
     def with_landmark(self, landmark: Landmark) -> "LandmarkLibrary":
         """Add a landmark, or its shots to the one of the same name (a new shot replaces one on the same support)."""
@@ -202,14 +202,14 @@ class LandmarkLibrary:
 
     def merged(self, other: "LandmarkLibrary") -> "LandmarkLibrary":
         """Everything of both libraries; shots of equally named entries are joined. A coarse CT in either is kept."""
-        if other.checkpoint_id is not None:
-            self._check_checkpoint(other.checkpoint_id)
+        if other.model_id is not None:
+            self._check_model(other.model_id)
         supports = {support.id: support for support in self.supports}
         for support in other.supports:
             if support.id not in supports or (support.coarse_ct and not supports[support.id].coarse_ct):
                 supports[support.id] = support
-        checkpoint_id = self.checkpoint_id or other.checkpoint_id
-        result = replace(self, checkpoint_id=checkpoint_id, supports=tuple(supports.values()))
+        model_id = self.model_id or other.model_id
+        result = replace(self, model_id=model_id, supports=tuple(supports.values()))
         return result.with_landmarks(other.landmarks).with_organs(other.organs)
 
     def renamed(self, old: str, new: str) -> "LandmarkLibrary":
@@ -235,14 +235,14 @@ class LandmarkLibrary:
         organs = tuple(e for e in self.organs if e.name in wanted)
         used = {shot.support_id for entry in (*landmarks, *organs) for shot in entry.shots}
         supports = tuple(s for s in self.supports if s.id in used)
-        checkpoint_id = self.checkpoint_id if supports else None
-        return LandmarkLibrary(checkpoint_id, landmarks, organs, supports)
+        model_id = self.model_id if supports else None
+        return LandmarkLibrary(model_id, landmarks, organs, supports)
 
-    def _check_checkpoint(self, checkpoint_id: str) -> None:
-        if self.checkpoint_id is not None and checkpoint_id != self.checkpoint_id:
+    def _check_model(self, model_id: str) -> None:
+        if self.model_id is not None and model_id != self.model_id:
             raise LibraryError(
-                f"This library was learned with the model {self.checkpoint_id}, but the new landmarks with "
-                f"{checkpoint_id}. Their embeddings cannot be compared: choose the library's model, or start a new "
+                f"This library was learned with the model {self.model_id}, but the new landmarks with "
+                f"{model_id}. Their embeddings cannot be compared: choose the library's model, or start a new "
                 "library."
             )
 

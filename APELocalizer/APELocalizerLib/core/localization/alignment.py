@@ -83,12 +83,12 @@ class Reference:
 
     @property
     def landmarks(self) -> int:
-        """How many landmarks there are, on supports with an appearance."""
+        """How many landmarks there are, on supports with a coarse CT."""
         return len({row[0] for row in self._rows})
 
     @cached_property
     def _rows(self) -> list[tuple]:
-        """Place, support, position and embedding of every shot on a support with an appearance."""
+        """Place, support, position and embedding of every shot on a support with a coarse CT."""
         numbers = {support.id: number for number, support in enumerate(self.library.supports) if support.coarse_ct}
         shots = [[shot for shot in each.shots if shot.support_id in numbers] for each in self.library.landmarks]
         return [
@@ -99,7 +99,7 @@ class Reference:
 
     @cached_property
     def shots(self) -> Shots:
-        """All shots of all landmarks, on supports with an appearance."""
+        """All shots of all landmarks, on supports with a coarse CT."""
         place, support, click, embedding = zip(*self._rows, strict=True)
         return Shots(np.array(place), np.array(support), np.array(click), np.array(embedding))
 
@@ -108,7 +108,7 @@ class Reference:
         """What the landmarks look like, in each stage of the matching."""
         from APELocalizerLib.core.localization.neighborhoods import Templates
 
-        looks, shots = [support.map.appearance for support in self.library.supports], self.shots
+        looks, shots = [support.map.coarse_ct for support in self.library.supports], self.shots
         return [Templates(looks, shots.places, shots.place, shots.support, shots.click, stage) for stage in STAGES]
 
     @cached_property
@@ -124,8 +124,8 @@ class Reference:
         return total / np.bincount(self.shots.place)[:, None]
 
 
-def built_in_reference(checkpoint_id: str) -> Reference | None:
-    """The built-in library's landmarks, if it was learned with the checkpoint; None if it was not, or is not installed.
+def built_in_reference(model_id: str) -> Reference | None:
+    """The built-in library's landmarks, if it was learned with the model; None if it was not, or is not installed.
 
     It is read once. Raises `LibraryError` if it is damaged.
     """
@@ -134,7 +134,7 @@ def built_in_reference(checkpoint_id: str) -> Reference | None:
         return None
     with _reading:
         reference = _read(path, path.stat().st_mtime_ns)
-    return reference if reference.library.checkpoint_id == checkpoint_id else None
+    return reference if reference.library.model_id == model_id else None
 
 
 _reading = threading.Lock()
@@ -150,7 +150,7 @@ def align(embedding_map: EmbeddingMap, reference: Reference, cancelled: CancelCh
 
     Raises `Cancelled`.
     """
-    if embedding_map.appearance is None or reference.landmarks < FEWEST:
+    if embedding_map.coarse_ct is None or reference.landmarks < FEWEST:
         return embedding_map
     field = _field_of(embedding_map, reference, cancelled)
     return embedding_map if field is None else _without(embedding_map, field)
@@ -165,7 +165,7 @@ def _field_of(embedding_map: EmbeddingMap, reference: Reference, cancelled: Canc
         known = np.flatnonzero(near & view.contains(start.points_ras, margin=-MARGIN_MM))
         if len(known) < FEWEST:
             return None
-        looks = embedding_map.appearance
+        looks = embedding_map.coarse_ct
         places = refine_known(looks, reference.templates, known, start.points_ras[known], cancelled)
         field = _smooth(wanted[known], embedding_map.embedding_at(places) - wanted[known])
     return field
@@ -192,7 +192,7 @@ def _without(embedding_map: EmbeddingMap, field: Field) -> EmbeddingMap:
     """The map, and each of its passes, without what they are off by."""
     if embedding_map.passes:
         aligned = fuse([_without(each, field) for each in embedding_map.passes])
-        return aligned.with_appearance(embedding_map.appearance)
+        return aligned.with_coarse_ct(embedding_map.coarse_ct)
     values, body = embedding_map.values.copy(), embedding_map.body
     told = values[body].astype(np.float64)
     true = told - field(told)

@@ -34,7 +34,7 @@ class LocatedOrgan:
     """An organ's box on the scan, enlarged by `alpha` and clipped to the field of view (None when not found).
 
     `raw_box` is the box before that; `volume_ratio` is the scan's volume divided by the box's (APE paper, Table 4).
-    `edge_points_ras` (6, 3) in the library's order, found or not.
+    `extreme_points_ras` (6, 3) in the library's order, found or not.
     """
 
     name: str
@@ -45,7 +45,7 @@ class LocatedOrgan:
     volume_ratio: float
     round_trip_mm: float
     distance: float
-    edge_points_ras: tuple[tuple[float, float, float], ...]
+    extreme_points_ras: tuple[tuple[float, float, float], ...]
     reason: str
     color: tuple[float, float, float]
     code: Code | None = None
@@ -67,7 +67,7 @@ class Localization:
 
     points: tuple[LocatedPoint, ...]
     organs: tuple[LocatedOrgan, ...]
-    checkpoint_id: str
+    model_id: str
     spacing: str
     scan_name: str
     rule: str

@@ -1,6 +1,6 @@
-"""Places inside an organ's box, which tell where the box lies together with its six edge points.
+"""Places inside an organ's box, which tell where the box lies together with its six extreme points.
 
-An edge point lies at a surface that may look different in another patient; the center of the box and the places
+An extreme point lies at a surface that may look different in another patient; the center of the box and the places
 halfway to its corners err independently of it. A box is fitted to them by its center and its size along each axis.
 """
 
@@ -33,7 +33,7 @@ def inner_points(maps: Sequence[EmbeddingMap], walls: np.ndarray) -> tuple[np.nd
     return INNER_POINTS[inside], positions[:, inside]
 
 
-def fitted_walls(points: np.ndarray, found: np.ndarray, half_size: np.ndarray) -> np.ndarray:
+def fitted_sides(points: np.ndarray, found: np.ndarray, half_size: np.ndarray) -> np.ndarray:
     """Walls (2, 3) RAS mm of the box in which `points` (k, 3), in halves of its size, lie at `found` (k, 3) RAS mm.
 
     Weighted least squares along each axis, in which the half size is drawn to `half_size` (3,); places that fit badly

@@ -1,7 +1,7 @@
 """Localization: every landmark and organ of a library on one scan, each with a confidence, or "not found".
 
 Positions are RAS world mm. Confidence is the round-trip error in mm (see `retrieval.round_trip`, and for places that
-are refined `matching.refine_and_check`); beyond the checkpoint's calibrated threshold a landmark counts as not found.
+are refined `matching.refine_and_check`); beyond the model's calibrated threshold a landmark counts as not found.
 """
 
 from dataclasses import dataclass
@@ -15,28 +15,28 @@ from APELocalizerLib.core.base.progress import CancelCheck, Progress, check_canc
 from APELocalizerLib.core.embedding.embedding_map import EmbeddingMap
 from APELocalizerLib.core.library.library import Landmark, LandmarkLibrary, Organ
 from APELocalizerLib.core.localization.answers import Localization, LocatedOrgan, LocatedPoint
-from APELocalizerLib.core.localization.boxes import fitted_walls, inner_points
+from APELocalizerLib.core.localization.boxes import fitted_sides, inner_points
 from APELocalizerLib.core.localization.matching import WAYS_BACK, can_be_compared, refine_and_check
 from APELocalizerLib.core.localization.votes import Shots, Votes, collect_votes, decide, round_trip
-from APELocalizerLib.core.model.checkpoint import DEFAULT_THRESHOLD_MM, Checkpoint
+from APELocalizerLib.core.model.model import DEFAULT_THRESHOLD_MM, Model
 
 FIELD_OF_VIEW_MARGIN_MM = 1.0
 """A place this far outside the scan still counts as in it: rounding, not anatomy."""
 
-MIN_EDGES_FOUND = 3
-"""An organ is found if at least this many of its six edge points are: the field of view may cut the others."""
+MIN_EXTREME_POINTS_FOUND = 3
+"""An organ is found if at least this many of its six extreme points are: the field of view may cut the others."""
 
 
 NOT_COMPARED = "Places were found by their coordinates alone: the map or the library holds no coarse CT to compare."
 """Said when no refinement by appearance was possible: places are then less exact."""
 
-FLAT = "its edge points were found, but they span no box"
+FLAT = "its extreme points were found, but they span no box"
 """Why an organ is not found whose opposite walls were found in the wrong order or at the same place."""
 
 
 @dataclass(frozen=True)
 class LocalizationSettings:
-    """Retrieval rule ("robust" or "paper") and the threshold in mm (None: the checkpoint's calibrated one).
+    """Retrieval rule ("robust" or "paper") and the threshold in mm (None: the model's calibrated one).
 
     `refine`: move every place to where the scan looks like the support around the click (see `matching`), if map and
     library hold the scans' appearance. Without it places stay where the embeddings point, as in the paper.
@@ -60,25 +60,25 @@ def localize(
     embedding_map: EmbeddingMap,
     library: LandmarkLibrary,
     settings: LocalizationSettings | None = None,
-    checkpoint: Checkpoint | None = None,
+    model: Model | None = None,
     progress: Progress | None = None,
     cancelled: CancelCheck | None = None,
 ) -> Localization:
     """Find every landmark and organ of the library on the scan of the map.
 
-    Raises `LocalizationError` if the library is empty or was learned with another checkpoint, and `Cancelled`.
+    Raises `LocalizationError` if the library is empty or was learned with another model, and `Cancelled`.
     """
     settings = settings or LocalizationSettings()
     if not library.entries:
         raise LocalizationError("The library is empty. Learn a landmark on a support scan first, or open a library.")
-    if library.checkpoint_id != embedding_map.checkpoint_id:
+    if library.model_id != embedding_map.model_id:
         raise LocalizationError(
-            f"The library was learned with the model {library.checkpoint_id}, but the scan was read with "
-            f"{embedding_map.checkpoint_id}. Choose the library's model, or learn the landmarks again."
+            f"The library was learned with the model {library.model_id}, but the scan was read with "
+            f"{embedding_map.model_id}. Choose the library's model, or learn the landmarks again."
         )
     threshold = settings.round_trip_threshold_mm
     if threshold is None:
-        threshold = checkpoint.round_trip_threshold_mm if checkpoint else DEFAULT_THRESHOLD_MM
+        threshold = model.round_trip_threshold_mm if model else DEFAULT_THRESHOLD_MM
     get_ready(library, cancelled)
     supports = [support.map for support in library.supports]
     moved = settings.refine and can_be_compared(embedding_map, supports)
@@ -107,7 +107,7 @@ def localize(
     return Localization(
         tuple(points),
         tuple(organs),
-        embedding_map.checkpoint_id,
+        embedding_map.model_id,
         embedding_map.spacing,
         embedding_map.scan_name,
         settings.rule,
@@ -122,7 +122,7 @@ def localize(
 
 def _refinement_notes(wanted: bool, done: bool, supports: list[EmbeddingMap]) -> tuple[str, ...]:
     """Says so when places could not be compared by what they look like: they are then less exact."""
-    bare = [support.scan_name for support in supports if support.appearance is None]
+    bare = [support.scan_name for support in supports if support.coarse_ct is None]
     if not wanted or (done and not bare):
         return ()
     if not done:
@@ -151,11 +151,11 @@ def _all_shots(library: LandmarkLibrary, with_insides: bool) -> tuple[Shots, lis
     for number, organ in enumerate(library.organs):
         first = len(library.landmarks) + 6 * number
         for shot in organ.shots:
-            for edge, (point, embedding) in enumerate(zip(shot.edge_points_ras, shot.embeddings, strict=True)):
+            for edge, (point, embedding) in enumerate(zip(shot.extreme_points_ras, shot.embeddings, strict=True)):
                 rows.append((first + edge, numbers[shot.support_id], point, embedding))
     place = len(library.landmarks) + 6 * len(library.organs)
     for organ in library.organs if with_insides else ():
-        walls = np.array([_walls(np.array(shot.edge_points_ras)) for shot in organ.shots])
+        walls = np.array([_sides_of(np.array(shot.extreme_points_ras)) for shot in organ.shots])
         maps = [library.support(shot.support_id).map for shot in organ.shots]
         points, positions = inner_points(maps, walls)
         insides.append(_Inside(place, points, np.ptp(walls, axis=1).mean(axis=0) / 2))
@@ -180,8 +180,8 @@ class _Inside:
     half_size: np.ndarray
 
 
-def _walls(edges: np.ndarray) -> np.ndarray:
-    """Lower and upper walls (2, 3) of six edge points (6, 3): each wall from its own point."""
+def _sides_of(edges: np.ndarray) -> np.ndarray:
+    """Lower and upper walls (2, 3) of six extreme points (6, 3): each wall from its own point."""
     return np.array([edges[[0, 2, 4], [0, 1, 2]], edges[[1, 3, 5], [0, 1, 2]]])
 
 
@@ -225,8 +225,8 @@ class _Answers:
         raw_box = self._box(edges, first, len(organ.shots))
         box = raw_box.enlarged(organ.alpha).clipped(self.map.field_of_view) if raw_box is not None else None
         seen = int((self.errors[six] <= self.threshold_mm).sum())
-        found = seen >= MIN_EDGES_FOUND and box is not None
-        flat = seen >= MIN_EDGES_FOUND and raw_box is None
+        found = seen >= MIN_EXTREME_POINTS_FOUND and box is not None
+        flat = seen >= MIN_EXTREME_POINTS_FOUND and raw_box is None
         return LocatedOrgan(
             name=organ.name,
             found=found,
@@ -236,38 +236,38 @@ class _Answers:
             volume_ratio=self.map.field_of_view.volume_mm3 / box.volume_mm3 if found else float("nan"),
             round_trip_mm=error,
             distance=float(np.median(self.distances[six])),
-            edge_points_ras=tuple(tuple(float(x) for x in edge) for edge in edges),
+            extreme_points_ras=tuple(tuple(float(x) for x in edge) for edge in edges),
             reason="" if found else FLAT if flat else self._reason(edges.mean(axis=0), error),
             color=organ.color,
             code=organ.code,
         )
 
     def _with_inside(self, edges: np.ndarray, inside: _Inside) -> np.ndarray:
-        """Edge points (6, 3) whose walls also heed the places found inside the box.
+        """Extreme points (6, 3) whose walls also heed the places found inside the box.
 
-        Halfway between the box that the edge points span and the one fitted to the places inside: they err
+        Halfway between the box that the extreme points span and the one fitted to the places inside: they err
         differently, so their mean errs less.
         """
         found = self.positions[inside.first : inside.first + len(inside.points)]
-        walls = (_walls(edges) + fitted_walls(inside.points, found, inside.half_size)) / 2
+        walls = (_sides_of(edges) + fitted_sides(inside.points, found, inside.half_size)) / 2
         edges = edges.copy()
         for axis in range(3):
             edges[2 * axis : 2 * axis + 2, axis] = walls[:, axis]
         return edges
 
     def _box(self, edges: np.ndarray, first: int, shots: int) -> Box | None:
-        """Box of the six found edge points; None if they are so inconsistent that no box remains.
+        """Box of the six found extreme points; None if they are so inconsistent that no box remains.
 
         The paper's rule takes the bounding box of the six points that each shot finds, and averages the boxes. The
-        robust rule, and every rule after refinement, takes each wall from its own edge point, so that one stray point
-        moves one wall only.
+        robust rule, and every rule after refinement, takes each side from its own extreme point, so that one stray
+        point moves one side only.
         """
         if self.boxes == "paper":
             rows = np.flatnonzero((self.shots.place >= first) & (self.shots.place < first + 6))
             boxes = [Box.around(six) for six in self.votes.points_ras[rows, 0].reshape(shots, 6, 3)]
             walls = np.mean([(box.minimum, box.maximum) for box in boxes], axis=0)
         else:
-            walls = _walls(edges)
+            walls = _sides_of(edges)
         return Box(tuple(walls[0]), tuple(walls[1])) if np.all(walls[1] > walls[0]) else None
 
     def _reason(self, position: np.ndarray, error: float) -> str:

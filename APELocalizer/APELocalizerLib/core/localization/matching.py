@@ -16,7 +16,7 @@ import numpy as np
 
 from APELocalizerLib.core.base.parallel import parallel_for, worker_count
 from APELocalizerLib.core.base.progress import CancelCheck, Progress, check_cancelled, sub_progress
-from APELocalizerLib.core.embedding.appearance import Appearance
+from APELocalizerLib.core.embedding.coarse_ct import CoarseCT
 from APELocalizerLib.core.embedding.embedding_map import EmbeddingMap, nearest_on_each
 from APELocalizerLib.core.localization.neighborhoods import STAGES, Stage
 from APELocalizerLib.core.localization.votes import Shots, medians
@@ -36,8 +36,8 @@ PLACES_PER_BLOCK = (8, 256)
 
 
 def can_be_compared(scan: EmbeddingMap, supports: list[EmbeddingMap]) -> bool:
-    """Whether the scan and at least one support hold their appearance."""
-    return scan.appearance is not None and any(support.appearance is not None for support in supports)
+    """Whether the scan and at least one support hold their coarse CT."""
+    return scan.coarse_ct is not None and any(support.coarse_ct is not None for support in supports)
 
 
 def refine_and_check(
@@ -54,15 +54,15 @@ def refine_and_check(
 
     `positions` and `errors` are what the embeddings say (`retrieval.decide`, `retrieval.round_trip`). A place is not
     moved out of the field of view. From the refined place the way back is gone to at most `ways_back` (n,) supports,
-    of those with an appearance, in the same manner (embedding, then appearance); the error is the root mean square of
+    of those with a coarse CT, in the same manner (embedding, then appearance); the error is the root mean square of
     the embeddings' round trip, which tells whether the place is in view at all, and of the distance between click and
     return (median over these shots), which tells how exact it is. Without a way back it is the former alone. Where
     coordinates are aligned, a place stays the nearer to where they point the larger that distance is (`TRUSTED_MM`).
     """
-    looks = [support.appearance for support in supports]
+    looks = [support.coarse_ct for support in supports]
     here = np.zeros(len(positions), dtype=int)
     refined = refine(
-        [scan.appearance], here, looks, shots.place, shots.support, shots.click, positions, cancelled,
+        [scan.coarse_ct], here, looks, shots.place, shots.support, shots.click, positions, cancelled,
         progress=sub_progress(progress, 0.0, 0.5),
     )  # fmt: skip
     inside = scan.field_of_view.contains(refined)
@@ -103,15 +103,15 @@ def _way_back(
     searches = [(supports[number], embeddings[shots.place[rows]]) for number, rows in rows_of.items()]
     for rows, answer in zip(rows_of.values(), nearest_on_each(searches, cancelled), strict=True):
         back[rows] = answer.points_ras
-    looks, each = [support.appearance for support in supports], np.arange(len(back))
+    looks, each = [support.coarse_ct for support in supports], np.arange(len(back))
     found, here = positions[shots.place], np.zeros(len(back), dtype=int)
-    return refine(looks, shots.support, [scan.appearance], each, here, found, back, cancelled, progress=progress)
+    return refine(looks, shots.support, [scan.coarse_ct], each, here, found, back, cancelled, progress=progress)
 
 
 def refine(
-    scans: Sequence[Appearance | None],
+    scans: Sequence[CoarseCT | None],
     scan: np.ndarray,
-    supports: Sequence[Appearance | None],
+    supports: Sequence[CoarseCT | None],
     place: np.ndarray,
     support: np.ndarray,
     clicks: np.ndarray,
@@ -124,7 +124,7 @@ def refine(
 
     `scan` (n,) tells on which of the scans each place is sought; `place` (m,) and `support` (m,) which place each click
     is of and which support it was made on; `clicks` (m, 3) RAS mm there. A place stays where it is if its scan or all
-    its supports lack an appearance, or nothing comparable is near.
+    its supports lack a coarse CT, or nothing comparable is near.
     """
     from APELocalizerLib.core.localization.neighborhoods import (  # PyTorch only when there is work
         Templates,
@@ -153,7 +153,7 @@ def refine(
 
 
 def refine_known(
-    scan: Appearance,
+    scan: CoarseCT,
     templates: "Sequence[Templates]",
     places: np.ndarray,
     start: np.ndarray,

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from APELocalizerLib.core.embedding.appearance import FEATURES, SPACING_MM, Appearance, to_level_index
+from APELocalizerLib.core.embedding.coarse_ct import FEATURES, SPACING_MM, CoarseCT, to_level_index
 
 MINIMUM_OVERLAP = 0.4
 """A step counts only if this share of the neighborhoods' weight lies inside the scan."""
@@ -69,7 +69,7 @@ def one_thread_each() -> Iterator[None]:
 
 
 def displacements(
-    scans: Sequence[Appearance], scan: np.ndarray, positions: np.ndarray, templates: "Templates", places: np.ndarray
+    scans: Sequence[CoarseCT], scan: np.ndarray, positions: np.ndarray, templates: "Templates", places: np.ndarray
 ) -> np.ndarray:
     """Displacements (n, 3) RAS mm of the templates' places `places` (n,), now at `positions` (n, 3), to where it looks
     like their template.
@@ -91,9 +91,9 @@ def displacements(
     return result
 
 
-def level(appearance: Appearance, number: int) -> tuple[torch.Tensor, np.ndarray]:
+def level(coarse_ct: CoarseCT, number: int) -> tuple[torch.Tensor, np.ndarray]:
     """Features (c, p, l, i) of a level of the appearance, and its grid_to_ras (4, 4)."""
-    features, grid = appearance.level(number)
+    features, grid = coarse_ct.level(number)
     return torch.from_numpy(features), grid
 
 
@@ -106,7 +106,7 @@ class Templates:
 
     def __init__(
         self,
-        supports: Sequence[Appearance],
+        supports: Sequence[CoarseCT],
         places: int,
         place: np.ndarray,
         support: np.ndarray,

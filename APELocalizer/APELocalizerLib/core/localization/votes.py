@@ -110,7 +110,7 @@ def round_trip(
     The found place and six places 25 mm around it are looked up again in the support's map, in every pass by itself;
     the root mean square distance from where they should lie (the click, and the same six places around it) tells how
     well the two scans agree. It is large when the landmark is outside the field of view, where passes disagree, and
-    where the map is folded or distorted. Neighbours outside the body do not count.
+    where the map is folded or distorted. Neighbors outside the body do not count.
     """
     errors = np.empty(len(shots.click))
     for start in range(0, len(errors), SHOTS_PER_BLOCK):
@@ -138,7 +138,7 @@ class _Check:
         self.searches = [(clicked_on, found_on.embedding_at(around)) for found_on, clicked_on in pairs]
 
     def errors(self, answers: list[Nearest]) -> np.ndarray:
-        """Root mean square distance (n,) mm over passes and neighbours."""
+        """Root mean square distance (n,) mm over passes and neighbors."""
         squared = sum(((back.points_ras - self.wanted) ** 2).sum(axis=1) for back in answers)
         squared = squared.reshape(self.counts.shape) * self.counts
         return np.sqrt(squared.sum(axis=1) / (self.counts.sum(axis=1) * len(answers)))

@@ -1,4 +1,4 @@
-"""Known checkpoints: what they are, under which licence, and how to get them.
+"""Known models: what they are, under which license, and how to get them.
 
 Nothing here uses the network except `fetch`, which is called only on a user's explicit request. Files are looked for
 in this order: the folder named by the environment variable APELOCALIZER_MODELS, the user's cache, the extension.
@@ -15,10 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from APELocalizerLib.core.base.errors import CheckpointError
+from APELocalizerLib.core.base.errors import ModelError
 from APELocalizerLib.core.base.progress import CancelCheck, Progress, check_cancelled, report
 from APELocalizerLib.core.base.resources import resources_folder
-from APELocalizerLib.core.model.checkpoint import Checkpoint, read_checkpoint
+from APELocalizerLib.core.model.model import Model, read_model
 
 MODELS_VARIABLE = "APELOCALIZER_MODELS"
 RESOURCES = resources_folder()
@@ -31,12 +31,12 @@ PUBLISHED_CITATION = "Goncharov M. et al., Anatomical Positional Embeddings, arX
 
 @dataclass(frozen=True)
 class RegistryEntry:
-    """A checkpoint that can be named. `url` is None for the embedded one; `sha256` None means recorded at download."""
+    """A model that can be named. `url` is None for the embedded one; `sha256` None means recorded at download."""
 
     id: str
     title: str
     file_name: str
-    licence: str
+    license: str
     citation: str
     training_data: str
     size_bytes: int | None
@@ -50,14 +50,14 @@ def _embedded_card() -> dict:
 
 
 def registry() -> tuple[RegistryEntry, ...]:
-    """All known checkpoints, the embedded default first."""
+    """All known models, the embedded default first."""
     card = _embedded_card()
     return (
         RegistryEntry(
             id="default",
             title="APELocalizer default (embedded)",
             file_name="default.pt",
-            licence=card.get("licence", "MIT"),
+            license=card.get("licence", "MIT"),
             citation=card.get("citation", PUBLISHED_CITATION),
             training_data=card.get("training_data", ""),
             size_bytes=card.get("size_bytes"),
@@ -67,7 +67,7 @@ def registry() -> tuple[RegistryEntry, ...]:
             id="ape-published",
             title="APE published (Hugging Face mishgon/ape)",
             file_name="ape.pt",
-            licence="MIT as published; AbdomenAtlas 1.0 Mini, one of its training sets, is CC BY-NC-SA 4.0",
+            license="MIT as published; AbdomenAtlas 1.0 Mini, one of its training sets, is CC BY-NC-SA 4.0",
             citation=PUBLISHED_CITATION,
             training_data="NLST, AMOS CT, AbdomenAtlas 1.0 Mini",
             size_bytes=None,
@@ -77,13 +77,13 @@ def registry() -> tuple[RegistryEntry, ...]:
     )
 
 
-def entry(checkpoint_id: str) -> RegistryEntry:
-    """The registry entry of that id; raises `CheckpointError` naming the known ones."""
+def entry(model_id: str) -> RegistryEntry:
+    """The registry entry of that id; raises `ModelError` naming the known ones."""
     for each in registry():
-        if each.id == checkpoint_id:
+        if each.id == model_id:
             return each
     known = ", ".join(each.id for each in registry())
-    raise CheckpointError(f'There is no model "{checkpoint_id}". Known models: {known}; or give a model file\'s path.')
+    raise ModelError(f'There is no model "{model_id}". Known models: {known}; or give a model file\'s path.')
 
 
 def cache_folder() -> Path:
@@ -95,9 +95,9 @@ def cache_folder() -> Path:
     return Path(base) / "APELocalizer"
 
 
-def find_file(checkpoint_id: str) -> Path | None:
-    """Where the checkpoint's file lies on this computer, or None if it has not been downloaded."""
-    known = entry(checkpoint_id)
+def find_file(model_id: str) -> Path | None:
+    """Where the model's file lies on this computer, or None if it has not been downloaded."""
+    known = entry(model_id)
     folders = [cache_folder(), RESOURCES / "Models"]
     if os.environ.get(MODELS_VARIABLE):
         folders.insert(0, Path(os.environ[MODELS_VARIABLE]))
@@ -107,10 +107,10 @@ def find_file(checkpoint_id: str) -> Path | None:
     return None
 
 
-def load_checkpoint(id_or_path: str | Path = "default") -> Checkpoint:
+def load_model(id_or_path: str | Path = "default") -> Model:
     """Checkpoint by registry id or file path. Never downloads.
 
-    Raises `CheckpointError` if the weights are not there (saying how to get them), are damaged, or differ from the
+    Raises `ModelError` if the weights are not there (saying how to get them), are damaged, or differ from the
     hash recorded for them.
     """
     ids = {each.id for each in registry()}
@@ -118,37 +118,37 @@ def load_checkpoint(id_or_path: str | Path = "default") -> Checkpoint:
         path = Path(id_or_path)
         if not path.exists() and path.suffix == "" and len(path.parts) == 1:
             entry(str(id_or_path))
-        return read_checkpoint(path)
+        return read_model(path)
     known = entry(str(id_or_path))
     path = find_file(known.id)
     if path is None:
         way = "Install the extension again"
         if known.url is not None:
             way = f"Download them (ape-localizer models --fetch {known.id}, or the button in the panel)"
-        raise CheckpointError(
+        raise ModelError(
             f"The weights of {known.title} are not on this computer. {way}, or put {known.file_name} into the folder "
             f"named by {MODELS_VARIABLE}."
         )
     _check_hash(path, known)
-    return read_checkpoint(path)
+    return read_model(path)
 
 
 def fetch(
-    checkpoint_id: str,
+    model_id: str,
     progress: Progress | None = None,
     cancelled: CancelCheck | None = None,
     offline_file: str | Path | None = None,
     open_url: Callable[..., BinaryIO] = urllib.request.urlopen,
 ) -> Path:
-    """Download a checkpoint into the cache, or take `offline_file` instead; returns the file.
+    """Download a model into the cache, or take `offline_file` instead; returns the file.
 
     Call it only when the user asked for it. An interrupted download resumes; the file appears under its name only when
-    it is complete and has been read as a checkpoint. Its hash is recorded at the first download and checked ever after.
+    it is complete and has been read as a model. Its hash is recorded at the first download and checked ever after.
     Proxies are taken from the environment (HTTPS_PROXY). `open_url` is replaced in tests.
     """
-    known = entry(checkpoint_id)
+    known = entry(model_id)
     if known.url is None:
-        raise CheckpointError(f"{known.title} comes with the extension; there is nothing to download.")
+        raise ModelError(f"{known.title} comes with the extension; there is nothing to download.")
     target = cache_folder() / known.file_name
     target.parent.mkdir(parents=True, exist_ok=True)
     part = target.with_suffix(".part")
@@ -158,8 +158,8 @@ def fetch(
         _download(known.url, part, progress, cancelled, open_url)
     try:
         _check_hash(part, known)
-        read_checkpoint(part)
-    except CheckpointError:
+        read_model(part)
+    except ModelError:
         part.unlink()
         raise
     record = _record_path(known)
@@ -169,9 +169,9 @@ def fetch(
     return target
 
 
-def remove(checkpoint_id: str) -> None:
-    """Delete a downloaded checkpoint from the cache (its recorded hash is kept)."""
-    (cache_folder() / entry(checkpoint_id).file_name).unlink(missing_ok=True)
+def remove(model_id: str) -> None:
+    """Delete a downloaded model from the cache (its recorded hash is kept)."""
+    (cache_folder() / entry(model_id).file_name).unlink(missing_ok=True)
 
 
 def sha256_of(path: Path) -> str:
@@ -194,9 +194,9 @@ def _check_hash(path: Path, known: RegistryEntry) -> None:
         try:
             expected = json.loads(record.read_text(encoding="utf-8"))["sha256"]
         except (ValueError, KeyError, TypeError) as error:
-            raise CheckpointError(f"The recorded hash in {record} is damaged. Delete it and {path}.") from error
+            raise ModelError(f"The recorded hash in {record} is damaged. Delete it and {path}.") from error
     if expected is not None and sha256_of(path) != expected:
-        raise CheckpointError(
+        raise ModelError(
             f"The weights of {known.title} ({path}) differ from those recorded for it: the file is damaged or was "
             "replaced. Delete it and get it again."
         )
@@ -204,7 +204,7 @@ def _check_hash(path: Path, known: RegistryEntry) -> None:
 
 def _copy(source: Path, part: Path, progress: Progress | None, cancelled: CancelCheck | None) -> None:
     if not source.is_file():
-        raise CheckpointError(f"The file {source} does not exist.")
+        raise ModelError(f"The file {source} does not exist.")
     part.unlink(missing_ok=True)
     with source.open("rb") as stream:
         _write(stream, part, source.stat().st_size, progress, cancelled)
@@ -231,14 +231,14 @@ def _download(
         if error.code == 416 and done:  # the part is as long as the file, or longer: start anew
             part.unlink()
             return _download(url, part, progress, cancelled, open_url)
-        raise CheckpointError(f"The server refused the download ({error.code} {error.reason}): {url}") from error
+        raise ModelError(f"The server refused the download ({error.code} {error.reason}): {url}") from error
     except (OSError, http.client.HTTPException) as error:  # URLError and timeouts are OSErrors
-        raise CheckpointError(
+        raise ModelError(
             f"The download was interrupted ({error}). Try again: it continues where it stopped. Behind a proxy, set "
             f"HTTPS_PROXY; without a network, download {url} elsewhere and choose the file."
         ) from error
     if total is not None and part.stat().st_size != total:
-        raise CheckpointError("The download ended early. Try again: it continues where it stopped.")
+        raise ModelError("The download ended early. Try again: it continues where it stopped.")
 
 
 def _write(

@@ -25,7 +25,7 @@ The network reads where the image ends; a scan stored obliquely would otherwise 
 
 @dataclass(frozen=True)
 class PreparationConfig:
-    """How scans are prepared for one checkpoint.
+    """How scans are prepared for one model.
 
     Attributes:
         base_spacing: (P, L, I) mm of the grid on which intensities are equalized; None to go directly to the inference
@@ -66,7 +66,7 @@ class PreparationConfig:
         return cls(base_spacing=None, clahe_clip_limit=0.0, antialias=True)
 
     @classmethod
-    def locked(cls) -> PreparationConfig:
+    def on_fixed_lattice(cls) -> PreparationConfig:
         """As plain, on a lattice fixed in the world and without the blurred end slices: steady under resampling."""
         return cls(base_spacing=None, clahe_clip_limit=0.0, antialias=True, lattice=(8, 8, 1), end_trim_mm=4.0)
 

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from APELocalizerLib.core.preparation.config import PreparationConfig
 
 
-class HostEngine:
-    """What `preparation.prepare_all` does with voxels, on the processor's cores; see `DeviceEngine` for the other."""
+class CpuPreparation:
+    """What `preparation.prepare_all` does with voxels, on the processor's cores; see `GpuPreparation` for the other."""
 
     body_box = staticmethod(body_box)
 

@@ -29,8 +29,8 @@ CHUNK = 64
 """Slices handled together."""
 
 
-class DeviceEngine:
-    """What `preparation.prepare_all` does with voxels, on one device; see `HostEngine` for the methods."""
+class GpuPreparation:
+    """What `preparation.prepare_all` does with voxels, on one device; see `CpuPreparation` for the methods."""
 
     body_box = staticmethod(torch_body.body_box)
 

@@ -1,6 +1,6 @@
 """From a scan to what the network sees: a posterior-left-inferior image from 0 to 1 and the body mask.
 
-Two ways, both part of a checkpoint's configuration: `PreparationConfig.published()` repeats the preprocessing of the
+Two ways, both part of a model's configuration: `PreparationConfig.published()` repeats the preprocessing of the
 published APE network (body box, 1 x 1 x 1.5 mm, HU window, adaptive histogram equalization of the whole volume, then
 the inference spacing); `PreparationConfig.plain()` goes from the body box directly to the inference spacing and the
 window.
@@ -25,7 +25,7 @@ from APELocalizerLib.core.preparation.config import (
     PreparedScan,
     _valid_spacing,
 )
-from APELocalizerLib.core.preparation.cpu import HostEngine
+from APELocalizerLib.core.preparation.cpu import CpuPreparation
 from APELocalizerLib.core.preparation.grids import (
     Samplings,
     common_box,
@@ -44,7 +44,7 @@ if TYPE_CHECKING:  # a library can be read where PyTorch is not installed
     import torch
 
 
-View = tuple[PreparationConfig, tuple[float, float, float]]
+PreparationRequest = tuple[PreparationConfig, tuple[float, float, float]]
 """How a scan is to be prepared: configuration, and inference spacing (P, L, I) in mm."""
 
 
@@ -62,7 +62,7 @@ def prepare(
 
 def prepare_all(
     scan: Scan,
-    views: list[View],
+    views: list[PreparationRequest],
     progress: Progress | None = None,
     cancelled: CancelCheck | None = None,
     device: torch.device | str | None = None,
@@ -77,12 +77,12 @@ def prepare_all(
         Cancelled: if `cancelled` returned True; checked between slices.
     """
     views = [(config, _valid_spacing(spacing)) for config, spacing in views]
-    engine = HostEngine() if device is None else _device_engine(device)
+    engine = CpuPreparation() if device is None else _gpu_preparation(device)
     report(progress, 0.0, "Orienting the scan")
     stack, grid_to_ras = engine.stack(scan)
     check_cancelled(cancelled)
     plans = _plans(engine, stack, grid_to_ras, views, scan.name)
-    results: dict[View, tuple] = {}
+    results: dict[PreparationRequest, tuple] = {}
     done = 0
     for antialias in (True, False):
         mine = {key: plan for key, plan in plans.items() if key[0].antialias == antialias}
@@ -103,19 +103,21 @@ def prepare_all(
     return prepared
 
 
-def _device_engine(device: torch.device | str):
+def _gpu_preparation(device: torch.device | str):
     import torch
 
-    from APELocalizerLib.core.preparation.gpu import DeviceEngine
+    from APELocalizerLib.core.preparation.gpu import GpuPreparation
 
-    return DeviceEngine(torch.device(device))
+    return GpuPreparation(torch.device(device))
 
 
-def _plans(engine, stack, grid_to_ras: np.ndarray, views: list[View], name: str) -> dict[View, tuple]:
+def _plans(
+    engine, stack, grid_to_ras: np.ndarray, views: list[PreparationRequest], name: str
+) -> dict[PreparationRequest, tuple]:
     """For each configuration and base grid: the box of the stack that it needs, and the samplings in it."""
     own = spacing_of(grid_to_ras)
     found: dict[tuple, tuple[slice, ...]] = {}
-    plans: dict[View, tuple] = {}
+    plans: dict[PreparationRequest, tuple] = {}
     for config, spacing in views:
         question = (config.body_threshold, PLAIN_MARGINS if config.antialias else (0, 0, 0))
         if question not in found:
@@ -139,11 +141,11 @@ def _on_base_grids(
     engine,
     stack,
     grid_to_ras: np.ndarray,
-    plans: dict[View, tuple],
+    plans: dict[PreparationRequest, tuple],
     name: str,
     progress: Progress | None,
     cancelled: CancelCheck | None,
-) -> dict[View, tuple]:
+) -> dict[PreparationRequest, tuple]:
     """(image, body mask, grid_to_ras) on the base grid of every plan; all are antialiased, or none is."""
     outer = common_box([inner for inner, _ in plans.values()])
     stack = stack[outer]

@@ -20,11 +20,11 @@ def read_label_volume(path: Path) -> tuple[np.ndarray, np.ndarray]:
         raise LearningError(f"{path} cannot be read as a segmentation. Save it as a NIfTI or NRRD file.") from error
     if image.GetDimension() != 3 or image.GetNumberOfComponentsPerPixel() != 1:
         raise LearningError(
-            f"{path.name} is not one three-dimensional label volume. In Slicer, export the segmentation as labelmap."
+            f"{path.name} is not one three-dimensional label map. In Slicer, export the segmentation as labelmap."
         )
     values = sitk.GetArrayFromImage(image).transpose(2, 1, 0)
     if not np.array_equal(values, np.round(values)):
-        raise LearningError(f"{path.name} holds values that are not whole numbers, so it is no label volume.")
+        raise LearningError(f"{path.name} holds values that are not whole numbers, so it is no label map.")
     ijk_to_lps = np.eye(4)
     ijk_to_lps[:3, :3] = np.array(image.GetDirection()).reshape(3, 3) * np.array(image.GetSpacing())
     ijk_to_lps[:3, 3] = image.GetOrigin()

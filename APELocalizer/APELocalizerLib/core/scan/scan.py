@@ -1,7 +1,7 @@
 """A CT scan: voxels in Hounsfield units on a grid in the patient's RAS space.
 
 Everything that enters the package passes through `Scan`, so what cannot be a torso CT is refused here, each case with
-its own sentence. Voxel axes are (i, j, k) as in MRML; voxel centres lie at integer indices.
+its own sentence. Voxel axes are (i, j, k) as in MRML; voxel centers lie at integer indices.
 """
 
 from __future__ import annotations

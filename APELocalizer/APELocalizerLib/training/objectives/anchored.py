@@ -11,7 +11,7 @@ from torch import nn
 from APELocalizerLib.training.config import TrainingConfig
 from APELocalizerLib.training.data.laid_out import TrainingSet
 from APELocalizerLib.training.data.synthetic import paint
-from APELocalizerLib.training.objectives.heads import FixedHead, Head, Model
+from APELocalizerLib.training.objectives.heads import FixedHead, Head, TrainedNetwork
 from APELocalizerLib.training.objectives.losses import anchored_loss
 from APELocalizerLib.training.objectives.objective import Outcome
 from APELocalizerLib.training.objectives.retrieval import embed, fuse, retrieval_errors
@@ -67,7 +67,9 @@ class AnchoredObjective:
         crop.seconds = {"data": 0.0, "augmentation": time.perf_counter() - begun}
         return crop
 
-    def measure(self, model: Model | nn.Module, head: Head | None, item: Crop, always_visible: bool) -> Outcome:
+    def measure(
+        self, model: TrainedNetwork | nn.Module, head: Head | None, item: Crop, always_visible: bool
+    ) -> Outcome:
         """Robust distance to the canonical coordinates."""
         visible = item.visible
         if visible is None and always_visible:
@@ -80,7 +82,7 @@ class AnchoredObjective:
         """The loss of a step is the mean over its crops."""
         return self.items
 
-    def validate(self, model: Model) -> dict[str, float]:
+    def validate(self, model: TrainedNetwork) -> dict[str, float]:
         """Retrieval between held-out patients and the annotated training scans, at three spacings and fused.
 
         Without landmarks of held-out patients: between virtual patients of the training scans ("self").
@@ -108,10 +110,10 @@ class AnchoredObjective:
                     metrics[f"{kind}_{name}_median"] = float(np.median(values))
         return metrics
 
-    def _in_millimeters(self, model: Model) -> Model:
+    def _in_millimeters(self, model: TrainedNetwork) -> TrainedNetwork:
         """The same network with coordinates in mm as its output, whose axes can be compared with each other."""
         head = FixedHead(self.config.scale, self.config.offset).to(self.device)
-        return Model(model.network, head, model.precision).eval()
+        return TrainedNetwork(model.network, head, model.precision).eval()
 
     def shape_of(self, item: Crop) -> tuple[int, ...]:
         """One image."""

@@ -103,7 +103,7 @@ class FixedHead(Head):
         return self.scale, self.offset
 
 
-class Model(nn.Module):
+class TrainedNetwork(nn.Module):
     """A network under training and its head, if it has one: images to embeddings, always float32.
 
     With "bf16" the pyramid is computed in bfloat16 where that is safe; the last layer and the sigmoid, whose steps

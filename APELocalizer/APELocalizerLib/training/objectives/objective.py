@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 from torch import Tensor, nn
 
-from APELocalizerLib.training.objectives.heads import Head, Model
+from APELocalizerLib.training.objectives.heads import Head, TrainedNetwork
 
 
 @dataclass(eq=False)
@@ -34,7 +34,7 @@ class Objective(Protocol):
         """Item `index` of a step. Its `seconds` tell the time for "data" and "augmentation"."""
         ...
 
-    def measure(self, model: Model | nn.Module, head: Head | None, item: Any, always_visible: bool) -> Outcome:
+    def measure(self, model: TrainedNetwork | nn.Module, head: Head | None, item: Any, always_visible: bool) -> Outcome:
         """Loss of an item. `model` may be wrapped, `head` is its head; with `always_visible` the model is never given
         None for what is visible."""
         ...
@@ -43,7 +43,7 @@ class Objective(Protocol):
         """What the loss of an item is divided by in the sum over a step."""
         ...
 
-    def validate(self, model: Model) -> dict[str, float]:
+    def validate(self, model: TrainedNetwork) -> dict[str, float]:
         """Numbers to log of a model in evaluation mode; empty if there is nothing to validate on."""
         ...
 

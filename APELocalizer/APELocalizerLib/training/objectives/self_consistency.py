@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from APELocalizerLib.training.data.volumes import Volume, VolumeSource
-from APELocalizerLib.training.objectives.heads import Model
+from APELocalizerLib.training.objectives.heads import TrainedNetwork
 from APELocalizerLib.training.objectives.retrieval import stride_of, upsample
 from APELocalizerLib.training.patients.pairs import Lattice
 from APELocalizerLib.training.patients.virtual_patients import STRIDE, Deformation
@@ -64,7 +64,7 @@ class SelfConsistency:
         self.device, self.seed, self.landmarks = device, seed, landmarks or {}
 
     @torch.inference_mode()
-    def measure(self, model: Model) -> dict[str, float]:
+    def measure(self, model: TrainedNetwork) -> dict[str, float]:
         """Median and mean error between virtual patients ("self") and, if known, of landmarks between scans."""
         found = {}
         errors = [self._between_virtual_patients(model, source, n) for n, source in enumerate(self.sources)]
@@ -73,7 +73,7 @@ class SelfConsistency:
                 found |= {f"{name}_median_mm": float(np.median(values)), f"{name}_mean_mm": float(np.mean(values))}
         return found
 
-    def _between_virtual_patients(self, model: Model, source: VolumeSource, number: int) -> np.ndarray:
+    def _between_virtual_patients(self, model: TrainedNetwork, source: VolumeSource, number: int) -> np.ndarray:
         rng = np.random.default_rng((self.seed, number, 2))
         generator = torch.Generator(self.device).manual_seed(int(rng.integers(2**62)))
         volume = source.load(self.device)
@@ -87,7 +87,7 @@ class SelfConsistency:
         answers = other.nearest(one.embedding_at(here[good])) if bool(good.any()) else there[good]
         return (answers - there[good]).norm(dim=1).cpu().numpy()
 
-    def _between_scans(self, model: Model) -> np.ndarray:
+    def _between_scans(self, model: TrainedNetwork) -> np.ndarray:
         maps: dict[str, tuple[PatientMap, dict[str, Tensor]]] = {}
         for source in self.sources:
             points = self.landmarks.get(source.name)
@@ -110,7 +110,7 @@ class SelfConsistency:
                     errors += wrong.norm(dim=1).tolist()
         return np.array(errors)
 
-    def _embed(self, model: Model, volume: Volume, warp: Warp) -> PatientMap:
+    def _embed(self, model: TrainedNetwork, volume: Volume, warp: Warp) -> PatientMap:
         extent = warp.high - warp.low
         spacing = self.spacing * max(1.0, float((extent / self.spacing).prod() / _MOST_VOXELS) ** (1 / 3))
         shape = tuple(int(max(32, np.ceil(n / STRIDE + 1) * STRIDE)) for n in extent / spacing)

@@ -12,7 +12,7 @@ from APELocalizerLib.core.base.errors import TrainingError
 from APELocalizerLib.training.config import TrainingConfig
 from APELocalizerLib.training.data.volumes import VolumeSource
 from APELocalizerLib.training.objectives.anchored import AnchoredObjective
-from APELocalizerLib.training.objectives.heads import FixedHead, Head, Model, NormalizedHead, ScaledHead
+from APELocalizerLib.training.objectives.heads import FixedHead, Head, NormalizedHead, ScaledHead, TrainedNetwork
 from APELocalizerLib.training.objectives.losses import equivariance_loss, pair_loss, standardized
 from APELocalizerLib.training.objectives.objective import Outcome
 from APELocalizerLib.training.objectives.self_consistency import SelfConsistency
@@ -50,7 +50,9 @@ class PairObjective:
                 source, self.settings, self.config.deformation, rng, generator, self.config.network.stem_stride
             )
 
-    def measure(self, model: Model | nn.Module, head: Head, item: PatientCrops, always_visible: bool) -> Outcome:
+    def measure(
+        self, model: TrainedNetwork | nn.Module, head: Head, item: PatientCrops, always_visible: bool
+    ) -> Outcome:
         """Eq. 1 plus lambda times the equivariance term."""
         embedding = model(item.images, item.visible)
         first = item.first.read(embedding)
@@ -77,7 +79,7 @@ class PairObjective:
         """The loss of a step is the mean over its patients."""
         return self.items / self.settings.weight
 
-    def validate(self, model: Model) -> dict[str, float]:
+    def validate(self, model: TrainedNetwork) -> dict[str, float]:
         """Retrieval between virtual patients of one scan, and between scans where landmarks are known."""
         return {} if self.validation is None else self.validation.measure(model)
 
@@ -116,7 +118,7 @@ class MixedObjective:
         part, number = self._part(index)
         return part.draw(step, number)
 
-    def measure(self, model: Model | nn.Module, head: Head, item, always_visible: bool) -> Outcome:
+    def measure(self, model: TrainedNetwork | nn.Module, head: Head, item, always_visible: bool) -> Outcome:
         """Loss of an item of either kind."""
         return self._owner(item).measure(model, head, item, always_visible)
 
@@ -125,7 +127,7 @@ class MixedObjective:
         part, number = self._part(index)
         return part.divisor(number)
 
-    def validate(self, model: Model) -> dict[str, float]:
+    def validate(self, model: TrainedNetwork) -> dict[str, float]:
         """Both validations."""
         return self.anchored.validate(model) | self.pairs.validate(model)
 

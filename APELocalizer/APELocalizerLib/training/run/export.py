@@ -5,15 +5,15 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from APELocalizerLib.core.model.checkpoint import Checkpoint, save_checkpoint
+from APELocalizerLib.core.model.model import Model, save_model
 from APELocalizerLib.core.model.registry import PUBLISHED_CITATION
 from APELocalizerLib.training.config import TrainingConfig
-from APELocalizerLib.training.package import checkpoint_of
+from APELocalizerLib.training.package import model_of
 from APELocalizerLib.training.presets import spacing_presets
 from APELocalizerLib.training.run.trainer import Trainer
 
 
-def export_model(trainer: Trainer, path: Path, scans: int) -> Checkpoint:
+def export_model(trainer: Trainer, path: Path, scans: int) -> Model:
     """Write the averaged network, and how scans are to be prepared for it, as a model file (float16), atomically.
 
     scans: how many were trained on.
@@ -23,12 +23,12 @@ def export_model(trainer: Trainer, path: Path, scans: int) -> Checkpoint:
     state = {key: value.detach().cpu().contiguous() for key, value in trainer.average.state_dict().items()}
     scale, offset = trainer.scale_and_offset()
     content = {"network": config.network.to_dict(), "state": state, "scale": scale, "offset": offset}
-    checkpoint = replace(
-        checkpoint_of(content, name=Path(config.output).resolve().name, training_data=f"{trained} of the user"),
+    model = replace(
+        model_of(content, name=Path(config.output).resolve().name, training_data=f"{trained} of the user"),
         **({} if config.anchored else _self_supervised(config)),
     )
-    save_checkpoint(checkpoint, path)
-    return checkpoint
+    save_model(model, path)
+    return model
 
 
 def _self_supervised(config: TrainingConfig) -> dict:

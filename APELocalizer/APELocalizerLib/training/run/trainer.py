@@ -13,7 +13,7 @@ import torch
 from APELocalizerLib.core.base.errors import TrainingError
 from APELocalizerLib.core.model.network import APENetwork
 from APELocalizerLib.training.config import TrainingConfig
-from APELocalizerLib.training.objectives.heads import Model
+from APELocalizerLib.training.objectives.heads import TrainedNetwork
 from APELocalizerLib.training.objectives.objective import Objective
 from APELocalizerLib.training.run.distributed import Processes
 from APELocalizerLib.training.run.files import save_atomically
@@ -44,7 +44,7 @@ class Trainer:
         if config.initial_weights and not (self.folder / "state.pt").exists():
             network.load_state_dict(initial_state(Path(config.initial_weights), network))
         head = copy.deepcopy(objective.head)
-        self.model = Model(network, head, precision_for(config.precision, self.device)).to(self.device)
+        self.model = TrainedNetwork(network, head, precision_for(config.precision, self.device)).to(self.device)
         self.average_model = copy.deepcopy(self.model).eval()
         for part in (self.network, self.average):
             part.to(memory_format=torch.channels_last_3d)

@@ -17,7 +17,7 @@ from typing import Any, Protocol
 import torch
 from torch.nn.parallel import DistributedDataParallel
 
-from APELocalizerLib.training.objectives.heads import Model
+from APELocalizerLib.training.objectives.heads import TrainedNetwork
 from APELocalizerLib.training.objectives.objective import Objective
 from APELocalizerLib.training.run.distributed import Processes
 
@@ -61,7 +61,7 @@ def run_item(model, head, objective: Objective, item: Any, index: int, always_vi
     return ItemReport(outcome.metrics, divisor, outcome.unit_mm, outcome.seen, objective.shape_of(item), seconds)
 
 
-def forget_unused_token(model: Model) -> None:
+def forget_unused_token(model: TrainedNetwork) -> None:
     """Drop the gradient of the token for hidden cells in a step that hid nothing.
 
     It is zero then if visibility was given, as it must be with several processes, and the optimizer would go on by
@@ -75,7 +75,7 @@ def forget_unused_token(model: Model) -> None:
 class ThreadWorkers:
     """Threads of one process, each with a replica: shared weights, gradients of its own."""
 
-    def __init__(self, model: Model, objective: Objective, threads: int) -> None:
+    def __init__(self, model: TrainedNetwork, objective: Objective, threads: int) -> None:
         self.model, self.objective = model, objective
         self.count = min(threads, objective.items)
         self.threads_each = max(1, threads // self.count)
@@ -119,7 +119,12 @@ class SerialWorkers:
     count = 1
 
     def __init__(
-        self, model: Model, objective: Objective, processes: Processes, device: torch.device, timed: bool = False
+        self,
+        model: TrainedNetwork,
+        objective: Objective,
+        processes: Processes,
+        device: torch.device,
+        timed: bool = False,
     ) -> None:
         self.model, self.objective, self.processes, self.device = model, objective, processes, device
         self.timed = timed and device.type == "cuda"

@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from APELocalizerLib.core.base.errors import CheckpointError
-from APELocalizerLib.core.model.checkpoint import FORMAT, published_checkpoint, read_checkpoint, save_checkpoint
+from APELocalizerLib.core.base.errors import ModelError
+from APELocalizerLib.core.model.model import FORMAT, published_model, read_model, save_model
 from APELocalizerLib.core.model.network import NetworkConfig
 from APELocalizerLib.core.preparation.config import PreparationConfig
-from made_up.maps import TINY_NETWORK, tiny_checkpoint
+from made_up.maps import TINY_NETWORK, tiny_model
 from made_up.paths import DATA
 
 PUBLISHED_KEYS = json.loads((DATA / "ape_state_dict.json").read_text(encoding="utf-8"))["keys"]
@@ -21,8 +21,8 @@ PUBLISHED_KEYS = json.loads((DATA / "ape_state_dict.json").read_text(encoding="u
 
 @pytest.fixture
 def rich():
-    """A checkpoint in which nothing has its default value."""
-    return tiny_checkpoint(
+    """A model in which nothing has its default value."""
+    return tiny_model(
         name="rich",
         preparation=PreparationConfig(base_spacing=(1.5, 1.5, 2.0), window=(-900, 250), clahe_clip_limit=0.02),
         presets={"standard": ((2, 2, 3),), "both": ((4, 4, 6), (2, 2, 3))},
@@ -32,7 +32,7 @@ def rich():
         one_pass=True,
         padding="edge",
         round_trip_threshold_mm=33.25,
-        licence="MIT",
+        license="MIT",
         citation="Müller et al.",
         training_data="ten scans",
     )
@@ -46,11 +46,11 @@ def published_state():
 
 
 def test_a_saved_checkpoint_comes_back_whole(rich, tmp_path):
-    save_checkpoint(rich, tmp_path / "new folder" / "model.pt")
-    back = read_checkpoint(tmp_path / "new folder" / "model.pt")
+    save_model(rich, tmp_path / "new folder" / "model.pt")
+    back = read_model(tmp_path / "new folder" / "model.pt")
     for name in ("name", "network", "preparation", "presets", "scale", "offset", "anchored", "one_pass", "padding"):
         assert getattr(back, name) == getattr(rich, name), name
-    for name in ("round_trip_threshold_mm", "licence", "citation", "training_data"):
+    for name in ("round_trip_threshold_mm", "license", "citation", "training_data"):
         assert getattr(back, name) == getattr(rich, name), name
     assert back.id == rich.id, "landmarks learned before saving are still comparable"
     for key, value in rich.state.items():
@@ -58,16 +58,16 @@ def test_a_saved_checkpoint_comes_back_whole(rich, tmp_path):
 
 
 def test_full_precision_is_kept_when_asked_for(rich, tmp_path):
-    save_checkpoint(rich, tmp_path / "model.pt", half=False)
-    back = read_checkpoint(tmp_path / "model.pt")
+    save_model(rich, tmp_path / "model.pt", half=False)
+    back = read_model(tmp_path / "model.pt")
     assert all(torch.equal(back.state[key], value) for key, value in rich.state.items())
     assert back.id == rich.id
 
 
 def test_the_network_gives_the_same_map_after_saving(tmp_path):
-    checkpoint = tiny_checkpoint()
-    save_checkpoint(checkpoint, tmp_path / "model.pt")
-    network, back = checkpoint.build_network(), read_checkpoint(tmp_path / "model.pt").build_network()
+    model = tiny_model()
+    save_model(model, tmp_path / "model.pt")
+    network, back = model.build_network(), read_model(tmp_path / "model.pt").build_network()
     image = torch.rand(1, 1, 32, 36, 40)
     with torch.inference_mode():
         torch.testing.assert_close(back(image), network(image), rtol=0, atol=2e-3)
@@ -76,7 +76,7 @@ def test_the_network_gives_the_same_map_after_saving(tmp_path):
 
 
 def test_saving_leaves_no_other_file_and_an_ordinary_one(rich, tmp_path):
-    save_checkpoint(rich, tmp_path / "model.pt")
+    save_model(rich, tmp_path / "model.pt")
     (tmp_path / "ordinary").write_text("")
     assert sorted(os.listdir(tmp_path)) == ["model.pt", "ordinary"]
     assert (tmp_path / "model.pt").stat().st_mode == (tmp_path / "ordinary").stat().st_mode
@@ -88,7 +88,7 @@ def test_saving_leaves_no_other_file_and_an_ordinary_one(rich, tmp_path):
 def test_the_id_names_the_model_and_its_meaning(rich):
     name, _, digest = rich.id.partition("@")
     assert name == "rich" and len(digest) == 12 and int(digest, 16) >= 0
-    assert tiny_checkpoint().id == tiny_checkpoint().id
+    assert tiny_model().id == tiny_model().id
 
 
 @pytest.mark.parametrize(
@@ -104,18 +104,18 @@ def test_the_id_names_the_model_and_its_meaning(rich):
     ],
 )
 def test_whatever_changes_an_embedding_changes_the_id(changes):
-    assert tiny_checkpoint(**changes).id != tiny_checkpoint().id
+    assert tiny_model(**changes).id != tiny_model().id
 
 
 def test_texts_and_the_threshold_do_not_change_the_id():
-    other = tiny_checkpoint(round_trip_threshold_mm=1.0, licence="other", citation="other", training_data="other")
-    assert other.id == tiny_checkpoint().id
+    other = tiny_model(round_trip_threshold_mm=1.0, license="other", citation="other", training_data="other")
+    assert other.id == tiny_model().id
 
 
 def test_an_unknown_spacing_is_refused_with_those_that_are_known():
-    with pytest.raises(CheckpointError, match='no spacing "finest". Choose one of: standard, fast, both'):
-        tiny_checkpoint().spacings("finest")
-    assert tiny_checkpoint().spacings("both") == ((4.0, 4.0, 6.0), (2.0, 2.0, 3.0))
+    with pytest.raises(ModelError, match='no spacing "finest". Choose one of: standard, fast, both'):
+        tiny_model().spacings("finest")
+    assert tiny_model().spacings("both") == ((4.0, 4.0, 6.0), (2.0, 2.0, 3.0))
 
 
 # The published network ---------------------------------------------------------------------------------------------
@@ -123,14 +123,14 @@ def test_an_unknown_spacing_is_refused_with_those_that_are_known():
 
 def test_a_published_state_dict_is_recognized(published_state, tmp_path):
     torch.save(published_state, tmp_path / "ape.pt")
-    checkpoint = read_checkpoint(tmp_path / "ape.pt")
-    assert checkpoint.id.startswith("ape-published@")
-    assert checkpoint.network == NetworkConfig.published()
-    assert checkpoint.preparation == PreparationConfig.published()
-    assert list(checkpoint.presets) == ["fine", "standard", "fast"]
-    assert not checkpoint.anchored and not checkpoint.one_pass and checkpoint.padding == "mask"
-    assert "non-commercial" in checkpoint.licence
-    network = checkpoint.build_network()
+    model = read_model(tmp_path / "ape.pt")
+    assert model.id.startswith("ape-published@")
+    assert model.network == NetworkConfig.published()
+    assert model.preparation == PreparationConfig.published()
+    assert list(model.presets) == ["fine", "standard", "fast"]
+    assert not model.anchored and not model.one_pass and model.padding == "mask"
+    assert "non-commercial" in model.license
+    network = model.build_network()
     assert sum(parameter.numel() for parameter in network.parameters()) == 31_384_351
     key = "fpn.left_stages.2.blocks.8.conv_3.weight"
     assert torch.equal(network.state_dict()[key], published_state[key])
@@ -138,23 +138,23 @@ def test_a_published_state_dict_is_recognized(published_state, tmp_path):
 
 def test_almost_published_weights_are_refused_naming_the_keys(published_state):
     short = {key: value for key, value in published_state.items() if key != "head.convs.2.weight"}
-    with pytest.raises(CheckpointError, match="another network .*missing: head.convs.2.weight"):
-        published_checkpoint(short)
-    with pytest.raises(CheckpointError, match="unknown: scale"):
-        published_checkpoint({**published_state, "scale": torch.ones(3, 1, 1, 1)})
-    with pytest.raises(CheckpointError, match=r"missing: fpn.stem.mask_token.*unknown: ape.fpn.stem.mask_token"):
-        published_checkpoint({f"ape.{key}": value for key, value in published_state.items()})
-    with pytest.raises(CheckpointError, match=r"wrong size: head.convs.0.bias \(4,\) instead of \(3,\)"):
-        published_checkpoint({**published_state, "head.convs.0.bias": torch.ones(4)})
-    with pytest.raises(CheckpointError, match="something other than network weights"):
-        published_checkpoint({**published_state, "epoch": 3})
-    with pytest.raises(CheckpointError, match=r"not numbers \(head.convs.0.bias\)"):
-        published_checkpoint({**published_state, "head.convs.0.bias": torch.tensor([1.0, float("nan"), 0.0])})
+    with pytest.raises(ModelError, match="another network .*missing: head.convs.2.weight"):
+        published_model(short)
+    with pytest.raises(ModelError, match="unknown: scale"):
+        published_model({**published_state, "scale": torch.ones(3, 1, 1, 1)})
+    with pytest.raises(ModelError, match=r"missing: fpn.stem.mask_token.*unknown: ape.fpn.stem.mask_token"):
+        published_model({f"ape.{key}": value for key, value in published_state.items()})
+    with pytest.raises(ModelError, match=r"wrong size: head.convs.0.bias \(4,\) instead of \(3,\)"):
+        published_model({**published_state, "head.convs.0.bias": torch.ones(4)})
+    with pytest.raises(ModelError, match="something other than network weights"):
+        published_model({**published_state, "epoch": 3})
+    with pytest.raises(ModelError, match=r"not numbers \(head.convs.0.bias\)"):
+        published_model({**published_state, "head.convs.0.bias": torch.tensor([1.0, float("nan"), 0.0])})
 
 
 def test_only_the_first_three_keys_are_named():
-    with pytest.raises(CheckpointError) as error:
-        published_checkpoint({"weight": torch.ones(1)}, "other.pt")
+    with pytest.raises(ModelError) as error:
+        published_model({"weight": torch.ones(1)}, "other.pt")
     assert str(error.value).startswith("other.pt holds weights of another network (missing: fpn.stem.mask_token, ")
     assert str(error.value).count("fpn.") == 3 and "…" in str(error.value)
 
@@ -182,28 +182,28 @@ def test_pickled_code_is_never_run(tmp_path, kind):
         torch.save({"fpn.stem.mask_token": Malicious(victim)}, path)
     else:
         torch.save({"format": FORMAT, "version": 1, "config": "{}", "state": {"weight": Malicious(victim)}}, path)
-    with pytest.raises(CheckpointError, match="holds program code or is not a model file; it was not opened"):
-        read_checkpoint(path)
+    with pytest.raises(ModelError, match="holds program code or is not a model file; it was not opened"):
+        read_model(path)
     assert not victim.exists()
 
 
 @pytest.mark.parametrize("content", [b"", b"<html>Log in</html>", b"PK\x03\x04broken", b"\x80\x02}q\x00.", b"\x80"])
 def test_files_that_are_no_models_are_refused(tmp_path, content):
     (tmp_path / "model.pt").write_bytes(content)
-    with pytest.raises(CheckpointError, match="model.pt"):
-        read_checkpoint(tmp_path / "model.pt")
+    with pytest.raises(ModelError, match="model.pt"):
+        read_model(tmp_path / "model.pt")
 
 
 def test_missing_files_and_folders_are_refused(tmp_path):
-    with pytest.raises(CheckpointError, match="does not exist"):
-        read_checkpoint(tmp_path / "absent.pt")
-    with pytest.raises(CheckpointError, match="does not exist"):
-        read_checkpoint(tmp_path)
+    with pytest.raises(ModelError, match="does not exist"):
+        read_model(tmp_path / "absent.pt")
+    with pytest.raises(ModelError, match="does not exist"):
+        read_model(tmp_path)
 
 
 def test_damaged_files_are_refused_whatever_the_damage(rich, tmp_path):
     path = tmp_path / "model.pt"
-    save_checkpoint(rich, path)
+    save_model(rich, path)
     content, chance = path.read_bytes(), random.Random(0)
     refused = 0
     for attempt in range(60):
@@ -215,14 +215,14 @@ def test_damaged_files_are_refused_whatever_the_damage(rich, tmp_path):
                 damaged[-1 - chance.randrange(6000)] = chance.randrange(256)
         path.write_bytes(damaged)
         try:
-            read_checkpoint(path)
-        except CheckpointError:
+            read_model(path)
+        except ModelError:
             refused += 1
     assert refused > 50
 
 
 def changed_file(path: Path, change) -> Path:
-    save_checkpoint(tiny_checkpoint(), path)
+    save_model(tiny_model(), path)
     content = torch.load(path, weights_only=True)
     change(content)
     torch.save(content, path)
@@ -256,21 +256,21 @@ def edit_config(edit):
     ],
 )
 def test_wrong_contents_are_refused(tmp_path, change, sentence):
-    with pytest.raises(CheckpointError, match=sentence):
-        read_checkpoint(changed_file(tmp_path / "model.pt", change))
+    with pytest.raises(ModelError, match=sentence):
+        read_model(changed_file(tmp_path / "model.pt", change))
 
 
 def test_other_torch_files_are_refused(tmp_path):
     for content in ([1, 2], 5, "text", torch.zeros(3)):
         torch.save(content, tmp_path / "model.pt")
-        with pytest.raises(CheckpointError, match="not a model file of APELocalizer"):
-            read_checkpoint(tmp_path / "model.pt")
+        with pytest.raises(ModelError, match="not a model file of APELocalizer"):
+            read_model(tmp_path / "model.pt")
     torch.save({"state_dict": {"weight": torch.zeros(3)}}, tmp_path / "model.pt")
-    with pytest.raises(CheckpointError, match="other than network weights"):
-        read_checkpoint(tmp_path / "model.pt")
+    with pytest.raises(ModelError, match="other than network weights"):
+        read_model(tmp_path / "model.pt")
 
 
 def test_checkpoints_are_compared_by_identity():
-    one, same = tiny_checkpoint(), tiny_checkpoint()
+    one, same = tiny_model(), tiny_model()
     assert one == one and one != same and len({one, same}) == 2
     assert one.network == TINY_NETWORK

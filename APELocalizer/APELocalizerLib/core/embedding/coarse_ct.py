@@ -25,15 +25,15 @@ WINDOW_HU = (-1000.0, 1000.0)
 FEATURES = ((-1000.0, -200.0, 1.0), (-150.0, 200.0, 1.5), (150.0, 700.0, 1.0))
 """HU from which and to which each feature rises, and to how much: lung and fat, soft tissue, bone and contrast."""
 
-VIEW = (replace(PreparationConfig.locked(), window=WINDOW_HU, lattice=(2, 2, 2)), (SPACING_MM,) * 3)
-"""How a scan is prepared for its appearance."""
+VIEW = (replace(PreparationConfig.on_fixed_lattice(), window=WINDOW_HU, lattice=(2, 2, 2)), (SPACING_MM,) * 3)
+"""How a scan is prepared for its coarse CT."""
 
 LEVELS = 2
 """Features are kept at 5 mm and, averaged over 2 x 2 x 2 cells, at 10 mm."""
 
 
 @dataclass(frozen=True, eq=False)
-class Appearance:
+class CoarseCT:
     """Coarse CT: `codes` (p, l, i) uint8, 0..255 over WINDOW_HU, 0 in the air around the patient; (P, L, I) axes.
 
     `grid_to_ras` (4, 4) from index to RAS mm of the cell's center; the spacing is SPACING_MM along every axis.
@@ -43,12 +43,12 @@ class Appearance:
     grid_to_ras: np.ndarray
 
     @classmethod
-    def of(cls, scan: Scan, cancelled: CancelCheck | None = None) -> "Appearance":
+    def of(cls, scan: Scan, cancelled: CancelCheck | None = None) -> "CoarseCT":
         """The appearance of a scan. Raises PreparationError when it shows no body."""
         return cls.of_prepared(prepare(scan, *VIEW, cancelled=cancelled))
 
     @classmethod
-    def of_prepared(cls, prepared: PreparedScan) -> "Appearance":
+    def of_prepared(cls, prepared: PreparedScan) -> "CoarseCT":
         """The appearance of a scan that was prepared as VIEW says, on any device."""
         image, mask = (
             each if isinstance(each, np.ndarray) else each.cpu().numpy()
@@ -84,7 +84,7 @@ class Appearance:
         return base64.b64encode(zlib.compress(payload, 6)).decode("ascii")
 
     @classmethod
-    def from_text(cls, text: str) -> "Appearance":
+    def from_text(cls, text: str) -> "CoarseCT":
         """Inverse of `to_text`. Raises MapError for damaged text."""
         try:
             head, _, data = zlib.decompress(base64.b64decode(text, validate=True)).partition(b"\n")

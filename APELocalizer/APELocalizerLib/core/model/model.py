@@ -1,6 +1,6 @@
-"""Checkpoints: network weights together with everything that decides what an embedding means.
+"""Models: network weights together with everything that decides what an embedding means.
 
-Preprocessing, spacings, per-axis scale and the not-found threshold are part of a checkpoint and saved in its file, so
+Preprocessing, spacings, per-axis scale and the not-found threshold are part of a model and saved in its file, so
 that an embedding learned with it is reproducible. Files hold tensors and JSON text only and are read with
 `weights_only=True`: opening one never runs code.
 """
@@ -17,7 +17,7 @@ from pathlib import Path
 
 import torch
 
-from APELocalizerLib.core.base.errors import CheckpointError, PreparationError
+from APELocalizerLib.core.base.errors import ModelError, PreparationError
 from APELocalizerLib.core.model.network import APENetwork, NetworkConfig
 from APELocalizerLib.core.preparation.config import PreparationConfig
 
@@ -34,13 +34,13 @@ PUBLISHED_PRESETS: dict[str, tuple[Spacing, ...]] = {
 """Spacings (posterior, left, inferior; mm) that the published network is run at. Each lies in its training range."""
 
 DEFAULT_SCALE_MM = 500.0
-"""Scale of a published checkpoint's outputs until it is calibrated: the outputs 0..1 span about half a metre."""
+"""Scale of a published model's outputs until it is calibrated: the outputs 0..1 span about half a metre."""
 
 DEFAULT_THRESHOLD_MM = 50.0
 
 
 @dataclass(frozen=True, eq=False)
-class Checkpoint:
+class Model:
     """Weights and their meaning.
 
     `presets` names the spacings (mm along posterior, left, inferior) the network is run at; several spacings in one
@@ -62,13 +62,13 @@ class Checkpoint:
     one_pass: bool = False
     padding: str = "mask"
     round_trip_threshold_mm: float = DEFAULT_THRESHOLD_MM
-    licence: str = ""
+    license: str = ""
     citation: str = ""
     training_data: str = ""
 
     def __post_init__(self) -> None:
         if self.padding not in ("mask", "edge"):
-            raise CheckpointError(f'A model pads small scans with "mask" or "edge", not with "{self.padding}".')
+            raise ModelError(f'A model pads small scans with "mask" or "edge", not with "{self.padding}".')
 
     @cached_property
     def id(self) -> str:
@@ -80,9 +80,9 @@ class Checkpoint:
         return f"{self.name}@{digest.hexdigest()[:12]}"
 
     def spacings(self, preset: str) -> tuple[Spacing, ...]:
-        """The spacings of a preset; raises `CheckpointError` for an unknown name."""
+        """The spacings of a preset; raises `ModelError` for an unknown name."""
         if preset not in self.presets:
-            raise CheckpointError(f'This model has no spacing "{preset}". Choose one of: {", ".join(self.presets)}.')
+            raise ModelError(f'This model has no spacing "{preset}". Choose one of: {", ".join(self.presets)}.')
         return self.presets[preset]
 
     def build_network(self) -> APENetwork:
@@ -93,7 +93,7 @@ class Checkpoint:
         network.load_state_dict(weights, assign=True)
         return network.eval().requires_grad_(False)
 
-    def with_scale(self, scale: tuple[float, float, float]) -> "Checkpoint":
+    def with_scale(self, scale: tuple[float, float, float]) -> "Model":
         """The same weights with another per-axis scale (see `calibration.calibrate_scale`); this changes the id."""
         return dataclasses.replace(self, scale=tuple(float(s) for s in scale))
 
@@ -115,21 +115,21 @@ class Checkpoint:
             "name": self.name,
             "anchored": self.anchored,
             "round_trip_threshold_mm": self.round_trip_threshold_mm,
-            "licence": self.licence,
+            "licence": self.license,
             "citation": self.citation,
             "training_data": self.training_data,
         }
 
 
-def save_checkpoint(checkpoint: Checkpoint, path: str | Path, half: bool = True) -> None:
-    """Write a checkpoint file, atomically; `half` stores the weights as fp16."""
+def save_model(model: Model, path: str | Path, half: bool = True) -> None:
+    """Write a model file, atomically; `half` stores the weights as fp16."""
     path = Path(path)
     kind = torch.float16 if half else torch.float32
     content = {
         "format": FORMAT,
         "version": VERSION,
-        "config": json.dumps(checkpoint._description()),
-        "state": {key: value.detach().cpu().to(kind).contiguous() for key, value in checkpoint.state.items()},
+        "config": json.dumps(model._description()),
+        "state": {key: value.detach().cpu().to(kind).contiguous() for key, value in model.state.items()},
     }
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f"{path.name}.{os.getpid()}.part")
@@ -140,53 +140,53 @@ def save_checkpoint(checkpoint: Checkpoint, path: str | Path, half: bool = True)
         temporary.unlink(missing_ok=True)
 
 
-def read_checkpoint(path: str | Path) -> Checkpoint:
-    """Read a checkpoint file: ours, or a bare state dict of the published network.
+def read_model(path: str | Path) -> Model:
+    """Read a model file: ours, or a bare state dict of the published network.
 
-    Raises `CheckpointError` for a missing or damaged file, for pickled code, and for weights of another network,
+    Raises `ModelError` for a missing or damaged file, for pickled code, and for weights of another network,
     naming the first keys that differ.
     """
     path = Path(path)
     if not path.is_file():
-        raise CheckpointError(f"The model file {path} does not exist.")
+        raise ModelError(f"The model file {path} does not exist.")
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        raise CheckpointError(
+        raise ModelError(
             f"{path.name} holds program code or is not a model file; it was not opened, for safety."
         ) from error
     except Exception as error:  # a damaged file can make the unpickler raise anything
-        raise CheckpointError(f"{path.name} is damaged or is not a model file. Download or copy it again.") from error
+        raise ModelError(f"{path.name} is damaged or is not a model file. Download or copy it again.") from error
     if not isinstance(content, dict):
-        raise CheckpointError(f"{path.name} is not a model file of APELocalizer or of the published APE network.")
+        raise ModelError(f"{path.name} is not a model file of APELocalizer or of the published APE network.")
     if content.get("format") == FORMAT:
         return _from_content(content, path.name)
-    return published_checkpoint(content, path.name)
+    return published_model(content, path.name)
 
 
-def published_checkpoint(state: Mapping[str, torch.Tensor], where: str = "This file") -> Checkpoint:
+def published_model(state: Mapping[str, torch.Tensor], where: str = "This file") -> Model:
     """Checkpoint of the published network from its bare state dict (`ape.pt`: 231 tensors, 31 384 351 values)."""
     network = NetworkConfig.published()
     _check_state(state, network, where)
-    return Checkpoint(
+    return Model(
         name="ape-published",
         network=network,
         preparation=PreparationConfig.published(),
         state=dict(state),
-        licence="MIT (weights as published; one training set is licensed for non-commercial use)",
+        license="MIT (weights as published; one training set is licensed for non-commercial use)",
         citation="Goncharov et al., Anatomical Positional Embeddings, arXiv:2409.10291",
         training_data="NLST, AMOS CT, AbdomenAtlas 1.0 Mini",
     )
 
 
-def _from_content(content: dict, where: str) -> Checkpoint:
+def _from_content(content: dict, where: str) -> Model:
     if not isinstance(content.get("version"), int) or content["version"] > VERSION:
-        raise CheckpointError(f"{where} was written by a newer APELocalizer. Update the extension to use it.")
+        raise ModelError(f"{where} was written by a newer APELocalizer. Update the extension to use it.")
     try:
         config = json.loads(content["config"])
         network = NetworkConfig.from_dict(config["network"])
         _check_state(content["state"], network, where)
-        return Checkpoint(
+        return Model(
             name=config["name"],
             network=network,
             preparation=PreparationConfig.from_dict(config["preparation"]),
@@ -198,20 +198,20 @@ def _from_content(content: dict, where: str) -> Checkpoint:
             one_pass=config["one_pass"],
             padding=config["padding"],
             round_trip_threshold_mm=config["round_trip_threshold_mm"],
-            licence=config["licence"],
+            license=config["licence"],
             citation=config["citation"],
             training_data=config["training_data"],
         )
     except PreparationError as error:
-        raise CheckpointError(f"{where}: {error}") from error
+        raise ModelError(f"{where}: {error}") from error
     except (KeyError, TypeError, ValueError) as error:
-        raise CheckpointError(f"{where} is a model file whose description is incomplete ({error}).") from error
+        raise ModelError(f"{where} is a model file whose description is incomplete ({error}).") from error
 
 
 def _check_state(state: Mapping, network: NetworkConfig, where: str) -> None:
-    """Raise `CheckpointError` naming the first keys that differ from what the network needs."""
+    """Raise `ModelError` naming the first keys that differ from what the network needs."""
     if not isinstance(state, Mapping) or not all(isinstance(value, torch.Tensor) for value in state.values()):
-        raise CheckpointError(f"{where} holds something other than network weights.")
+        raise ModelError(f"{where} holds something other than network weights.")
     with torch.device("meta"):
         expected = APENetwork(network).state_dict()
     missing = [key for key in expected if key not in state]
@@ -227,7 +227,7 @@ def _check_state(state: Mapping, network: NetworkConfig, where: str) -> None:
         if keys
     ]
     if parts:
-        raise CheckpointError(f"{where} holds weights of another network ({'; '.join(parts)}).")
+        raise ModelError(f"{where} holds weights of another network ({'; '.join(parts)}).")
     broken = [key for key, value in state.items() if not torch.isfinite(value).all()]
     if broken:
-        raise CheckpointError(f"{where} holds weights that are not numbers ({broken[0]}). Download or copy it again.")
+        raise ModelError(f"{where} holds weights that are not numbers ({broken[0]}). Download or copy it again.")
