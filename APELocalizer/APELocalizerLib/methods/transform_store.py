@@ -5,11 +5,12 @@ A transform's name is made from the two scans, the kind of registration and the 
 
 import hashlib
 import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 
 import SimpleITK as sitk
+
+from APELocalizerLib.core.base.files import replacing, write_text
 
 
 class TransformStore:
@@ -33,12 +34,7 @@ class TransformStore:
             except (RuntimeError, ValueError, KeyError):
                 noted.unlink(missing_ok=True)
         transform, seconds = register()
-        self.folder.mkdir(parents=True, exist_ok=True)
-        beside = file.with_name(f"{file.stem}.{os.getpid()}.part.tfm")
-        try:
+        with replacing(file) as beside:
             sitk.WriteTransform(transform, str(beside))
-            os.replace(beside, file)
-            noted.write_text(json.dumps({"seconds": seconds}))
-        finally:
-            beside.unlink(missing_ok=True)
+        write_text(noted, json.dumps({"seconds": seconds}))
         return transform, seconds

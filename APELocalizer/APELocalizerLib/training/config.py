@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from APELocalizerLib.core.base.files import write_atomically
+from APELocalizerLib.core.base.files import write_text
 from APELocalizerLib.core.model.network import NetworkConfig
 from APELocalizerLib.training.data.average_patient import FrameModel
 from APELocalizerLib.training.patients.pair_settings import PairSettings
@@ -141,7 +141,7 @@ class TrainingConfig:
 
     def save(self, path: Path) -> None:
         """Write as JSON, atomically."""
-        write_atomically(json.dumps(self.to_dict(), indent=1), path)
+        write_text(path, json.dumps(self.to_dict(), indent=1))
 
     @classmethod
     def load(cls, path: Path) -> TrainingConfig:

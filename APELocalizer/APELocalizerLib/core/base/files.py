@@ -1,13 +1,40 @@
-"""Writing files so that a reader never meets half of one."""
+"""The one way to write a file: beside its place, then moved there in one step, so that nobody meets half a file."""
 
 from __future__ import annotations
 
 import os
+import shutil
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+PART = ".part"
+"""In the name of a file that is still being written; after a kill it may stay behind."""
 
-def write_atomically(text: str, path: Path) -> None:
-    """Write a text file beside `path`, then rename; several processes may do so at once."""
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.part")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)
+
+@contextmanager
+def replacing(path: str | Path) -> Iterator[Path]:
+    """Yield a file name beside `path` to write to; at the end that file takes the place of `path` in one step.
+
+    On an error, `path` stays as it was and nothing stays beside it. The folder is made if it is missing, the ending
+    is the same (writers choose the format by it), a link stays a link, and a file that was there passes on its
+    permissions. Several threads and processes may write the same file: the last one wins. Raises `OSError`, and what
+    the writer raises.
+    """
+    target = Path(path).resolve()
+    target.parent.mkdir(parents=True, exist_ok=True)
+    beside = target.with_name(f".{target.stem[:40]}-{uuid.uuid4().hex[:8]}{PART}{target.suffix}")
+    try:
+        yield beside
+        if target.exists():
+            shutil.copymode(target, beside)
+        os.replace(beside, target)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Write a text file (UTF-8, line ends as given) in one step; see `replacing`."""
+    with replacing(path) as beside:
+        beside.write_text(text, encoding="utf-8", newline="")

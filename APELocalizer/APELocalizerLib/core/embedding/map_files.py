@@ -6,7 +6,6 @@ the exact index-to-RAS matrix and, as text, the coarse CT. The compact form hold
 
 import base64
 import json
-import os
 import zlib
 from pathlib import Path
 
@@ -14,6 +13,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from APELocalizerLib.core.base.errors import MapError
+from APELocalizerLib.core.base.files import replacing
 from APELocalizerLib.core.base.geometry import RAS_LPS, Box, spacing_of
 from APELocalizerLib.core.embedding.coarse_ct import CoarseCT
 from APELocalizerLib.core.embedding.embedding_map import EmbeddingMap
@@ -43,15 +43,11 @@ def save_map(embedding_map: EmbeddingMap, path: str | Path) -> None:
     image.SetMetaData(HEADER_KEY, json.dumps(_header(embedding_map)))
     if embedding_map.coarse_ct is not None:
         image.SetMetaData(COARSE_CT_KEY, embedding_map.coarse_ct.to_text())
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{path.stem}.{os.getpid()}.part.nrrd")
     try:
-        sitk.WriteImage(image, str(temporary), useCompression=True)
-        os.replace(temporary, path)
+        with replacing(path) as beside:
+            sitk.WriteImage(image, str(beside), useCompression=True)
     except (RuntimeError, OSError) as error:
-        raise MapError(f"The map cannot be written to {path}. Is there room, and may you write there?") from error
-    finally:
-        temporary.unlink(missing_ok=True)
+        raise MapError(f"The map cannot be written to {path}. Check free space and write permission.") from error
 
 
 def load_map(path: str | Path) -> EmbeddingMap:

@@ -2,11 +2,11 @@
 
 import json
 import math
-import os
 from functools import lru_cache
 from pathlib import Path
 
 from APELocalizerLib.core.base.errors import LibraryError, MapError
+from APELocalizerLib.core.base.files import write_text
 from APELocalizerLib.core.library.built_in import built_in_library_path
 from APELocalizerLib.core.library.library import Code, Landmark, LandmarkLibrary, Organ, OrganShot, Shot, Support
 
@@ -75,14 +75,7 @@ def from_json(text: str) -> LandmarkLibrary:
 
 def save_library(library: LandmarkLibrary, path: str | Path) -> None:
     """Write the library, atomically: an existing file is replaced only by a complete one."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.part")
-    try:
-        temporary.write_text(to_json(library), encoding="utf-8")
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_text(path, to_json(library))
 
 
 def load_library(path: str | Path) -> LandmarkLibrary:

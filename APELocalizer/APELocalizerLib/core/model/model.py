@@ -8,7 +8,6 @@ that an embedding learned with it is reproducible. Files hold tensors and JSON t
 import dataclasses
 import hashlib
 import json
-import os
 import pickle
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -18,6 +17,7 @@ from pathlib import Path
 import torch
 
 from APELocalizerLib.core.base.errors import ModelError, PreparationError
+from APELocalizerLib.core.base.files import replacing
 from APELocalizerLib.core.model.network import APENetwork, NetworkConfig
 from APELocalizerLib.core.preparation.config import PreparationConfig
 
@@ -123,7 +123,6 @@ class Model:
 
 def save_model(model: Model, path: str | Path, half: bool = True) -> None:
     """Write a model file, atomically; `half` stores the weights as fp16."""
-    path = Path(path)
     kind = torch.float16 if half else torch.float32
     content = {
         "format": FORMAT,
@@ -131,13 +130,8 @@ def save_model(model: Model, path: str | Path, half: bool = True) -> None:
         "config": json.dumps(model._description()),
         "state": {key: value.detach().cpu().to(kind).contiguous() for key, value in model.state.items()},
     }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.part")
-    try:
-        torch.save(content, temporary)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with replacing(path) as beside:
+        torch.save(content, beside)
 
 
 def read_model(path: str | Path) -> Model:

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from APELocalizerLib.core.base.errors import APELocalizerError, Cancelled, TrainingError
-from APELocalizerLib.core.base.files import write_atomically
+from APELocalizerLib.core.base.files import write_text
 from APELocalizerLib.core.base.progress import CancelCheck, Progress, check_cancelled, report, sub_progress
 from APELocalizerLib.core.preparation.config import PreparationConfig
 from APELocalizerLib.core.preparation.prepare import prepare
@@ -195,7 +195,7 @@ class _Index:
     def remember(self, path: Path, fingerprint: str) -> None:
         """Keep a fingerprint, at once and atomically."""
         self.known[state_of(path)] = fingerprint
-        write_atomically(json.dumps(self.known, indent=0), self.path)
+        write_text(self.path, json.dumps(self.known, indent=0))
 
 
 def state_of(path: Path) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from APELocalizerLib.core.base.files import write_atomically
+from APELocalizerLib.core.base.files import write_text
 from APELocalizerLib.training.data.average_patient import (
     AveragePatient,
     FrameModel,
@@ -140,7 +140,7 @@ def _cached(path: Path | None, folder: Path) -> dict[str, list[Observation]]:
     found = gather_observations(folder)
     path.parent.mkdir(parents=True, exist_ok=True)
     rows = {case: [astuple(observation) for observation in own] for case, own in found.items()}
-    write_atomically(json.dumps({"state": state, "observations": rows}), path)
+    write_text(path, json.dumps({"state": state, "observations": rows}))
     return found
 
 

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import csv
 import importlib.util
-import os
 from pathlib import Path
 
 import torch
 
+from APELocalizerLib.core.base.files import replacing
 
-def save_atomically(values: dict, path: Path) -> None:
-    """torch.save to a temporary file beside `path`, then rename."""
-    temporary = path.with_name(path.name + ".part")
-    torch.save(values, temporary)
-    os.replace(temporary, path)
+
+def save_tensors(values: dict, path: Path) -> None:
+    """Save a dictionary of tensors in one step."""
+    with replacing(path) as beside:
+        torch.save(values, beside)
 
 
 def trim_rows(path: Path, last_step: int) -> None:
@@ -26,12 +26,10 @@ def trim_rows(path: Path, last_step: int) -> None:
     kept = [row for row in rows if row.get("step") and float(row["step"]) <= last_step]
     if len(kept) == len(rows) or not rows:
         return
-    temporary = path.with_name(path.name + ".part")
-    with open(temporary, "w", encoding="utf-8", newline="") as file:
+    with replacing(path) as beside, open(beside, "w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, [name for name in rows[0] if name is not None], extrasaction="ignore")
         writer.writeheader()
         writer.writerows(kept)
-    os.replace(temporary, path)
 
 
 def has_row(path: Path, step: int) -> bool:

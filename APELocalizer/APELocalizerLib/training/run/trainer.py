@@ -16,7 +16,7 @@ from APELocalizerLib.training.config import TrainingConfig
 from APELocalizerLib.training.objectives.heads import TrainedNetwork
 from APELocalizerLib.training.objectives.objective import Objective
 from APELocalizerLib.training.run.distributed import Processes
-from APELocalizerLib.training.run.files import save_atomically
+from APELocalizerLib.training.run.files import save_tensors
 from APELocalizerLib.training.run.machine import precision_for
 from APELocalizerLib.training.run.schedule import learning_rate
 from APELocalizerLib.training.run.workers import ItemReport, SerialWorkers, ThreadWorkers, Workers
@@ -149,7 +149,7 @@ class Trainer:
         }  # fmt: skip
         if self.model.head is not None:
             state |= {"head": self.model.head.state_dict(), "average_head": self.average_model.head.state_dict()}
-        save_atomically(state, self.folder / "state.pt")
+        save_tensors(state, self.folder / "state.pt")
 
     def resume(self) -> bool:
         """Go on from the last save, if there is one. Raises TrainingError for a damaged one, or another network's."""
@@ -178,7 +178,7 @@ class Trainer:
             "network": self.config.network.to_dict(), "state": state, "scale": scale, "offset": offset,
             "step": self.step,
         }  # fmt: skip
-        save_atomically(values, path)
+        save_tensors(values, path)
 
     def scale_and_offset(self) -> tuple[list[float], list[float]]:
         """Scale and offset (3) that turn the averaged network's output into millimeters."""
