@@ -11,6 +11,7 @@ from typing import Any
 from APELocalizerLib.core.base.files import write_text
 from APELocalizerLib.core.model.network import NetworkConfig
 from APELocalizerLib.training.data.average_patient import FrameModel
+from APELocalizerLib.training.data.settings import DataSettings
 from APELocalizerLib.training.patients.pair_settings import PairSettings
 from APELocalizerLib.training.patients.virtual_patients import CropKind, Deformation
 
@@ -108,6 +109,11 @@ class TrainingConfig:
     def takes_unlabelled(self) -> bool:
         """Whether scans with few or no annotations are trained on, too."""
         return self.pairs is not None or self.teacher is not None
+
+    @property
+    def annotations(self) -> DataSettings:
+        """What the data room needs to know."""
+        return DataSettings(self.landmarks, self.boxes, self.held_out, self.frame, self.takes_unlabelled)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values."""

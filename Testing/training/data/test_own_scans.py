@@ -39,7 +39,7 @@ def settings(tmp_path, landmarks, boxes, **changes):
     for name, text in (("landmarks", landmarks), ("boxes", boxes)):
         (tmp_path / f"{name}.csv").write_text(text, encoding="utf-8")
         tables[name] = str(tmp_path / f"{name}.csv")
-    return TrainingConfig(str(tmp_path / "run"), **tables, **changes)
+    return TrainingConfig(str(tmp_path / "run"), **tables, **changes).annotations
 
 
 def training_set(tmp_path, landmarks, boxes, *names, **changes):

@@ -12,12 +12,12 @@ import torch
 
 from APELocalizerLib.core.base.errors import TrainingError
 from APELocalizerLib.core.preparation.config import PreparationConfig
-from APELocalizerLib.training.config import TrainingConfig
 from APELocalizerLib.training.data.average_patient import Observation, fit_frame, point_observations, robust_frames
 from APELocalizerLib.training.data.cache import CacheSettings, PreparedFile
 from APELocalizerLib.training.data.laid_out import TrainingSet, share_out
 from APELocalizerLib.training.data.observations import read_box_observations, read_landmarks
 from APELocalizerLib.training.data.scans import HU_LOW, HU_RANGE, TrainingScan, add_landmarks, add_targets, low_passed
+from APELocalizerLib.training.data.settings import DataSettings
 
 #: Brightest stored value, in the unit of anchored training (0 at HU_LOW, 1 at HU_LOW + HU_RANGE).
 BRIGHTEST = 1.6
@@ -73,18 +73,18 @@ class Annotations:
     known: Mapping[str, list[Observation]]
     notes: tuple[str, ...] = ()
 
-    def needs(self, name: str, config: TrainingConfig) -> bool:
+    def needs(self, name: str, settings: DataSettings) -> bool:
         """Whether a run trains on a scan, or validates on it."""
-        if name in config.held_out:
+        if name in settings.held_out:
             return name in self.points
-        return name in self.known or config.takes_unlabelled
+        return name in self.known or settings.takes_unlabelled
 
 
-def read_annotations(config: TrainingConfig, names: Collection[str]) -> Annotations:
+def read_annotations(settings: DataSettings, names: Collection[str]) -> Annotations:
     """Landmarks and boxes of the scans with these names. Raises `TrainingError` when no scan to train on has enough."""
-    points = landmark_table(config.landmarks)
-    observations = _observations(points, config.boxes)
-    usable = {name: found for name, found in observations.items() if name in set(names) - set(config.held_out)}
+    points = landmark_table(settings.landmarks)
+    observations = _observations(points, settings.boxes)
+    usable = {name: found for name, found in observations.items() if name in set(names) - set(settings.held_out)}
     known = {name: found for name, found in usable.items() if _suffice(found)}
     if not known:
         raise TrainingError(
@@ -97,39 +97,39 @@ def read_annotations(config: TrainingConfig, names: Collection[str]) -> Annotati
     if few := sorted(set(usable) - set(known)):
         notes.append(f"The annotations of {', '.join(few)} are not used: they are fewer than three along an axis.")
     found = Annotations(points, known)
-    return replace(found, notes=(*notes, *_unused(found, config, names)))
+    return replace(found, notes=(*notes, *_unused(found, settings, names)))
 
 
-def _unused(annotations: Annotations, config: TrainingConfig, names: Collection[str]) -> list[str]:
+def _unused(annotations: Annotations, settings: DataSettings, names: Collection[str]) -> list[str]:
     """Sentences about scans that a run does not need."""
     notes = []
-    unused = {name for name in names if not annotations.needs(name, config)}
-    if blind := sorted(unused & set(config.held_out)):
+    unused = {name for name in names if not annotations.needs(name, settings)}
+    if blind := sorted(unused & set(settings.held_out)):
         notes.append(f"Nothing is validated on {', '.join(blind)}, for lack of landmarks.")
-    if count := len(unused - set(config.held_out)):
+    if count := len(unused - set(settings.held_out)):
         have, are, them = ("scans have", "are", "them") if count > 1 else ("scan has", "is", "it")
         notes.append(f"{count} {have} too few landmarks and {are} not used; --preset mixed uses {them}.")
     return notes
 
 
-def training_set(files: Sequence[PreparedFile], annotations: Annotations, config: TrainingConfig) -> TrainingSet:
+def training_set(files: Sequence[PreparedFile], annotations: Annotations, settings: DataSettings) -> TrainingSet:
     """Scans, their canonical frames and landmarks. Scans with too few annotations along an axis stay unlabelled.
 
     All scans that the run needs are held in memory, each with 9 bytes per voxel of 2 x 2 x 3 mm (30 to 60 MB for
     a trunk); the others are not read.
     """
-    patient, kept = robust_frames(annotations.known, config.frame)
+    patient, kept = robust_frames(annotations.known, settings.frame)
     train, validation, unlabelled = [], [], []
     for file in files:
-        if not annotations.needs(file.name, config):
+        if not annotations.needs(file.name, settings):
             continue
         scan = training_scan(file)
         own = {name: point for name, (point, _) in annotations.points.get(file.name, {}).items()}
         add_landmarks(scan, own, patient)
-        if file.name in config.held_out:
+        if file.name in settings.held_out:
             validation.append(scan)
         elif file.name in kept:
-            add_targets(scan, fit_frame(kept[file.name], patient, config.frame))
+            add_targets(scan, fit_frame(kept[file.name], patient, settings.frame))
             train.append(scan)
         else:
             unlabelled.append(scan)

@@ -71,8 +71,8 @@ def set_up(
     notes: tuple[str, ...] = ()
     if data is None and config.scans:
         files, left_out = prepared_files(config, processes, progress, cancelled)
-        annotations = read_annotations(config, [file.name for file in files])
-        data, notes = training_set(files, annotations, config), annotations.notes
+        annotations = read_annotations(config.annotations, [file.name for file in files])
+        data, notes = training_set(files, annotations, config.annotations), annotations.notes
     elif data is None:
         data = _laid_out(config)
     if config.teacher:

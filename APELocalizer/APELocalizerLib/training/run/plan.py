@@ -32,7 +32,7 @@ def dry_run(config: TrainingConfig, progress: Progress | None = None, cancelled:
     what would keep the run from beginning, and `Cancelled` if `cancelled` returned True.
     """
     scans = chosen_scans(config)
-    found = read_annotations(config, scans) if config.anchored and config.scans else None
+    found = read_annotations(config.annotations, scans) if config.anchored and config.scans else None
     done = _steps_done(config)
     device = training_device(config.device, Processes())
     with tempfile.TemporaryDirectory() as folder:
@@ -117,7 +117,7 @@ def _scan_memory_line(config: TrainingConfig, scans: Collection[str], found: Ann
         largest = max(source.nbytes for source in setup.objective.sources)
         return f"Memory for scans: about {_size(largest)} for each in use; they stay on the disk, in the cache."
     held = setup.data.train + setup.data.held_out + setup.data.unlabelled
-    count = len(held) if found is None else sum(found.needs(name, config) for name in scans)
+    count = len(held) if found is None else sum(found.needs(name, config.annotations) for name in scans)
     size = count * sum(scan.nbytes for scan in held) / len(held)
     return f"Memory for scans: about {_size(size)}; {count} of them are kept in it."
 
