@@ -1,7 +1,10 @@
 """Laid-out data folders: the observations kept beside a run are those of its tables and label maps."""
 
+from types import SimpleNamespace
+
 import pytest
 
+from APELocalizerLib.core.base.errors import TrainingError
 from APELocalizerLib.training.data import laid_out as data
 from made_up.training_scans import write_landmarks
 
@@ -52,3 +55,38 @@ def test_changed_annotations_are_noticed(folder, tmp_path, table):
     path.write_text(path.read_text(encoding="utf-8").replace("one,liver,", "one,spleen,"), encoding="utf-8")
     after = data._cached(cache, folder)
     assert after != before and after == data.gather_observations(folder)
+
+
+@pytest.fixture
+def scans(folder):
+    """Two scans of one patient, whose names do not say so."""
+    (folder / "train").mkdir()
+    for name in ("first", "second"):
+        (folder / "train" / f"{name}.nii.gz").touch()
+    return folder
+
+
+@pytest.mark.parametrize("place", ["", "annotations"])
+def test_scans_of_one_patient_are_named_by_the_data_folder(scans, place):
+    (scans / place / "patients.csv").write_text("case,patient\nfirst,anna\nsecond,anna\n", encoding="utf-8")
+    assert data.read_patients(scans) == {"first": "anna", "second": "anna"}
+
+
+def test_a_patient_to_hold_out_who_has_no_scan_is_refused_before_anything_is_read(scans, monkeypatch):
+    monkeypatch.setattr(data, "gather_observations", None)
+    with pytest.raises(TrainingError, match="no scan of the patient anna.*patients.csv.*case,patient"):
+        data.load_training_set(scans, ("anna",), None)
+
+
+def test_no_scan_of_a_held_out_patient_is_trained_on(scans, monkeypatch):
+    """Both scans are annotated; neither shapes the average patient, and both are left to validation."""
+    write_landmarks(scans / "annotations" / "landmarks.csv", {"first": {}, "second": {}, "one": {}})
+    (scans / "patients.csv").write_text("case,patient\nfirst,anna\nsecond,anna\n", encoding="utf-8")
+    fitted = {}
+    monkeypatch.setattr(data, "robust_frames", lambda known, model: (fitted.update(known), known))
+    monkeypatch.setattr(data, "read_canonical", lambda path: ())
+    monkeypatch.setattr(data, "scan_from_ct", lambda name, patient: SimpleNamespace(name=name, patient=patient))
+    monkeypatch.setattr(data, "add_landmarks", lambda scan, points, patient: None)
+    training_set = data.load_training_set(scans, ("anna",), None)
+    assert set(fitted) == {"one"} and training_set.train == []
+    assert [scan.name for scan in training_set.held_out] == ["first", "second"]

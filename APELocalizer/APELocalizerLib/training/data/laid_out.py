@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Mapping
 from dataclasses import astuple, dataclass
 from pathlib import Path
 
 import numpy as np
 
+from APELocalizerLib.core.annotations.cases import table_of
+from APELocalizerLib.core.annotations.tables import read_rows
+from APELocalizerLib.core.base.errors import TrainingError
 from APELocalizerLib.core.base.files import write_text
 from APELocalizerLib.training.data.average_patient import (
     AveragePatient,
@@ -32,11 +36,6 @@ from APELocalizerLib.training.data.scans import (
 )
 
 _LOG = logging.getLogger(__name__)
-#: Scans of one patient whose names differ by more than a suffix.
-SAME_PATIENT = {
-    "acrin_flt_001_b": "acrin_flt_001", "acrin_flt_001_c": "acrin_flt_001", "elastix_baseline": "elastix",
-    "elastix_followup": "elastix", "tcga_bc_a3kf_chest": "tcga_bc_a3kf", "tcga_bc_a3kf_abd": "tcga_bc_a3kf",
-}  # fmt: skip
 
 
 @dataclass
@@ -58,6 +57,27 @@ def gather_observations(folder: Path) -> dict[str, list[Observation]]:
     return scans
 
 
+def read_patients(folder: Path) -> dict[str, str]:
+    """Scan → patient of the table patients.csv (case,patient) in the data folder or in its folder annotations.
+
+    A scan that the table does not name is the only one of a patient who is called as the scan is.
+    """
+    path = table_of(folder, "patients.csv")
+    rows = read_rows(path, ("case", "patient")) if path is not None else []
+    return {row["case"].strip(): row["patient"].strip() for row in rows if row["patient"].strip()}
+
+
+def _check_held_out(folder: Path, held_out: tuple[str, ...], patient_of: Mapping[str, str]) -> None:
+    """Raise `TrainingError` for a held-out patient without a scan: the name may be wrong, and the scans trained on."""
+    names = [path.name.removesuffix(".nii.gz") for path in (folder / "train").glob("*.nii.gz")]
+    missing = sorted(set(held_out) - {patient_of.get(name, name) for name in names})
+    if missing:
+        raise TrainingError(
+            f"There is no scan of the patient {missing[0]}, who is to be held out, in “{folder / 'train'}”. Correct "
+            f"the name, or say whose scan each one is in “{folder / 'patients.csv'}” (columns: case,patient)."
+        )
+
+
 def load_training_set(
     folder: Path,
     held_out: tuple[str, ...],
@@ -68,15 +88,17 @@ def load_training_set(
     more_landmarks: Path | None = None,
     keep_unlabelled: bool = True,
 ) -> TrainingSet:
-    """Read everything into memory. `held_out` names patients (see SAME_PATIENT) that only validation may see.
+    """Read everything into memory. `held_out` names patients (see `read_patients`) that only validation may see.
 
     Held-out patients have no part in the average patient; `excluded` scans are not used at all.
     `more_landmarks` is a further table like annotations/landmarks.csv. `cache` is a JSON file that keeps the
     observations until the tables or label maps change. Without `keep_unlabelled`, scans without annotations are not
-    read.
+    read. Raises `TrainingError` for a held-out patient without a scan, `EvaluationError` for a damaged table.
     """
+    patient_of = read_patients(folder)
+    _check_held_out(folder, held_out, patient_of)
     observations = _cached(cache, folder)
-    known = {name: o for name, o in observations.items() if SAME_PATIENT.get(name, name) not in held_out}
+    known = {name: o for name, o in observations.items() if patient_of.get(name, name) not in held_out}
     known = {name: o for name, o in known.items() if name not in excluded}
     landmarks = read_landmarks(folder / "annotations" / "landmarks.csv")
     for name, points in (read_landmarks(more_landmarks) if more_landmarks else {}).items():
@@ -87,7 +109,7 @@ def load_training_set(
     train, validation, unlabelled = [], [], []
     for path in sorted((folder / "train").glob("*.nii.gz")):
         name = path.name.removesuffix(".nii.gz")
-        patient_name = SAME_PATIENT.get(name, name)
+        patient_name = patient_of.get(name, name)
         if name in excluded or not (keep_unlabelled or name in kept or patient_name in held_out):
             continue
         _LOG.info("reading %s", name)
