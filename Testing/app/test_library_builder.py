@@ -6,6 +6,7 @@ import pytest
 from APELocalizerLib.app.library_builder import build_library
 from APELocalizerLib.core.annotations.cases import read_cases
 from APELocalizerLib.core.base.errors import Cancelled, LibraryError
+from APELocalizerLib.core.embedding.coordinate_space import CoordinateSpace
 from APELocalizerLib.core.embedding.embedding_map import EmbeddingMap
 from APELocalizerLib.core.library.built_in import built_in_terms_path
 from APELocalizerLib.core.library.files import load_library, save_library
@@ -34,7 +35,9 @@ def size_embedding(scan) -> EmbeddingMap:
     grid = np.diag([10.0, 10.0, 10.0, 1.0])
     grid[:3, 3] = np.array(view.minimum) + 5
     values = (np.stack(np.meshgrid(*map(np.arange, shape), indexing="ij"), -1) * 10.0 + grid[:3, 3]) * FACTOR[scan.name]
-    return EmbeddingMap(values.astype(np.float32), np.ones(shape, bool), grid, "test@1", "standard", view, scan.name)
+    return EmbeddingMap(
+        values.astype(np.float32), np.ones(shape, bool), grid, CoordinateSpace("test@1"), "standard", view, scan.name
+    )
 
 
 @pytest.fixture

@@ -316,4 +316,4 @@ def test_a_damaged_built_in_library_is_said_and_does_not_stop_the_work(torso, ti
     embedder.warm_up()
     made = embedder.embed(torso, "fast")
     assert made.notes[-1] == "Coordinates are not aligned: torso.json: This is not a landmark library."
-    assert not made.aligned
+    assert not made.space.aligned

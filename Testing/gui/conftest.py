@@ -18,6 +18,7 @@ import APELocalizer
 from APELocalizerLib.app.engine import Engine
 from APELocalizerLib.core.base.geometry import apply_affine
 from APELocalizerLib.core.base.progress import check_cancelled, report
+from APELocalizerLib.core.embedding.coordinate_space import CoordinateSpace
 from APELocalizerLib.core.embedding.embedding_map import EmbeddingMap
 from APELocalizerLib.scene.headless import add_volume, open_headless_scene
 from made_up.torso import LANDMARKS, body_phantom
@@ -80,7 +81,7 @@ class KnowingEmbedder:
             values=places.astype(np.float32),
             body=body,
             grid_to_ras=grid_to_ras,
-            model_id=self.model.id,
+            space=CoordinateSpace(self.model.id),
             spacing=spacing,
             field_of_view=scan.bounds(),
             scan_name=scan.name,

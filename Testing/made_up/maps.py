@@ -6,6 +6,7 @@ import numpy as np
 import torch
 
 from APELocalizerLib.core.base.geometry import Box, apply_affine, grid_corners
+from APELocalizerLib.core.embedding.coordinate_space import CoordinateSpace
 from APELocalizerLib.core.embedding.embedding_map import EmbeddingMap
 from APELocalizerLib.core.library.learning import learn_points
 from APELocalizerLib.core.library.library import LandmarkLibrary
@@ -84,7 +85,7 @@ def smooth_map(
         values=np.where(inside[:, None], values, -900.0).reshape(*shape, 3).astype(np.float32),
         body=inside.reshape(shape),
         grid_to_ras=affine,
-        model_id=model_id,
+        space=CoordinateSpace(model_id),
         spacing="standard",
         field_of_view=Box.around(grid_corners(shape, affine)),
         scan_name=name,

@@ -8,6 +8,7 @@ import vtk
 
 from APELocalizerLib.core.base.errors import SceneError
 from APELocalizerLib.core.base.geometry import Box, apply_affine
+from APELocalizerLib.core.embedding.coordinate_space import CoordinateSpace
 from APELocalizerLib.core.embedding.embedding_map import EmbeddingMap
 from APELocalizerLib.core.library.library import Code
 from APELocalizerLib.core.localization.answers import LocatedOrgan, LocatedPoint
@@ -37,7 +38,9 @@ def perfect_map(world_from_torso: np.ndarray) -> EmbeddingMap:
     body = ((cells[:, 0] / 170) ** 2 + (cells[:, 1] / 110) ** 2 < 1).reshape(shape)
     values = cells.reshape(*shape, 3).astype(np.float32)
     view = Box((-200.0, -140.0, -120.0), (200.0, 140.0, 120.0))
-    return EmbeddingMap(values, body, world_from_torso @ grid, "model@1", "standard", view, "torso", "fingerprint")
+    return EmbeddingMap(
+        values, body, world_from_torso @ grid, CoordinateSpace("model@1"), "standard", view, "torso", "fingerprint"
+    )
 
 
 def linear_transform(scene, matrix: np.ndarray, parent=None):

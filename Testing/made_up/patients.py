@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
+from APELocalizerLib.core.embedding.coordinate_space import CoordinateSpace
 from APELocalizerLib.core.embedding.embedding_map import EmbeddingMap
 from APELocalizerLib.core.scan.scan import Scan
 from APELocalizerLib.methods.ape import ApeMethod
@@ -82,7 +83,9 @@ class World:
         cells = np.stack(np.meshgrid(*map(np.arange, shape), indexing="ij"), -1)
         values = (cells * 10.0 + grid[:3, 3] - self.shift[scan.name.split()[0]]).astype(np.float32)
         body = np.ones(shape, bool)
-        return EmbeddingMap(values, body, grid, "test@1", "standard", view, scan.name, scan.fingerprint), 0.5
+        return EmbeddingMap(
+            values, body, grid, CoordinateSpace("test@1"), "standard", view, scan.name, scan.fingerprint
+        ), 0.5
 
     def method(self, name: str = "made up") -> ApeMethod:
         """The product with this embedding."""

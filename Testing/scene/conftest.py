@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from APELocalizerLib.core.embedding.coordinate_space import CoordinateSpace
 from APELocalizerLib.core.localization.answers import Localization, LocatedOrgan, LocatedPoint
 from APELocalizerLib.scene.headless import add_volume, open_headless_scene
 from made_up.nodes import CARINA, LIVER, LIVER_BOX, located, located_box, perfect_map
@@ -41,7 +42,7 @@ def a_localization():
                 "uterus", False, None, None, 1.0, 0.0, 70.0, 30.0, (CARINA,) * 6, "outside the scan", (1.0, 0.0, 0.0)
             ),
         ),
-        model_id="model@1",
+        space=CoordinateSpace("model@1"),
         spacing="standard",
         scan_name="torso",
         rule="robust",

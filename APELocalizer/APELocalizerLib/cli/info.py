@@ -111,7 +111,7 @@ def _map(path: Path) -> list[tuple[str, str]]:
         ("model", found.model_id),
         ("spacing", found.spacing),
         ("cells", f"{_times(found.body.shape)} of {_times(spacing_of(found.grid_to_ras))} mm"),
-        ("coordinates", "aligned with known landmarks" if found.aligned else "as the network gives them"),
+        ("coordinates", "aligned with known landmarks" if found.space.aligned else "as the network gives them"),
         *_bounds(found.field_of_view),
     ]
 

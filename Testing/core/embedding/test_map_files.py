@@ -12,6 +12,7 @@ import SimpleITK as sitk
 from APELocalizerLib.core.base.errors import MapError
 from APELocalizerLib.core.base.geometry import RAS_LPS, spacing_of
 from APELocalizerLib.core.embedding import map_files
+from APELocalizerLib.core.embedding.coordinate_space import UNKNOWN_REFERENCE, CoordinateSpace
 from APELocalizerLib.core.embedding.map_files import HEADER_KEY, from_compact, load_map, save_map, to_compact
 from made_up.maps import rotation, smooth_map
 
@@ -22,7 +23,7 @@ def assert_same_map(first, second, tolerance=0.0):
     assert np.array_equal(first.body, second.body)
     np.testing.assert_allclose(first.values[first.body], second.values[second.body], rtol=0, atol=tolerance)
     assert np.array_equal(first.grid_to_ras, second.grid_to_ras)
-    for name in ("model_id", "spacing", "field_of_view", "scan_name", "scan_fingerprint", "notes", "aligned"):
+    for name in ("spacing", "field_of_view", "scan_name", "scan_fingerprint", "notes", "space"):
         assert getattr(first, name) == getattr(second, name), name
 
 
@@ -79,14 +80,25 @@ def test_notes_survive(tmp_path):
     assert load_map(tmp_path / "map.nrrd").notes == saved.notes
 
 
-def test_whether_a_map_is_aligned_survives_and_older_maps_are_not(tmp_path, monkeypatch):
-    aligned = dataclasses.replace(smooth_map(shape=(5, 5, 5)), aligned=True)
-    save_map(aligned, tmp_path / "map.nrrd")
-    assert load_map(tmp_path / "map.nrrd").aligned and from_compact(to_compact(aligned)).aligned
+@pytest.mark.parametrize("reference", [None, "0123456789abcdef", UNKNOWN_REFERENCE])
+def test_what_a_map_is_aligned_with_survives(tmp_path, reference):
+    space = CoordinateSpace("made-up@1", reference)
+    saved = dataclasses.replace(smooth_map(shape=(5, 5, 5)), space=space)
+    save_map(saved, tmp_path / "map.nrrd")
+    assert load_map(tmp_path / "map.nrrd").space == from_compact(to_compact(saved)).space == space
+
+
+@pytest.mark.parametrize(
+    ("missing", "expected"),
+    [({"aligned_with"}, UNKNOWN_REFERENCE), ({"aligned_with", "aligned"}, None)],
+    ids=["only whether", "neither"],
+)
+def test_older_maps_do_not_say_what_they_are_aligned_with(tmp_path, monkeypatch, missing, expected):
+    aligned = dataclasses.replace(smooth_map(shape=(5, 5, 5)), space=CoordinateSpace("made-up@1", "0123456789abcdef"))
     now = map_files._header
-    monkeypatch.setattr(map_files, "_header", lambda each: {k: v for k, v in now(each).items() if k != "aligned"})
+    monkeypatch.setattr(map_files, "_header", lambda saved: {k: v for k, v in now(saved).items() if k not in missing})
     save_map(aligned, tmp_path / "old.nrrd")
-    assert not load_map(tmp_path / "old.nrrd").aligned
+    assert load_map(tmp_path / "old.nrrd").space == CoordinateSpace("made-up@1", expected)
 
 
 def test_compact_form_keeps_the_map_to_a_fiftieth_of_a_millimeter(support_map):

@@ -1,5 +1,6 @@
 """Library files: exact, described by the published schema, and refused in words when they are wrong."""
 
+import dataclasses
 import json
 import os
 
@@ -9,6 +10,7 @@ import pytest
 
 from APELocalizerLib.core.base.errors import LibraryError
 from APELocalizerLib.core.base.geometry import Box
+from APELocalizerLib.core.embedding.coordinate_space import CoordinateSpace
 from APELocalizerLib.core.library.files import from_json, load_library, save_library, to_json
 from APELocalizerLib.core.library.learning import learn_box, learn_points
 from APELocalizerLib.core.library.library import Code, LandmarkLibrary
@@ -216,3 +218,21 @@ def test_load_names_the_file(tmp_path):
         load_library(tmp_path / "binary.json")
     with pytest.raises(LibraryError, match="cannot be read"):
         load_library(tmp_path)
+
+
+def test_a_library_keeps_what_its_scans_are_aligned_with(support_map, tmp_path):
+    space = CoordinateSpace(support_map.model_id, "0123456789abcdef")
+    library = library_of((Patient(), dataclasses.replace(support_map, space=space)))
+    save_library(library, tmp_path / "aligned.json")
+    assert load_library(tmp_path / "aligned.json").space == library.space == space
+
+
+def test_a_file_that_mixes_references_is_refused(support_map):
+    parts = [
+        library_of((Patient(), dataclasses.replace(support_map, scan_fingerprint=reference, space=space)))
+        for reference, space in ((name, CoordinateSpace(support_map.model_id, name)) for name in "ab")
+    ]
+    content, other = (json.loads(to_json(part)) for part in parts)
+    content["supports"] += other["supports"]
+    with pytest.raises(LibraryError, match="mixes support scans"):
+        from_json(json.dumps(content))

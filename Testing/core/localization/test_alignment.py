@@ -10,6 +10,7 @@ from APELocalizerLib.core.base.errors import Cancelled, LibraryError, ModelError
 from APELocalizerLib.core.base.geometry import Box, apply_affine
 from APELocalizerLib.core.embedder import Embedder
 from APELocalizerLib.core.embedding.coarse_ct import CoarseCT
+from APELocalizerLib.core.embedding.coordinate_space import CoordinateSpace
 from APELocalizerLib.core.embedding.embedding_map import EmbeddingMap
 from APELocalizerLib.core.embedding.passes import fuse
 from APELocalizerLib.core.library.built_in import built_in_library_path
@@ -45,7 +46,8 @@ def map_of(off=lambda true: np.zeros(3), cell=18.0, looks=True, **patient) -> Em
     true = (apply_affine(grid, np.indices(shape).reshape(3, -1).T) - patient.get("shift", 0)) / patient.get("scale", 1)
     values = (true + off(true)).reshape(*shape, 3).astype(np.float32)
     return EmbeddingMap(
-        values, np.ones(shape, bool), grid, CHECKPOINT_ID, "standard", scan.bounds(), "phantom", str(patient),
+        values, np.ones(shape, bool), grid, CoordinateSpace(CHECKPOINT_ID), "standard", scan.bounds(),
+        "phantom", str(patient),
         coarse_ct=CoarseCT.of(scan) if looks else None,
     )  # fmt: skip
 
@@ -94,9 +96,9 @@ def test_all_passes_and_their_mean_are_aligned(reference, odd):
     both = fuse([coarse, odd.with_coarse_ct(None)]).with_coarse_ct(odd.coarse_ct)
     aligned = align(both, reference)
     assert aligned.coarse_ct is odd.coarse_ct and len(aligned.passes) == 2
-    assert not odd.aligned
+    assert not odd.space.aligned
     for each in (aligned, *aligned.passes):
-        assert each.aligned
+        assert each.space.aligned
         assert errors(each, **OTHER).mean() < 0.4 * errors(odd, **OTHER).mean()
     middle = np.array([OTHER["shift"]])
     mean = np.mean([each.embedding_at(middle) for each in aligned.passes], axis=0)
@@ -176,3 +178,19 @@ def test_without_a_built_in_library_there_is_no_reference(monkeypatch):
 def test_the_reference_of_another_model_is_refused(reference):
     with pytest.raises(ModelError, match="cannot be aligned"):
         Embedder(load_model("default"), reference=reference)
+
+
+def test_a_map_names_what_it_is_aligned_with(reference, odd):
+    aligned = align(odd, reference)
+    assert aligned.space == CoordinateSpace(CHECKPOINT_ID, reference.digest)
+    renamed = Reference(reference.library.renamed("carina", "tracheal bifurcation"))
+    assert align(odd, renamed).space == aligned.space, "the same coordinates, whatever landmarks are called"
+    fewer = Reference(reference.library.without("carina"))
+    assert align(odd, fewer).space != aligned.space
+
+
+def test_a_library_learned_on_aligned_scans_passes_their_reference_on(reference, odd):
+    """So one's own library can be grown with itself as the reference, and what was learned first still counts."""
+    grown = learn_points(reference.library, align(odd, reference), clicks(**OTHER))
+    assert Reference(grown).digest != reference.digest
+    assert align(odd, Reference(grown)).space == grown.space == align(odd, reference).space

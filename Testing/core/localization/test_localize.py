@@ -7,11 +7,12 @@ import pytest
 
 from APELocalizerLib.core.base.errors import Cancelled, LocalizationError
 from APELocalizerLib.core.base.geometry import Box
+from APELocalizerLib.core.embedding.coordinate_space import UNKNOWN_REFERENCE, CoordinateSpace
 from APELocalizerLib.core.library.learning import learn_box, learn_points
 from APELocalizerLib.core.library.library import Code, LandmarkLibrary
 from APELocalizerLib.core.localization.localize import LocalizationSettings, localize
 from APELocalizerLib.core.localization.votes import RULES
-from made_up.maps import CLICKS, Patient, library_of, smooth_map, tiny_model
+from made_up.maps import CHECKPOINT_ID, CLICKS, Patient, library_of, smooth_map, tiny_model
 
 PATIENT = Patient((1.08, 0.94, 1.03), (6, -9, 4))
 ORGAN = Box((-45, -30, -60), (40, 25, 20))
@@ -244,3 +245,24 @@ def test_an_answer_outside_the_scan_is_not_found_whatever_its_round_trip(support
     assert answer.round_trip_mm < 1.0
     assert not answer.found and answer.position_ras is None
     assert answer.reason == "probably below the field of view"
+
+
+def read_with(reference: str | None, patient: Patient = PATIENT, name: str = "target"):
+    return dataclasses.replace(smooth_map(patient, name=name), space=CoordinateSpace(CHECKPOINT_ID, reference))
+
+
+def test_a_scan_aligned_with_one_reference_does_not_meet_landmarks_aligned_with_another():
+    library = library_of((Patient(), read_with("a", Patient(), "support")))
+    with pytest.raises(LocalizationError, match="reference library a, .* reference library b.*learn the landmarks ag"):
+        localize(read_with("b"), library, STRICT)
+    for reference in ("a", None):
+        result = localize(read_with(reference), library, STRICT)
+        assert result.space == CoordinateSpace(CHECKPOINT_ID, reference) and len(result.notes) == 1  # no coarse CT
+
+
+def test_older_files_are_taken_as_aligned_with_the_same_and_it_is_said():
+    old = library_of((Patient(), read_with(UNKNOWN_REFERENCE, Patient(), "support")))
+    assert any("The library does not say" in note for note in localize(read_with("a"), old, STRICT).notes)
+    assert not any("does not say" in note for note in localize(read_with(None), old, STRICT).notes)
+    new = library_of((Patient(), read_with("a", Patient(), "support")))
+    assert any("scan's map does not say" in note for note in localize(read_with(UNKNOWN_REFERENCE), new, STRICT).notes)

@@ -11,6 +11,7 @@ import torch
 from APELocalizerLib.core.base.errors import Cancelled
 from APELocalizerLib.core.base.geometry import Box, apply_affine
 from APELocalizerLib.core.embedding.coarse_ct import CoarseCT
+from APELocalizerLib.core.embedding.coordinate_space import CoordinateSpace
 from APELocalizerLib.core.embedding.embedding_map import EmbeddingMap
 from APELocalizerLib.core.library.learning import learn_box, learn_points
 from APELocalizerLib.core.library.library import LandmarkLibrary
@@ -45,7 +46,8 @@ def embedding_map(scan, error_mm=0.0, shift=(0, 0, 0)) -> EmbeddingMap:
     positions = apply_affine(grid, np.indices(shape).reshape(3, -1).T) - np.array(shift) + (0, 0, error_mm)
     return EmbeddingMap(
         positions.reshape(*shape, 3).astype(np.float32),
-        np.ones(shape, bool), grid, CHECKPOINT_ID, "standard", scan.bounds(), scan.name, f"{error_mm}{shift}",
+        np.ones(shape, bool), grid, CoordinateSpace(CHECKPOINT_ID), "standard", scan.bounds(),
+        scan.name, f"{error_mm}{shift}",
         coarse_ct=CoarseCT.of(scan),
     )  # fmt: skip
 
@@ -263,7 +265,7 @@ def test_what_does_not_lead_back_stays_nearer_to_aligned_coordinates(library, wr
     start = wrong_map.nearest(shots.embedding).points_ras
 
     def moved(scan, aligned):
-        scan = dataclasses.replace(scan, aligned=aligned)
+        scan = dataclasses.replace(scan, space=CoordinateSpace(scan.model_id, "reference" if aligned else None))
         found, _ = refine_and_check(scan, [support], shots, start, np.zeros(n), np.ones(n, int))
         return np.linalg.norm(found - start, axis=1)
 

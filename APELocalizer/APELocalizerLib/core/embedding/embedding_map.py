@@ -15,6 +15,7 @@ from APELocalizerLib.core.base.errors import MapError
 from APELocalizerLib.core.base.geometry import Box, apply_affine
 from APELocalizerLib.core.base.progress import CancelCheck, check_cancelled
 from APELocalizerLib.core.embedding.coarse_ct import CoarseCT
+from APELocalizerLib.core.embedding.coordinate_space import CoordinateSpace
 from APELocalizerLib.core.embedding.gauss_newton import Task, Terrain, refine
 from APELocalizerLib.core.embedding.search import Search, SearchSpace, search
 from APELocalizerLib.core.embedding.trilinear import PAD, extend_from_mask, sample_trilinear, touches
@@ -39,16 +40,16 @@ class EmbeddingMap:
     """Anatomical coordinates of one scan. A map is equal to itself only.
 
     `values` (a, b, c, 3) float32 in embedding mm, `body` (a, b, c) bool, `grid_to_ras` (4, 4) from cell index to RAS
-    of the cell's center, `field_of_view` the scan's outer box in RAS, `notes` what had to be done differently
-    (for example a smaller tile because memory ran out). `passes` are the maps of the single spacings that this map is
-    the mean of, if there are several. `coarse_ct` is the coarse CT by which found places are refined; without it they
-    stay where the embeddings point. `aligned` tells whether the coordinates are aligned (see `alignment`).
+    of the cell's center, `space` what the values mean, `field_of_view` the scan's outer box in RAS, `notes` warnings
+    (for example that tiles were smaller because memory ran out). `passes` are the maps of the single spacings that this
+    map is the mean of, if there are several. `coarse_ct` is the coarse CT by which found positions are refined; without
+    it they stay where the embeddings point.
     """
 
     values: np.ndarray
     body: np.ndarray
     grid_to_ras: np.ndarray
-    model_id: str
+    space: CoordinateSpace
     spacing: str
     field_of_view: Box
     scan_name: str = "scan"
@@ -56,7 +57,6 @@ class EmbeddingMap:
     notes: tuple[str, ...] = ()
     passes: tuple["EmbeddingMap", ...] = ()
     coarse_ct: CoarseCT | None = None
-    aligned: bool = False
 
     def __post_init__(self) -> None:
         if self.values.ndim != 4 or self.values.shape[3] != 3 or self.body.shape != self.values.shape[:3]:
@@ -68,6 +68,11 @@ class EmbeddingMap:
             raise MapError("The embedding map holds no body, so nothing can be found on it. Check the scan.")
         if not np.isfinite(self.values[self.body]).all():
             raise MapError("The embedding map holds values that are not numbers. Compute it again.")
+
+    @property
+    def model_id(self) -> str:
+        """Id of the model that computed the map."""
+        return self.space.model_id
 
     # Reading -----------------------------------------------------------------------------------------------------
 

@@ -16,6 +16,7 @@ from APELocalizerLib.core.base.errors import MapError
 from APELocalizerLib.core.base.files import replacing
 from APELocalizerLib.core.base.geometry import RAS_LPS, Box, spacing_of
 from APELocalizerLib.core.embedding.coarse_ct import CoarseCT
+from APELocalizerLib.core.embedding.coordinate_space import UNKNOWN_REFERENCE, CoordinateSpace
 from APELocalizerLib.core.embedding.embedding_map import EmbeddingMap
 from APELocalizerLib.core.embedding.passes import fuse
 
@@ -116,7 +117,7 @@ def _from_compact(text: str) -> EmbeddingMap:
 
 
 def _header(embedding_map: EmbeddingMap) -> dict:
-    return {
+    header = {
         "format": FORMAT,
         "version": VERSION,
         "checkpoint_id": embedding_map.model_id,
@@ -126,8 +127,11 @@ def _header(embedding_map: EmbeddingMap) -> dict:
         "scan_name": embedding_map.scan_name,
         "scan_fingerprint": embedding_map.scan_fingerprint,
         "notes": list(embedding_map.notes),
-        "aligned": embedding_map.aligned,
+        "aligned": embedding_map.space.aligned,
     }
+    if embedding_map.space.aligned_with not in (None, UNKNOWN_REFERENCE):
+        header["aligned_with"] = embedding_map.space.aligned_with
+    return header
 
 
 def _checked(text: str, where: str) -> dict:
@@ -144,11 +148,18 @@ def _from_header(header: dict, values: np.ndarray, body: np.ndarray) -> Embeddin
         values=values.astype(np.float32),
         body=body,
         grid_to_ras=np.array(header["grid_to_ras"], dtype=np.float64),
-        model_id=header["checkpoint_id"],
+        space=_space(header),
         spacing=header["spacing"],
         field_of_view=Box(*header["field_of_view"]),
         scan_name=header["scan_name"],
         scan_fingerprint=header["scan_fingerprint"],
         notes=tuple(header["notes"]),
-        aligned=bool(header.get("aligned", False)),  # older maps do not say
     )
+
+
+def _space(header: dict) -> CoordinateSpace:
+    """What the map's values mean. The oldest files do not say whether they are aligned: they are not."""
+    reference = header.get("aligned_with", UNKNOWN_REFERENCE) if header.get("aligned") else None
+    if reference is not None and not isinstance(reference, str):
+        raise TypeError("aligned_with is no text")
+    return CoordinateSpace(header["checkpoint_id"], reference)

@@ -5,6 +5,7 @@ from functools import cached_property
 
 import numpy as np
 
+from APELocalizerLib.core.base.errors import MapError
 from APELocalizerLib.core.base.geometry import apply_affine
 from APELocalizerLib.core.embedding.embedding_map import EmbeddingMap
 
@@ -13,10 +14,14 @@ def fuse(maps: list[EmbeddingMap]) -> EmbeddingMap:
     """Average several maps of one scan on the grid of the finest; coarse passes see more, fine ones resolve more.
 
     The result keeps the single maps as its `passes`: where they agree, an answer can be trusted more.
+
+    Raises `MapError` if they are of different models or aligned with different references.
     """
     finest = _finest(maps)
     if len(maps) == 1:
         return finest
+    if any(not finest.space.fits(single.space) for single in maps):
+        raise MapError("The passes of a map belong to different models or references. Compute the map again.")
     fused = FusedMap.__new__(FusedMap)
     notes = tuple(dict.fromkeys(note for each in maps for note in each.notes))
     content = {field.name: getattr(finest, field.name) for field in dataclasses.fields(finest)}

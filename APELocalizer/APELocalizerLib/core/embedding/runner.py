@@ -16,6 +16,7 @@ from APELocalizerLib.core.base.device import multiplies_bfloat16, resolve_device
 from APELocalizerLib.core.base.errors import DeviceError
 from APELocalizerLib.core.base.geometry import subgrid_affine
 from APELocalizerLib.core.base.progress import CancelCheck, Progress, check_cancelled, report
+from APELocalizerLib.core.embedding.coordinate_space import CoordinateSpace
 from APELocalizerLib.core.embedding.embedding_map import EmbeddingMap
 from APELocalizerLib.core.embedding.tiles import gaussian_weights, padded_length, tile_starts
 from APELocalizerLib.core.model.folded_network import FoldedNetwork
@@ -183,7 +184,7 @@ class Runner:
             values=output.permute(1, 2, 3, 0).contiguous().cpu().numpy() * scale + offset,
             body=body_cells(prepared.body_mask, stride),
             grid_to_ras=subgrid_affine(prepared.grid_to_ras, np.full(3, (stride - 1) / 2), np.full(3, stride)),
-            model_id=self.model.id,
+            space=CoordinateSpace(self.model.id),
             spacing=spacing_name,
             field_of_view=prepared.field_of_view,
             scan_name=prepared.scan_name,

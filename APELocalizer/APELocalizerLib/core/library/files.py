@@ -113,13 +113,14 @@ def _refuse_constant(name: str) -> float:
 
 
 def _check_supports(library: LandmarkLibrary) -> None:
-    """Every support's map must decode and be of the library's model, so that a mixed file is refused at once."""
+    """Every support must decode and be of the library's model and of one space: mixed files are refused at once."""
     for support in library.supports:
         if support.map.model_id != library.model_id:
             raise LibraryError(
                 f'The support "{support.name}" was embedded with the model {support.map.model_id}, but the '
                 f"library names {library.model_id}. Embeddings of different models cannot be mixed."
             )
+    _ = library.space  # raises where supports were aligned with different references
 
 
 def _entry(entry: Landmark | Organ, shots: list[dict]) -> dict:

@@ -13,6 +13,7 @@ import numpy as np
 
 from APELocalizerLib.core.base.errors import LibraryError
 from APELocalizerLib.core.embedding.coarse_ct import CoarseCT
+from APELocalizerLib.core.embedding.coordinate_space import CoordinateSpace
 from APELocalizerLib.core.embedding.embedding_map import EmbeddingMap
 from APELocalizerLib.core.embedding.map_files import from_compact, to_compact
 
@@ -113,13 +114,20 @@ class Support:
         """The support of a scan's embedding map."""
         coarse_ct = embedding_map.coarse_ct
         coarse_ct = coarse_ct.to_text() if coarse_ct is not None else ""
-        return cls(support_id_of(embedding_map), embedding_map.scan_name, to_compact(embedding_map), coarse_ct)
+        support = cls(support_id_of(embedding_map), embedding_map.scan_name, to_compact(embedding_map), coarse_ct)
+        support.__dict__["space"] = embedding_map.space  # known without decoding what was just encoded
+        return support
 
     @cached_property
     def map(self) -> EmbeddingMap:
         """The support's embedding map, decoded, with its coarse CT if the library holds it."""
         coarse_ct = CoarseCT.from_text(self.coarse_ct) if self.coarse_ct else None
         return from_compact(self.compact_map).with_coarse_ct(coarse_ct)
+
+    @cached_property
+    def space(self) -> CoordinateSpace:
+        """What the support's embeddings mean."""
+        return self.map.space
 
 
 def support_id_of(embedding_map: EmbeddingMap) -> str:
@@ -160,6 +168,20 @@ class LandmarkLibrary:
         """Names of all landmarks and organs."""
         return tuple(entry.name for entry in self.entries)
 
+    @cached_property
+    def space(self) -> CoordinateSpace | None:
+        """What the embeddings of all supports mean; None without supports.
+
+        Raises `LibraryError` if supports cannot be compared with each other.
+        """
+        try:
+            return CoordinateSpace.shared(support.space for support in self.supports)
+        except ValueError as error:
+            raise LibraryError(
+                f"The library mixes support scans whose coordinates cannot be compared ({error}). Learn it again, with "
+                "one reference for all scans."
+            ) from error
+
     def landmark(self, name: str) -> Landmark:
         """The landmark of that name; raises `LibraryError` if there is none."""
         return _find(self.landmarks, name, "landmark")
@@ -179,7 +201,7 @@ class LandmarkLibrary:
 
     def with_support(self, embedding_map: EmbeddingMap) -> "LandmarkLibrary":
         """Add the scan of an embedding map as support, or replace the one of the same scan."""
-        self._check_model(embedding_map.model_id)
+        self._check_space(embedding_map.space)
         support = Support.of(embedding_map)
         others = tuple(s for s in self.supports if s.id != support.id)
         return replace(self, model_id=embedding_map.model_id, supports=(*others, support))
@@ -202,8 +224,8 @@ class LandmarkLibrary:
 
     def merged(self, other: "LandmarkLibrary") -> "LandmarkLibrary":
         """Everything of both libraries; shots of equally named entries are joined. A coarse CT in either is kept."""
-        if other.model_id is not None:
-            self._check_model(other.model_id)
+        if other.space is not None:
+            self._check_space(other.space)
         supports = {support.id: support for support in self.supports}
         for support in other.supports:
             if support.id not in supports or (support.coarse_ct and not supports[support.id].coarse_ct):
@@ -238,12 +260,18 @@ class LandmarkLibrary:
         model_id = self.model_id if supports else None
         return LandmarkLibrary(model_id, landmarks, organs, supports)
 
-    def _check_model(self, model_id: str) -> None:
-        if self.model_id is not None and model_id != self.model_id:
+    def _check_space(self, space: CoordinateSpace) -> None:
+        if self.model_id is not None and space.model_id != self.model_id:
             raise LibraryError(
                 f"This library was learned with the model {self.model_id}, but the new landmarks with "
-                f"{model_id}. Their embeddings cannot be compared: choose the library's model, or start a new "
+                f"{space.model_id}. Their embeddings cannot be compared: choose the library's model, or start a new "
                 "library."
+            )
+        if self.space is not None and not self.space.fits(space):
+            raise LibraryError(
+                f"The coordinates of this library are {self.space.in_words()}, those of the new landmarks are "
+                f"{space.in_words()}. They cannot be compared: read the new scan with the library's reference, or "
+                "start a new library."
             )
 
 

@@ -20,10 +20,11 @@ import numpy as np
 
 from APELocalizerLib.core.base.errors import LibraryError
 from APELocalizerLib.core.base.progress import CancelCheck
+from APELocalizerLib.core.embedding.coordinate_space import CoordinateSpace
 from APELocalizerLib.core.embedding.embedding_map import EmbeddingMap
 from APELocalizerLib.core.embedding.passes import fuse
 from APELocalizerLib.core.library.built_in import built_in_library_path, library_file
-from APELocalizerLib.core.library.files import load_library, to_json
+from APELocalizerLib.core.library.files import load_library
 from APELocalizerLib.core.library.library import LandmarkLibrary
 from APELocalizerLib.core.localization.matching import refine_known
 from APELocalizerLib.core.localization.neighborhoods import STAGES
@@ -113,8 +114,24 @@ class Reference:
 
     @cached_property
     def digest(self) -> str:
-        """Short name of exactly these landmarks on exactly these supports."""
-        return hashlib.sha256(to_json(self.library).encode()).hexdigest()[:16]
+        """Short name of exactly these shots on exactly these coarse CTs, whatever they are called."""
+        digest = hashlib.sha256(str(self.library.model_id).encode())
+        for support in self.library.supports:
+            digest.update(support.coarse_ct.encode() + b"\n")
+        for place, support, position, embedding in self._rows:
+            digest.update(np.array([place, support, *position, *embedding], dtype="<f8").tobytes())
+        return digest.hexdigest()[:16]
+
+    @cached_property
+    def space(self) -> CoordinateSpace:
+        """Of coordinates that are aligned with it: those that its own supports are aligned with, if they are.
+
+        So a library that was learned on aligned scans passes its reference on, also when it has grown.
+        """
+        space = self.library.space
+        if space is not None and space.aligned:
+            return space
+        return CoordinateSpace(self.library.model_id, self.digest)
 
     @cached_property
     def coordinates(self) -> np.ndarray:
@@ -153,7 +170,7 @@ def align(embedding_map: EmbeddingMap, reference: Reference, cancelled: CancelCh
     if embedding_map.coarse_ct is None or reference.landmarks < FEWEST:
         return embedding_map
     field = _field_of(embedding_map, reference, cancelled)
-    return embedding_map if field is None else _without(embedding_map, field)
+    return embedding_map if field is None else _without(embedding_map, field, reference.space)
 
 
 def _field_of(embedding_map: EmbeddingMap, reference: Reference, cancelled: CancelCheck | None) -> Field | None:
@@ -188,13 +205,13 @@ def _likeness(these: np.ndarray, those: np.ndarray) -> np.ndarray:
     return SPREAD_MM**2 * np.exp(-0.5 / SMOOTH_MM**2 * squared)
 
 
-def _without(embedding_map: EmbeddingMap, field: Field) -> EmbeddingMap:
-    """The map, and each of its passes, without what they are off by."""
+def _without(embedding_map: EmbeddingMap, field: Field, space: CoordinateSpace) -> EmbeddingMap:
+    """The map, and each of its passes, without what they are off by; they are then of the given space."""
     if embedding_map.passes:
-        aligned = fuse([_without(each, field) for each in embedding_map.passes])
+        aligned = fuse([_without(each, field, space) for each in embedding_map.passes])
         return aligned.with_coarse_ct(embedding_map.coarse_ct)
     values, body = embedding_map.values.copy(), embedding_map.body
     told = values[body].astype(np.float64)
     true = told - field(told)
     values[body] = told - field(true)  # the field is one of true coordinates; nearly so after one step
-    return replace(embedding_map, values=values, aligned=True)
+    return replace(embedding_map, values=values, space=space)

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from APELocalizerLib.core.base.geometry import Box
+from APELocalizerLib.core.embedding.coordinate_space import CoordinateSpace
 from APELocalizerLib.core.library.library import Code
 
 FOUND, NOT_FOUND = "found", "not_found"
@@ -67,12 +68,17 @@ class Localization:
 
     points: tuple[LocatedPoint, ...]
     organs: tuple[LocatedOrgan, ...]
-    model_id: str
+    space: CoordinateSpace
     spacing: str
     scan_name: str
     rule: str
     threshold_mm: float
     notes: tuple[str, ...] = ()
+
+    @property
+    def model_id(self) -> str:
+        """Id of the model that the scan was read with."""
+        return self.space.model_id
 
 
 def confidence_text(result: LocatedPoint | LocatedOrgan) -> str:

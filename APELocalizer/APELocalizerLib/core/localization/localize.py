@@ -12,6 +12,7 @@ from APELocalizerLib.core.base.errors import LocalizationError
 from APELocalizerLib.core.base.geometry import Box, spacing_of
 from APELocalizerLib.core.base.parallel import parallel_for
 from APELocalizerLib.core.base.progress import CancelCheck, Progress, check_cancelled, report, sub_progress
+from APELocalizerLib.core.embedding.coordinate_space import UNKNOWN_REFERENCE
 from APELocalizerLib.core.embedding.embedding_map import EmbeddingMap
 from APELocalizerLib.core.library.library import Landmark, LandmarkLibrary, Organ
 from APELocalizerLib.core.localization.answers import Localization, LocatedOrgan, LocatedPoint
@@ -76,6 +77,12 @@ def localize(
             f"The library was learned with the model {library.model_id}, but the scan was read with "
             f"{embedding_map.model_id}. Choose the library's model, or learn the landmarks again."
         )
+    if not library.space.fits(embedding_map.space):
+        raise LocalizationError(
+            f"The coordinates of the library are {library.space.in_words()}, those of the scan are "
+            f"{embedding_map.space.in_words()}. They cannot be compared: read the scan with the library's reference, "
+            "or learn the landmarks again."
+        )
     threshold = settings.round_trip_threshold_mm
     if threshold is None:
         threshold = model.round_trip_threshold_mm if model else DEFAULT_THRESHOLD_MM
@@ -107,7 +114,7 @@ def localize(
     return Localization(
         tuple(points),
         tuple(organs),
-        embedding_map.model_id,
+        embedding_map.space,
         embedding_map.spacing,
         embedding_map.scan_name,
         settings.rule,
@@ -115,6 +122,7 @@ def localize(
         (
             *embedding_map.notes,
             *_spacing_notes(embedding_map, library),
+            *_reference_notes(embedding_map, library),
             *_refinement_notes(settings.refine, moved, supports),
         ),
     )
@@ -136,6 +144,18 @@ def _spacing_notes(embedding_map: EmbeddingMap, library: LandmarkLibrary) -> tup
     if not others:
         return ()
     return (f"The scan was read at {embedding_map.spacing} spacing, supports of the library at {', '.join(others)}.",)
+
+
+def _reference_notes(embedding_map: EmbeddingMap, library: LandmarkLibrary) -> tuple[str, ...]:
+    """Says so when coordinates are compared although it is not known whether they are aligned with the same."""
+    references = {embedding_map.space.aligned_with, *(support.space.aligned_with for support in library.supports)}
+    if UNKNOWN_REFERENCE not in references or len(references - {None}) < 2:
+        return ()
+    where = "scan's map" if embedding_map.space.aligned_with == UNKNOWN_REFERENCE else "library"
+    return (
+        f"The {where} does not say which reference library it was aligned with (an older file). It is taken to be the "
+        "same one.",
+    )
 
 
 def _all_shots(library: LandmarkLibrary, with_insides: bool) -> tuple[Shots, list["_Inside"]]:

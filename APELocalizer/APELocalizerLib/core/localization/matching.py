@@ -74,7 +74,7 @@ def refine_and_check(
     errors = errors.copy()
     apart = medians(away, starts)
     errors[back] = np.sqrt((errors[back] ** 2 + apart**2) / 2)
-    if scan.aligned:
+    if scan.space.aligned:
         trust = 1.0 / (1.0 + (apart / TRUSTED_MM) ** 2)[:, None]
         refined[back] = positions[back] + trust * (refined[back] - positions[back])
     return refined, errors
