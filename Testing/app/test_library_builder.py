@@ -6,13 +6,13 @@ import pytest
 from APELocalizerLib.app.library_builder import build_library
 from APELocalizerLib.core.annotations.cases import read_cases
 from APELocalizerLib.core.base.errors import Cancelled, LibraryError
-from APELocalizerLib.core.embedding.coordinate_space import CoordinateSpace
 from APELocalizerLib.core.embedding.embedding_map import EmbeddingMap
 from APELocalizerLib.core.library.built_in import built_in_terms_path
 from APELocalizerLib.core.library.files import load_library, save_library
 from APELocalizerLib.core.library.library import Code
 from APELocalizerLib.core.library.terms import read_terms
-from made_up.torso import body_phantom
+from made_up.maps import map_of_scan
+from made_up.scans import body_phantom
 
 FACTOR = {"anna": 1.0, "anna_later": 1.0, "bert": 0.8}
 """Embedding per mm: the same embedding lies 1.25 times as far out in Bert as in Anna, as if he were larger."""
@@ -30,14 +30,7 @@ never_seen,landmark,,,,,#000000
 
 def size_embedding(scan) -> EmbeddingMap:
     """A map of the scan's field of view in cells of 10 mm, all of them body."""
-    view = scan.bounds()
-    shape = np.round(view.size / 10).astype(int)
-    grid = np.diag([10.0, 10.0, 10.0, 1.0])
-    grid[:3, 3] = np.array(view.minimum) + 5
-    values = (np.stack(np.meshgrid(*map(np.arange, shape), indexing="ij"), -1) * 10.0 + grid[:3, 3]) * FACTOR[scan.name]
-    return EmbeddingMap(
-        values.astype(np.float32), np.ones(shape, bool), grid, CoordinateSpace("test@1"), "standard", view, scan.name
-    )
+    return map_of_scan(scan, lambda positions: positions * FACTOR[scan.name], model_id="test@1", scan_fingerprint="")
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""`python Testing/benchmarks`: see `program`."""
+"""`python Testing/benchmarks`: see `command_line`."""
 
 import sys
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "APELocalizer"))
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks.program import main
+from benchmarks.command_line import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -10,10 +10,10 @@ import pytest
 from APELocalizerLib.core.model.network import APENetwork, NetworkConfig
 from APELocalizerLib.core.preparation.config import PreparationConfig
 from APELocalizerLib.core.preparation.prepare import prepare
-from benchmarks import goal_8_growth, machine, program, published, report, scans, timing
-from benchmarks.bench import Bench, body_queries
+from benchmarks import command_line, growth, machine, published, report, scans, timing
 from benchmarks.table import Goal, Row, as_csv, markdown, not_measured, quantity
 from benchmarks.timing import Times
+from benchmarks.workbench import Workbench, body_queries
 
 TINY = NetworkConfig(channels=(16, 24), depths=((1, 1), 1), layer_scale_init=0.5)
 
@@ -88,7 +88,9 @@ def test_the_csv_holds_unrounded_numbers_and_the_reason():
 
 def test_the_report_names_the_machine_counts_the_goals_and_explains_what_is_missed(tmp_path):
     profiles = {}
-    assert list(program.measured("1", lambda bench: iter(ROWS), Bench(tmp_path, tmp_path), profiles, [])) == ROWS
+    assert (
+        list(command_line.measured("1", lambda bench: iter(ROWS), Workbench(tmp_path, tmp_path), profiles, [])) == ROWS
+    )
     report.write(tmp_path, report.report(ROWS, ["Processor: X"], ["Remark."], profiles), ROWS)
     text = (tmp_path / "report.md").read_text(encoding="utf-8")
     assert "- Processor: X" in text and "Of 3 targets 1 are met, 1 are missed, and 1 were not measured." in text
@@ -112,10 +114,10 @@ def test_what_takes_long_is_measured_at_least_once_and_not_again():
 
 
 def test_what_grows_too_fast_is_foreseen():
-    assert goal_8_growth.expected({}, 10) == 0.0
-    assert goal_8_growth.expected({10: 1.0}, 100) == pytest.approx(10.0)
-    assert goal_8_growth.expected({10: 1.0, 100: 100.0}, 1000) == pytest.approx(10_000.0)  # quadratic so far
-    assert goal_8_growth.expected({10: 1.0, 100: 1.1}, 1000) == pytest.approx(11.0)  # never less than proportional
+    assert growth.expected({}, 10) == 0.0
+    assert growth.expected({10: 1.0}, 100) == pytest.approx(10.0)
+    assert growth.expected({10: 1.0, 100: 100.0}, 1000) == pytest.approx(10_000.0)  # quadratic so far
+    assert growth.expected({10: 1.0, 100: 1.1}, 1000) == pytest.approx(11.0)  # never less than proportional
 
 
 def test_the_peak_is_the_fastest_size_in_the_median_and_the_best_single_product_stands_beside():
@@ -141,20 +143,20 @@ def test_a_part_that_breaks_becomes_a_row_and_keeps_the_rows_before(tmp_path):
         raise OSError("disk full")
 
     failures = []
-    rows = list(program.measured("3", part, Bench(tmp_path, tmp_path), {}, failures))
+    rows = list(command_line.measured("3", part, Workbench(tmp_path, tmp_path), {}, failures))
     assert [row.what for row in rows][:1] == ["before"] and "disk full" in rows[1].remark
     assert rows[1].verdict == "not measured" and len(failures) == 1
 
 
 def test_without_a_gpu_every_goal_of_the_gpu_says_so(tmp_path, monkeypatch):
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
-    rows = list(program.PARTS["4"](Bench(tmp_path, tmp_path)))
+    rows = list(command_line.PARTS["4"](Workbench(tmp_path, tmp_path)))
     assert rows and {row.remark for row in rows} == {"no GPU on this machine"}
 
 
 def test_the_program_writes_its_report_where_it_is_told(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(program, "PARTS", {"4": lambda bench: iter(ROWS)})
-    assert program.main(["--quick", "--only", "4", "--out", str(tmp_path)]) == 0
+    monkeypatch.setattr(command_line, "PARTS", {"4": lambda bench: iter(ROWS)})
+    assert command_line.main(["--quick", "--only", "4", "--out", str(tmp_path)]) == 0
     assert "A quick run" in (tmp_path / "report.md").read_text(encoding="utf-8")
     assert "no GPU on this machine" in capsys.readouterr().out
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
-CHILDREN = HERE / "children.py"
+FRESH_PROCESS = HERE / "fresh_process.py"
 SAMPLING_S = 0.002
 
 
@@ -99,9 +99,9 @@ def _finished(words: list[object], timeout_s: float) -> subprocess.CompletedProc
     return done
 
 
-def run_child(name: str, **arguments: object) -> dict:
-    """What a function of `children.py` returns in a fresh Python process."""
-    output, _ = run_command([sys.executable, CHILDREN, name, json.dumps(arguments)])
+def run_in_fresh_process(name: str, **arguments: object) -> dict:
+    """What a function of `fresh_process.py` returns in a fresh Python process."""
+    output, _ = run_command([sys.executable, FRESH_PROCESS, name, json.dumps(arguments)])
     return json.loads(output.strip().splitlines()[-1])
 
 

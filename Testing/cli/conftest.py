@@ -8,7 +8,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from made_up.files import BOXES, POINTS, phantom_voxels, write_phantom, write_table
+from made_up.files import BOXES, POINTS, small_torso, write_scan, write_table
+from made_up.models import tiny_model
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -36,25 +37,17 @@ def ideal_embedding():
 @pytest.fixture(scope="module")
 def made(tmp_path_factory, ideal_embedding) -> SimpleNamespace:
     """Files a user would have: support scan, marks, model; and a library learned from them."""
-    import torch
-
     from APELocalizerLib.cli.program import main
-    from APELocalizerLib.core.model.model import Model, save_model
-    from APELocalizerLib.core.model.network import APENetwork, NetworkConfig
-    from APELocalizerLib.core.preparation.config import PreparationConfig
+    from APELocalizerLib.core.model.model import save_model
 
     folder = tmp_path_factory.mktemp("made")
-    scan = write_phantom(folder / "support.nii.gz", phantom_voxels())
+    scan = write_scan(folder / "support.nii.gz", small_torso())
     points = write_table(folder / "points.csv", "name,r_mm,a_mm,s_mm", [[n, *p] for n, p in POINTS.items()])
     sides = [[name, *np.stack(corners).T.ravel()] for name, corners in BOXES.items()]
     boxes = write_table(folder / "boxes.csv", "name,rmin,rmax,amin,amax,smin,smax", sides)
-    torch.manual_seed(0)
-    config = NetworkConfig(channels=(16, 24), depths=((1, 1), 1))
     spacings = {"fine": ((5.0, 5.0, 6.0),), "standard": ((5.0, 5.0, 6.0),), "fast": ((8.0, 8.0, 9.0),)}
     model = folder / "tiny.pt"
-    save_model(
-        Model("tiny", config, PreparationConfig.plain(), APENetwork(config).state_dict(), presets=spacings), model
-    )
+    save_model(tiny_model(presets=spacings), model)
     library = folder / "library.json"
     arguments = ["learn", scan, "--points", points, "--boxes", boxes, "--library", library, "--model", model]
     assert main([str(each) for each in arguments]) == 0

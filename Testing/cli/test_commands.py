@@ -10,7 +10,7 @@ from APELocalizerLib.cli import console
 from APELocalizerLib.core.embedding.map_files import load_map
 from APELocalizerLib.core.library.files import load_library, save_library
 from APELocalizerLib.core.library.library import LandmarkLibrary
-from made_up.files import POINTS, phantom_voxels, read_table, write_phantom, write_table
+from made_up.files import POINTS, SHAPE, read_table, small_torso, write_scan, write_table, write_voxels
 
 
 def localize(run, files, *extra):
@@ -54,7 +54,7 @@ def test_localize_replaces_an_older_result_as_a_whole(run, files):
 def test_a_failing_scan_does_not_stop_the_others(run, files):
     broken = files.folder / "broken.nii.gz"
     broken.write_bytes(b"no scan")
-    other = write_phantom(files.folder / "other.nii.gz", phantom_voxels())
+    other = write_scan(files.folder / "other.nii.gz", small_torso())
     arguments = ("--library", files.library, "--out", files.out, "--model", files.model)
     done = run("localize", files.scan, broken, other, *arguments)
     assert done.code == 1
@@ -66,7 +66,7 @@ def test_a_failing_scan_does_not_stop_the_others(run, files):
 def test_scans_of_one_name_get_folders_of_their_own(run, files):
     folder = files.folder / "again"
     folder.mkdir()
-    again = write_phantom(folder / files.scan.name, phantom_voxels())
+    again = write_scan(folder / files.scan.name, small_torso())
     arguments = ("--library", files.library, "--out", files.out, "--model", files.model)
     assert run("localize", files.scan, again, *arguments).code == 0
     assert sorted(path.name for path in files.out.iterdir()) == ["support", "support-2"]
@@ -87,7 +87,7 @@ def test_a_failed_run_leaves_nothing_behind(run, files, monkeypatch):
 
 
 def test_learning_again_on_another_scan_adds_a_shot(run, files):
-    second = write_phantom(files.folder / "second.nii.gz", np.roll(phantom_voxels(), 2, axis=2))
+    second = write_voxels(files.folder / "second.nii.gz", np.roll(small_torso().voxels, 2, axis=2))
     arguments = ("--points", files.points, "--library", files.library, "--model", files.model)
     assert run("learn", second, *arguments).code == 0
     library = load_library(files.library)
@@ -96,11 +96,11 @@ def test_learning_again_on_another_scan_adds_a_shot(run, files):
 
 
 def test_learn_from_a_segmentation_takes_the_organs_extremes(run, files):
-    labels = np.zeros(phantom_voxels().shape, dtype=np.uint8)
+    labels = np.zeros(SHAPE, dtype=np.uint8)
     labels[30:40, 15:25, 20:30] = 7
     names = files.folder / "labels.json"
     names.write_text('{"7": "cube"}')
-    segmentation = write_phantom(files.folder / "labels.nii.gz", labels)
+    segmentation = write_voxels(files.folder / "labels.nii.gz", labels)
     library = files.folder / "new.json"
     arguments = ("--segmentation", segmentation, "--labels", names, "--library", library, "--model", files.model)
     done = run("learn", files.scan, *arguments)
@@ -113,12 +113,12 @@ def test_learn_from_a_segmentation_takes_the_organs_extremes(run, files):
 
 
 def test_learn_says_which_organ_the_field_of_view_cuts(run, files, monkeypatch):
-    labels = np.zeros(phantom_voxels().shape, dtype=np.uint8)
+    labels = np.zeros(SHAPE, dtype=np.uint8)
     labels[30:40, 15:25, 20:30] = 7
     labels[20:28, 15:25, :6] = 8
     names = files.folder / "labels.json"
     names.write_text('{"7": "cube", "8": "cut cube"}')
-    segmentation = write_phantom(files.folder / "labels.nii.gz", labels)
+    segmentation = write_voxels(files.folder / "labels.nii.gz", labels)
     library = files.folder / "new.json"
     said = []
     monkeypatch.setattr(console.Console, "remark", lambda _, text: said.append(text))
@@ -129,7 +129,7 @@ def test_learn_says_which_organ_the_field_of_view_cuts(run, files, monkeypatch):
 
 
 def test_learn_reads_slicer_point_lists(run, files):
-    point = {"label": "bone", "position": [-40.0, -20.0, -30.0], "positionStatus": "defined"}
+    point = {"label": "bone", "position": [0.0, 70.0, -30.0], "positionStatus": "defined"}
     markup = {"markups": [{"type": "Fiducial", "coordinateSystem": "LPS", "controlPoints": [point]}]}
     points = files.folder / "clicks.mrk.json"
     points.write_text(json.dumps(markup))
@@ -212,7 +212,7 @@ def test_localize_searches_at_the_spacing_asked_for(run, files):
 
 
 def test_threshold_decides_what_counts_as_found(run, files):
-    other = write_phantom(files.folder / "other.nii.gz", np.flip(phantom_voxels(), axis=2).copy())
+    other = write_voxels(files.folder / "other.nii.gz", np.flip(small_torso().voxels, axis=2))
     arguments = ("--library", files.library, "--out", files.out, "--model", files.model)
     assert run("localize", other, *arguments, "--threshold", "0.001").code == 0
     assert "not_found" in {row["status"] for row in read_table(files.out / "results.csv")}
@@ -248,7 +248,7 @@ def test_models_never_uses_the_network_unless_asked(run, monkeypatch, tmp_path):
 def test_info_describes_a_scan(run, files):
     done = run("info", files.scan)
     assert done.code == 0
-    assert "CT scan" in done.output and "56 x 44 x 50 of 5 x 5 x 6 mm" in done.output
+    assert "CT scan" in done.output and "72 x 48 x 44 of 5 x 5 x 6 mm" in done.output
 
 
 def test_info_describes_a_library(run, files):

@@ -14,7 +14,8 @@ from APELocalizerLib.core.model.network import APENetwork, NetworkConfig
 from APELocalizerLib.core.model.registry import load_model
 from APELocalizerLib.training.run import benchmark, plan
 from APELocalizerLib.training.run.costs import activation_bytes, parameter_count, training_flops
-from made_up.training_scans import TINY, save_settings, tiny_config, write_landmarks, write_phantom
+from made_up.files import write_landmarks, write_torso
+from made_up.trainings import TINY, save_settings, tiny_config
 
 
 @pytest.fixture(scope="module")
@@ -23,7 +24,7 @@ def place(tmp_path_factory):
     folder = tmp_path_factory.mktemp("command")
     changes = {"one": {}, "two": {"scale": 0.9, "shift": (5, 0, 10)}}
     for case, changed in changes.items():
-        write_phantom(folder / "scans" / f"{case}.nii.gz", **changed)
+        write_torso(folder / "scans" / f"{case}.nii.gz", **changed)
     write_landmarks(folder / "landmarks.csv", changes)
     return folder
 

@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from made_up.maps import Patient, library_of, smooth_map, tiny_model
+from made_up.maps import Patient, library_of, smooth_map
+from made_up.models import tiny_model
 
 
 @pytest.fixture(autouse=True)

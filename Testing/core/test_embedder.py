@@ -22,7 +22,9 @@ from APELocalizerLib.core.model.model import Model
 from APELocalizerLib.core.preparation.config import PreparationConfig
 from APELocalizerLib.core.preparation.prepare import prepare_all
 from APELocalizerLib.core.scan.scan import Scan
-from made_up.maps import pli_grid, ramp_scan, rotation, tiny_model, torso_scan
+from made_up.grids import pli_grid, rotation
+from made_up.models import tiny_model
+from made_up.scans import body_phantom, ramp_scan
 
 CPU = InferenceSettings(device="cpu", tile=(32, 32, 32))
 ONE_PASS = InferenceSettings(device="cpu", one_pass=True)
@@ -138,7 +140,7 @@ def test_fusing_averages_and_keeps_every_note(mean_network):
 
 @pytest.fixture(scope="module")
 def torso():
-    return torso_scan()
+    return body_phantom((50, 40, 36), (7.5, 6.0, 7.0), name="torso")
 
 
 @pytest.fixture(scope="module")
@@ -218,7 +220,7 @@ def test_the_body_is_the_patient_and_not_the_air(torso, torso_map):
     assert torso_map.is_body(np.zeros((1, 3)))[0]
     corner = np.array(torso.bounds().minimum) + 4
     assert not torso_map.is_body(corner[None])[0]
-    expected = np.pi * 18 * 14 * 36 * 4.0**3
+    expected = np.pi * 170 * 110 * (36 * 7.0)
     found = torso_map.body.sum() * abs(np.linalg.det(torso_map.grid_to_ras[:3, :3]))
     assert found == pytest.approx(expected, rel=0.25)
 

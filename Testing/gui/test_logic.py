@@ -8,7 +8,7 @@ import slicer.util
 from APELocalizer import APELocalizerLogic
 from APELocalizerLib.app.engine import Engine
 from APELocalizerLib.core.base.errors import APELocalizerError, Cancelled, SceneError
-from made_up.torso import LANDMARKS
+from made_up.scans import LANDMARKS
 
 
 @pytest.fixture
@@ -148,8 +148,8 @@ def test_another_spacing_or_model_is_embedded_again(logic, patient, embedder):
 # The real pipeline -------------------------------------------------------------------------------------------------
 
 
-def test_with_a_real_network_each_click_is_recognized_on_its_own_scan(scene, patient, tiny_model):
-    logic = APELocalizerLogic(Engine(tiny_model))
+def test_with_a_real_network_each_click_is_recognized_on_its_own_scan(scene, patient, load_tiny):
+    logic = APELocalizerLogic(Engine(load_tiny))
     fractions = []
 
     def progress(fraction: float, text: str) -> None:

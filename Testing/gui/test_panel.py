@@ -10,7 +10,7 @@ import slicer.util
 import vtk
 from vtk.util.numpy_support import numpy_to_vtk
 
-from made_up.torso import LANDMARKS
+from made_up.scans import LANDMARKS
 
 
 @pytest.fixture

@@ -22,7 +22,7 @@ import slicer_stand_ins.installed
 from PySide6.QtWidgets import QApplication, QVBoxLayout, QWidget
 import APELocalizer
 slicer_stand_ins.use_properties("APELocalizer", *{modules!r})
-from made_up.torso import body_phantom
+from made_up.scans import body_phantom
 from APELocalizerLib.scene.headless import add_volume, open_headless_scene
 
 application = QApplication([])

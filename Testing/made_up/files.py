@@ -1,4 +1,4 @@
-"""A small synthetic body to learn on and to search, and the tables that go with it."""
+"""Files as a user has them: scans, label maps and tables of annotations."""
 
 import csv
 from pathlib import Path
@@ -6,41 +6,54 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
-SPACING = np.array([5.0, 5.0, 6.0])
-SHAPE = (56, 44, 50)
+from APELocalizerLib.core.scan.scan import Scan
+from made_up.grids import grid_to_ras
+from made_up.scans import body_phantom, phantom_landmarks
 
-POINTS = {"bone": (40.0, 20.0, -30.0), "left lung": (-55.0, 0.0, 50.0), "right lung": (55.0, 0.0, 50.0)}
-"""Landmarks in the phantom: name and RAS mm."""
+SHAPE, SPACING = (72, 48, 44), (5.0, 5.0, 6.0)
+"""Voxels and mm of the torso in `small_torso`."""
 
-BOXES = {"right lung box": ((25.0, -35.0, 0.0), (85.0, 35.0, 100.0))}
-"""Organs in the phantom: name, and the RAS corners of the box."""
+POINTS = {"bone": (0.0, -70.0, -30.0), "left lung": (-75.0, 5.0, 50.0), "right lung": (75.0, 5.0, 55.0)}
+"""Landmarks in the torso: name and RAS mm."""
 
-
-def phantom_voxels() -> np.ndarray:
-    """Voxels (i, j, k) of an elliptic body with two unequal lungs, a spine and a bone; i runs to the right."""
-    i, j, k = np.meshgrid(
-        *[(np.arange(n) - (n - 1) / 2) * s for n, s in zip(SHAPE, SPACING, strict=True)], indexing="ij"
-    )
-    voxels = np.full(SHAPE, -1000.0)
-    texture = 25 * np.sin(i / 17 + j / 29) * np.cos(k / 23 - i / 31)
-    voxels[(i / 120) ** 2 + (j / 85) ** 2 < 1] = 0
-    voxels += np.where(voxels > -500, 40 + texture, 0)
-    for center, radii in (((55, 0, 50), (30, 35, 50)), ((-55, 0, 50), (26, 30, 45))):
-        voxels[sum(((x - c) / r) ** 2 for x, c, r in zip((i, j, k), center, radii, strict=True)) < 1] = -800
-    voxels[(i / 18) ** 2 + ((j + 55) / 18) ** 2 < 1] = 500
-    voxels[(i - 40) ** 2 + (j - 20) ** 2 + (k + 30) ** 2 < 15**2] = 900
-    return voxels.astype(np.int16)
+BOXES = {"right lung box": ((15.0, -75.0, -7.0), (135.0, 85.0, 117.0))}
+"""Organs in the torso: name, and the RAS corners of the box."""
 
 
-def write_phantom(path: Path, voxels: np.ndarray) -> Path:
-    """Write voxels (i, j, k) with the grid's center at the RAS origin."""
+def small_torso(name: str = "torso") -> Scan:
+    """The torso in few voxels, from far left to far right, stored along R, A and S."""
+    return body_phantom(SHAPE, SPACING, name=name)
+
+
+def write_voxels(path: Path, voxels: np.ndarray, ijk_to_ras: np.ndarray | None = None) -> Path:
+    """Write voxels (i, j, k), which need be no CT, on the given grid or on that of `small_torso`."""
+    matrix = grid_to_ras(SHAPE, SPACING) if ijk_to_ras is None else ijk_to_ras
+    matrix = np.diag([-1.0, -1.0, 1.0, 1.0]) @ matrix  # RAS to LPS, as files have it
+    spacing = np.linalg.norm(matrix[:3, :3], axis=0)
     image = sitk.GetImageFromArray(np.ascontiguousarray(voxels.transpose(2, 1, 0)))
-    image.SetSpacing(SPACING.tolist())
-    image.SetDirection([-1, 0, 0, 0, -1, 0, 0, 0, 1])
-    half = (np.array(SHAPE) - 1) / 2 * SPACING
-    image.SetOrigin([half[0], half[1], -half[2]])
+    image.SetSpacing(spacing.tolist())
+    image.SetDirection((matrix[:3, :3] / spacing).ravel().tolist())
+    image.SetOrigin(matrix[:3, 3].tolist())
+    path.parent.mkdir(parents=True, exist_ok=True)
     sitk.WriteImage(image, str(path))
     return path
+
+
+def write_scan(path: Path, scan: Scan) -> Path:
+    """Write a scan."""
+    return write_voxels(path, scan.voxels, scan.ijk_to_ras)
+
+
+def write_torso(path: Path, **changes) -> Path:
+    """Write a torso of about 400 x 280 x 240 mm; `changes` are those of `body_phantom`."""
+    return write_scan(path, body_phantom(**changes))
+
+
+def write_landmarks(path: Path, scans: dict[str, dict]) -> Path:
+    """Write a table of the torso's landmarks; `scans` has each case's scale and shift."""
+    places = {case: phantom_landmarks(**changes) for case, changes in scans.items()}
+    rows = [[case, name, *position] for case, named in places.items() for name, position in named.items()]
+    return write_table(path, "case,name,r_mm,a_mm,s_mm", rows)
 
 
 def write_table(path: Path, columns: str, rows: list) -> Path:

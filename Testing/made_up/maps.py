@@ -1,24 +1,74 @@
-"""Small made-up scans, maps, models and libraries whose right answers are known by construction."""
+"""Made-up maps and libraries whose right answers are known: an embedding that is a function of the position."""
 
 from collections.abc import Callable
 
 import numpy as np
-import torch
 
 from APELocalizerLib.core.base.geometry import Box, apply_affine, grid_corners
 from APELocalizerLib.core.embedding.coordinate_space import CoordinateSpace
 from APELocalizerLib.core.embedding.embedding_map import EmbeddingMap
 from APELocalizerLib.core.library.learning import learn_points
 from APELocalizerLib.core.library.library import LandmarkLibrary
-from APELocalizerLib.core.model.model import Model
-from APELocalizerLib.core.model.network import APENetwork, NetworkConfig
-from APELocalizerLib.core.preparation.config import PreparationConfig, PreparedScan
 from APELocalizerLib.core.scan.scan import Scan
+from made_up.grids import grid_to_ras, pli_grid
+from made_up.models import MODEL_ID
 
-CHECKPOINT_ID = "made-up@0123456789ab"
-TINY_NETWORK = NetworkConfig(channels=(8, 16, 24, 32), depths=((1, 1), (1, 1), (1, 1), 1), layer_scale_init=0.5)
-TOWARD_PLI = np.array([[0.0, -1.0, 0.0], [-1.0, 0.0, 0.0], [0.0, 0.0, -1.0]])
-"""Columns: RAS directions of posterior, left and inferior."""
+Function = Callable[[np.ndarray], np.ndarray]
+"""Of positions (n, 3) RAS mm."""
+
+
+def map_of(
+    shape: tuple,
+    grid: np.ndarray,
+    embedding: Function,
+    body: Function | None = None,
+    model_id: str = MODEL_ID,
+    **changes: object,
+) -> EmbeddingMap:
+    """Map on any grid of cells: `embedding` (n, 3) mm and `body` (n,), by default everywhere, of the cells' positions.
+
+    `changes` are fields of the map.
+    """
+    positions = apply_affine(grid, np.indices(shape).reshape(3, -1).T)
+    name = changes.get("scan_name", "made-up scan")
+    fields = {
+        "values": embedding(positions).reshape(*shape, 3).astype(np.float32),
+        "body": np.ones(shape, bool) if body is None else body(positions).reshape(shape),
+        "grid_to_ras": grid,
+        "space": CoordinateSpace(model_id),
+        "spacing": "standard",
+        "field_of_view": Box.around(grid_corners(tuple(shape), grid)),
+        "scan_name": name,
+        "scan_fingerprint": f"fingerprint of {name}",
+    }
+    return EmbeddingMap(**{**fields, **changes})
+
+
+def map_of_scan(scan: Scan, embedding: Function, cell_mm: float = 10.0, **changes) -> EmbeddingMap:
+    """Map of the field of view of an upright scan, in cells along R, A and S; all of them are body."""
+    view = scan.bounds()
+    shape = np.maximum(np.ceil(view.size / cell_mm - 1e-6).astype(int), 2)
+    grid = grid_to_ras(shape, (cell_mm,) * 3, np.array(view.minimum) + cell_mm * shape / 2)
+    named = {"scan_name": scan.name, "scan_fingerprint": scan.fingerprint, "field_of_view": view}
+    return map_of(tuple(shape), grid, embedding, **{**named, **changes})
+
+
+def torso_map(world_from_torso: np.ndarray) -> EmbeddingMap:
+    """Map of the torso, moved by a 4x4 matrix, whose embedding is the position in the unmoved torso (mm)."""
+    return map_of(
+        (34, 50, 20),
+        world_from_torso @ pli_grid((34, 50, 20), (8.0, 8.0, 12.0)),
+        lambda positions: apply_affine(np.linalg.inv(world_from_torso), positions),
+        lambda positions: _in_torso(apply_affine(np.linalg.inv(world_from_torso), positions)),
+        field_of_view=Box((-200.0, -140.0, -120.0), (200.0, 140.0, 120.0)),
+        scan_name="torso",
+        scan_fingerprint="fingerprint",
+        model_id="model@1",
+    )
+
+
+def _in_torso(positions: np.ndarray) -> np.ndarray:
+    return (positions[:, 0] / 170) ** 2 + (positions[:, 1] / 110) ** 2 < 1
 
 
 def anatomy(body_positions: np.ndarray) -> np.ndarray:
@@ -40,57 +90,30 @@ class Patient:
         return anatomy((np.asarray(positions) - self.shift) / self.stretch)
 
 
-def pli_grid(shape: tuple, cell_mm: tuple, center: tuple = (0.0, 0.0, 0.0)) -> np.ndarray:
-    """Index-to-RAS matrix of a posterior-left-inferior grid around `center`."""
-    affine = np.eye(4)
-    affine[:3, :3] = TOWARD_PLI * np.array(cell_mm)
-    affine[:3, 3] = np.array(center) - affine[:3, :3] @ ((np.array(shape) - 1) / 2)
-    return affine
-
-
-def rotation(axis: int, degrees: float) -> np.ndarray:
-    """4x4 rotation about a RAS axis."""
-    cosine, sine = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
-    first, second = [a for a in range(3) if a != axis]
-    matrix = np.eye(4)
-    matrix[first, first] = matrix[second, second] = cosine
-    matrix[first, second], matrix[second, first] = -sine, sine
-    return matrix
-
-
 def smooth_map(
     patient: Patient | None = None,
     shape: tuple = (20, 22, 24),
     cell_mm: tuple = (8.0, 8.0, 12.0),
     center: tuple = (0.0, 0.0, 0.0),
-    model_id: str = CHECKPOINT_ID,
+    model_id: str = MODEL_ID,
     name: str = "made-up scan",
     noise_mm: float = 0.0,
-    body: Callable[[np.ndarray], np.ndarray] | None = None,
+    body: Function | None = None,
     turn: np.ndarray | None = None,
 ) -> EmbeddingMap:
     """Map of a patient: an elliptic cylinder of body along S, air around it, cut by the scan's top and bottom."""
     patient = patient or Patient()
-    affine = pli_grid(shape, cell_mm, center)
-    if turn is not None:
-        affine = turn @ affine
-    positions = apply_affine(affine, np.indices(shape).reshape(3, -1).T)
-    values = patient.embedding(positions) + np.random.default_rng(5).normal(0, noise_mm or 1e-30, positions.shape)
-    half = np.array([shape[1] * cell_mm[1], shape[0] * cell_mm[0]]) / 2 - 1.5 * np.array([cell_mm[1], cell_mm[0]])
-    if body is None:
-        inside = (((positions[:, :2] - np.array(center)[:2]) / half) ** 2).sum(axis=1) <= 1.0
-    else:
-        inside = body(positions)
-    return EmbeddingMap(
-        values=np.where(inside[:, None], values, -900.0).reshape(*shape, 3).astype(np.float32),
-        body=inside.reshape(shape),
-        grid_to_ras=affine,
-        space=CoordinateSpace(model_id),
-        spacing="standard",
-        field_of_view=Box.around(grid_corners(shape, affine)),
-        scan_name=name,
-        scan_fingerprint=f"fingerprint of {name}",
-    )
+    radii = np.array([shape[1] * cell_mm[1], shape[0] * cell_mm[0]]) / 2 - 1.5 * np.array([cell_mm[1], cell_mm[0]])
+
+    def cylinder(positions: np.ndarray) -> np.ndarray:
+        return (((positions[:, :2] - np.array(center)[:2]) / radii) ** 2).sum(axis=1) <= 1.0
+
+    def embedding(positions: np.ndarray) -> np.ndarray:
+        values = patient.embedding(positions) + np.random.default_rng(5).normal(0, noise_mm or 1e-30, positions.shape)
+        return np.where((body or cylinder)(positions)[:, None], values, -900.0)
+
+    grid = (np.eye(4) if turn is None else turn) @ pli_grid(shape, cell_mm, center)
+    return map_of(shape, grid, embedding, body or cylinder, model_id=model_id, scan_name=name)
 
 
 CLICKS = {
@@ -108,63 +131,3 @@ def library_of(*supports: tuple[Patient, EmbeddingMap]) -> LandmarkLibrary:
         points = {name: patient.place(place) for name, place in CLICKS.items()}
         library = learn_points(library, support_map, points)
     return library
-
-
-def tiny_model(seed: int = 0, **changes: object) -> Model:
-    """Random weights of a very small network: fast, meaningless, deterministic."""
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        network = APENetwork(TINY_NETWORK)
-        with torch.no_grad():  # so that different places get clearly different outputs
-            for convolution in network.head.convs:
-                convolution.weight.mul_(4.0)
-    settings = {
-        "name": "tiny",
-        "network": TINY_NETWORK,
-        "preparation": PreparationConfig.plain(),
-        "state": {key: value.detach().clone() for key, value in network.state_dict().items()},
-        "presets": {
-            "standard": ((2.0, 2.0, 3.0),),
-            "fast": ((4.0, 4.0, 6.0),),
-            "both": ((4.0, 4.0, 6.0), (2.0, 2.0, 3.0)),
-        },
-        "round_trip_threshold_mm": 25.0,
-        "license": "none",
-        "citation": "none",
-        "training_data": "none",
-    }
-    return Model(**{**settings, **changes})
-
-
-def prepared_scan(image: np.ndarray, spacing: tuple = (2.0, 2.0, 3.0), mask: np.ndarray | None = None) -> PreparedScan:
-    """A prepared scan with the given 0..1 image on a posterior-left-inferior grid."""
-    affine = pli_grid(image.shape, spacing)
-    return PreparedScan(
-        image=image.astype(np.float32),
-        body_mask=np.ones(image.shape, bool) if mask is None else mask,
-        grid_to_ras=affine,
-        field_of_view=Box.around(grid_corners(image.shape, affine)),
-        scan_name="made-up scan",
-        scan_fingerprint="fingerprint",
-    )
-
-
-def ramp_scan(axis: int, low: float, high: float, ijk_to_ras: np.ndarray, shape: tuple) -> Scan:
-    """A scan whose HU rise linearly along one RAS axis: -450 HU at `low` mm, 250 HU at `high` mm. Body everywhere."""
-    positions = apply_affine(ijk_to_ras, np.indices(shape).reshape(3, -1).T)[:, axis]
-    hu = -450.0 + 700.0 * (positions - low) / (high - low)
-    return Scan(hu.reshape(shape).astype(np.float32), ijk_to_ras, "ramp")
-
-
-def torso_scan(shape: tuple = (44, 40, 36), voxel_mm: float = 4.0, seed: int = 0) -> Scan:
-    """An elliptic torso of soft tissue with two lungs and a spine, in air; index axes run along R, A, S."""
-    affine = np.diag([voxel_mm, voxel_mm, voxel_mm, 1.0])
-    affine[:3, 3] = -voxel_mm * (np.array(shape) - 1) / 2
-    x, y, z = (apply_affine(affine, np.indices(shape).reshape(3, -1).T) / voxel_mm).T
-    hu = np.full(x.shape, -1000.0)
-    hu[(x / 18) ** 2 + (y / 14) ** 2 <= 1] = 40
-    for side in (-1, 1):
-        hu[((x - 8 * side) / 5) ** 2 + (y / 7) ** 2 + ((z - 8) / 12) ** 2 <= 1] = -850
-    hu[(x**2 + (y + 9) ** 2) <= 6] = 400
-    hu += np.random.default_rng(seed).normal(0, 10, hu.shape)
-    return Scan(hu.reshape(shape).astype(np.int16), affine, "torso")

@@ -1,4 +1,4 @@
-"""What the tests of the scene share: results, maps, transforms, and a look at what is in a scene."""
+"""What the tests of the scene share: results, transforms, and a look at what is in a scene."""
 
 import numpy as np
 import pytest
@@ -7,9 +7,7 @@ import slicer.util
 import vtk
 
 from APELocalizerLib.core.base.errors import SceneError
-from APELocalizerLib.core.base.geometry import Box, apply_affine
-from APELocalizerLib.core.embedding.coordinate_space import CoordinateSpace
-from APELocalizerLib.core.embedding.embedding_map import EmbeddingMap
+from APELocalizerLib.core.base.geometry import Box
 from APELocalizerLib.core.library.library import Code
 from APELocalizerLib.core.localization.answers import LocatedOrgan, LocatedPoint
 
@@ -28,19 +26,6 @@ def located(name: str, position) -> LocatedPoint:
 
 def located_box(name: str, box: Box, code: Code | None = None) -> LocatedOrgan:
     return LocatedOrgan(name, True, box, box, 1.1, 0.4, 5.5, 2.0, (CARINA,) * 6, "", (0.8, 0.3, 0.2), code)
-
-
-def perfect_map(world_from_torso: np.ndarray) -> EmbeddingMap:
-    """Map of the torso, moved by a 4x4 matrix, whose embedding is the position in the unmoved torso (mm)."""
-    shape = (34, 50, 20)
-    grid = np.array([[0.0, -8.0, 0.0, 196.0], [-8.0, 0.0, 0.0, 132.0], [0.0, 0.0, -12.0, 114.0], [0.0, 0.0, 0.0, 1.0]])
-    cells = apply_affine(grid, np.indices(shape).reshape(3, -1).T)
-    body = ((cells[:, 0] / 170) ** 2 + (cells[:, 1] / 110) ** 2 < 1).reshape(shape)
-    values = cells.reshape(*shape, 3).astype(np.float32)
-    view = Box((-200.0, -140.0, -120.0), (200.0, 140.0, 120.0))
-    return EmbeddingMap(
-        values, body, world_from_torso @ grid, CoordinateSpace("model@1"), "standard", view, "torso", "fingerprint"
-    )
 
 
 def linear_transform(scene, matrix: np.ndarray, parent=None):

@@ -5,13 +5,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-import pytest
-import SimpleITK as sitk
 
-from APELocalizerLib.core.embedding.coordinate_space import CoordinateSpace
 from APELocalizerLib.core.embedding.embedding_map import EmbeddingMap
 from APELocalizerLib.core.scan.scan import Scan
 from APELocalizerLib.methods.ape import ApeMethod
+from made_up.files import write_voxels
+from made_up.maps import map_of_scan
 
 SPACING = 8.0
 SHAPE = (25, 25, 55)
@@ -59,11 +58,7 @@ class World:
         labels = np.zeros(SHAPE, np.uint8)
         for number, part in enumerate(organs.values(), start=1):
             labels[part] = number
-        image = sitk.GetImageFromArray(labels.transpose(2, 1, 0))
-        image.SetSpacing((SPACING,) * 3)
-        image.SetOrigin((-ORIGIN[0], -ORIGIN[1], ORIGIN[2]))
-        image.SetDirection((-1.0, 0.0, 0.0, 0.0, -1.0, 0.0, 0.0, 0.0, 1.0))
-        sitk.WriteImage(image, str(self.folder / f"{name}_seg.nii.gz"))
+        write_voxels(self.folder / f"{name}_seg.nii.gz", labels, affine())
         names = {str(number): organ for number, organ in enumerate(organs, start=1)}
         (self.folder / f"{name}_labels.json").write_text(json.dumps(names))
 
@@ -76,38 +71,9 @@ class World:
     def embed(self, scan: Scan) -> tuple[EmbeddingMap, float]:
         """Map of cells of 10 mm over the scan's field of view, all of them body; takes half a second."""
         self.embedded.append(scan.name)
-        view = scan.bounds()
-        shape = np.maximum(np.ceil(view.size / 10).astype(int), 2)
-        grid = np.diag([10.0, 10.0, 10.0, 1.0])
-        grid[:3, 3] = np.array(view.minimum) + 5
-        cells = np.stack(np.meshgrid(*map(np.arange, shape), indexing="ij"), -1)
-        values = (cells * 10.0 + grid[:3, 3] - self.shift[scan.name.split()[0]]).astype(np.float32)
-        body = np.ones(shape, bool)
-        return EmbeddingMap(
-            values, body, grid, CoordinateSpace("test@1"), "standard", view, scan.name, scan.fingerprint
-        ), 0.5
+        shift = self.shift[scan.name.split()[0]]
+        return map_of_scan(scan, lambda positions: positions - shift, model_id="test@1"), 0.5
 
     def method(self, name: str = "made up") -> ApeMethod:
         """The product with this embedding."""
         return ApeMethod(name, self.embed)
-
-
-@pytest.fixture
-def world(tmp_path, monkeypatch) -> World:
-    """An empty folder of scans that the study reads as made-up ones."""
-    made_up = World(tmp_path / "data")
-    made_up.folder.mkdir()
-    monkeypatch.setattr("APELocalizerLib.evaluation.study.read_scan", made_up.scan)
-    return made_up
-
-
-@pytest.fixture
-def patients(world) -> World:
-    """Anna, and Bert who lies 30 mm higher; three landmarks, a whole liver, and lungs that the field of view cuts."""
-    for name, height in (("anna", 0.0), ("bert", 30.0)):
-        world.add(name, (0, 0, height))
-        for landmark, s in (("apex", 180), ("carina", 90), ("hip", -170)):
-            world.mark(name, landmark, (10, 20, s + height), 3 if name == "anna" else 4)
-        world.box(name, "liver", (-60, 40, -50, 50, -20 + height, 60 + height), 3)
-        world.box(name, "lung", (-60, 40, -50, 50, 0, 190), 3, "smax")
-    return world

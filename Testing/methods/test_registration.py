@@ -5,7 +5,8 @@ import pytest
 
 from APELocalizerLib.methods.method import PAIR
 from APELocalizerLib.methods.registration import Affine, BodyBox, BSpline, coarse_image
-from made_up.torso import body_phantom, grid_to_ras, phantom_landmarks
+from made_up.grids import grid_to_ras
+from made_up.scans import body_phantom, phantom_landmarks
 
 SCALE, SHIFT = (1.08, 0.95, 1.05), (12.0, -8.0, 40.0)
 

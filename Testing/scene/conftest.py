@@ -6,8 +6,9 @@ import pytest
 from APELocalizerLib.core.embedding.coordinate_space import CoordinateSpace
 from APELocalizerLib.core.localization.answers import Localization, LocatedOrgan, LocatedPoint
 from APELocalizerLib.scene.headless import add_volume, open_headless_scene
-from made_up.nodes import CARINA, LIVER, LIVER_BOX, located, located_box, perfect_map
-from made_up.torso import body_phantom, reoriented
+from made_up.maps import torso_map
+from made_up.nodes import CARINA, LIVER, LIVER_BOX, located, located_box
+from made_up.scans import body_phantom, reoriented
 
 
 @pytest.fixture
@@ -25,7 +26,7 @@ def a_volume_node(a_scene):
 
 @pytest.fixture
 def an_embedding_map():
-    return perfect_map(np.eye(4))
+    return torso_map(np.eye(4))
 
 
 @pytest.fixture

@@ -15,8 +15,10 @@ from APELocalizerLib.scene.overlays import (
     show_in_slices,
 )
 from APELocalizerLib.scene.volumes import ijk_to_world
-from made_up.nodes import ROTATION, STRETCH, contents, linear_transform, perfect_map, raises
-from made_up.torso import body_phantom, grid_to_ras
+from made_up.grids import grid_to_ras
+from made_up.maps import torso_map
+from made_up.nodes import ROTATION, STRETCH, contents, linear_transform, raises
+from made_up.scans import body_phantom
 
 LIVER = (70.0, 10.0, -45.0)
 
@@ -67,7 +69,7 @@ def test_two_scans_can_share_their_colors(a_volume_node, an_embedding_map):
 @pytest.mark.parametrize("matrix", [np.eye(4), ROTATION, STRETCH], ids=["still", "rotated", "stretched"])
 def test_channel_shows_the_maps_value_at_each_place(a_scene, a_volume_node, matrix):
     a_volume_node.SetAndObserveTransformNodeID(linear_transform(a_scene, matrix).GetID())
-    node = add_channel_overlay(a_volume_node, perfect_map(matrix), 2)
+    node = add_channel_overlay(a_volume_node, torso_map(matrix), 2)
     for point in (LIVER, (-30.0, -20.0, 80.0), (0.0, 50.0, 0.0)):
         world = (matrix @ (*point, 1.0))[:3]
         assert voxel_at(node, world) == pytest.approx(
@@ -148,7 +150,7 @@ def test_map_of_another_place_is_refused_and_leaves_nothing(a_scene, a_volume_no
     image[:] = -1000
     image[0, 0, 0] = 40
     with raises("does not belong to this scan"):
-        add_rgb_overlay(a_volume_node, perfect_map(far))
+        add_rgb_overlay(a_volume_node, torso_map(far))
     assert contents(a_scene) == before
 
 

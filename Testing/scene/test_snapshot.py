@@ -15,7 +15,8 @@ from APELocalizerLib.scene.pictures import MissingRenderingLibrary, check_render
 from APELocalizerLib.scene.rendering import SliceView
 from APELocalizerLib.scene.results import show_localization
 from APELocalizerLib.scene.snapshot import render_views
-from made_up.nodes import ROTATION, contents, linear_transform, perfect_map, raises
+from made_up.maps import torso_map
+from made_up.nodes import ROTATION, contents, linear_transform, raises
 
 HEART = (-35.0, 30.0, 25.0)  # on the patient's left, in front
 
@@ -92,7 +93,7 @@ def test_overlay_colors_grow_to_right_front_and_top(a_volume_node, an_embedding_
 
 def test_overlay_is_drawn_on_the_moved_scan(a_scene, a_volume_node):
     a_volume_node.SetAndObserveTransformNodeID(linear_transform(a_scene, ROTATION).GetID())
-    overlay = add_rgb_overlay(a_volume_node, perfect_map(ROTATION))
+    overlay = add_rgb_overlay(a_volume_node, torso_map(ROTATION))
     center = ROTATION[:3, 3]
     picture = draw("Axial", a_volume_node, center, overlay)
     right = ROTATION[:3, :3] @ (120.0, 0.0, 0.0)

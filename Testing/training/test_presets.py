@@ -15,7 +15,8 @@ from APELocalizerLib.training.patients.virtual_patients import CropKind
 from APELocalizerLib.training.presets import PRESETS
 from APELocalizerLib.training.run.loop import train
 from APELocalizerLib.training.run.schedule import learning_rate
-from made_up.training_scans import SAMPLES, TINY
+from made_up.paths import SAMPLES
+from made_up.trainings import TINY
 
 
 def test_the_command_knows_every_preset():

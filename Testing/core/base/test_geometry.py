@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from APELocalizerLib.core.base.geometry import Box, apply_affine, grid_corners, spacing_of, subgrid_affine
-from made_up.maps import pli_grid, rotation
+from made_up.grids import pli_grid, rotation
 
 
 def test_apply_affine_equals_the_matrix_product():

@@ -7,7 +7,8 @@ import pytest
 
 from APELocalizerLib.core.base.errors import ModelError
 from APELocalizerLib.core.embedding.calibration import calibrate_scale
-from made_up.maps import Patient, smooth_map, tiny_model
+from made_up.maps import Patient, smooth_map
+from made_up.models import tiny_model
 
 
 def raw_map(model, true_scale, patient=None, noise=0.0):

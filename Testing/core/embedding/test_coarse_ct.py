@@ -12,8 +12,9 @@ from APELocalizerLib.core.base.errors import LibraryError, MapError
 from APELocalizerLib.core.base.geometry import apply_affine, spacing_of
 from APELocalizerLib.core.embedding.coarse_ct import SPACING_MM, WINDOW_HU, CoarseCT
 from APELocalizerLib.core.library.files import from_json, to_json
+from made_up.grids import grid_to_ras
 from made_up.maps import CLICKS, Patient, library_of, smooth_map
-from made_up.torso import BONE, LIVER, LUNG, body_phantom, grid_to_ras, reoriented
+from made_up.scans import BONE, LIVER, LUNG, body_phantom, reoriented
 
 PLACES = {"liver": ((90, 15, -50), LIVER), "lung": ((75, 5, 60), LUNG), "spine": ((0, -70, 20), BONE)}
 

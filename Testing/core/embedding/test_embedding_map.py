@@ -7,7 +7,8 @@ import pytest
 
 from APELocalizerLib.core.base.errors import MapError
 from APELocalizerLib.core.base.geometry import Box
-from made_up.maps import CLICKS, Patient, rotation, smooth_map
+from made_up.grids import rotation
+from made_up.maps import CLICKS, Patient, smooth_map
 
 
 def places_in_the_body(embedding_map, count, seed=0, margin=1.0):

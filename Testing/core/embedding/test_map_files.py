@@ -14,7 +14,8 @@ from APELocalizerLib.core.base.geometry import RAS_LPS, spacing_of
 from APELocalizerLib.core.embedding import map_files
 from APELocalizerLib.core.embedding.coordinate_space import UNKNOWN_REFERENCE, CoordinateSpace
 from APELocalizerLib.core.embedding.map_files import HEADER_KEY, from_compact, load_map, save_map, to_compact
-from made_up.maps import rotation, smooth_map
+from made_up.grids import rotation
+from made_up.maps import smooth_map
 
 OBLIQUE = rotation(2, 15) @ rotation(0, -8)
 

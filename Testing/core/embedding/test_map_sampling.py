@@ -7,7 +7,8 @@ from APELocalizerLib.core.base.errors import Cancelled
 from APELocalizerLib.core.base.geometry import apply_affine
 from APELocalizerLib.core.embedding import map_sampling
 from APELocalizerLib.core.embedding.map_sampling import sample_on_grid
-from made_up.maps import rotation, smooth_map
+from made_up.grids import rotation
+from made_up.maps import smooth_map
 
 SHAPE = (30, 26, 20)
 

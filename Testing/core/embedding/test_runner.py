@@ -11,7 +11,9 @@ from APELocalizerLib.core.base.geometry import apply_affine
 from APELocalizerLib.core.embedding import runner as inference
 from APELocalizerLib.core.embedding.runner import InferenceSettings, Runner, body_cells
 from APELocalizerLib.core.model.model import Model
-from made_up.maps import pli_grid, prepared_scan, tiny_model
+from made_up.grids import pli_grid
+from made_up.models import tiny_model
+from made_up.scans import prepared_scan
 
 SMALL_TILES = InferenceSettings(device="cpu", tile=(32, 32, 32), overlap=0.5, one_pass=False, batch_size=4)
 ONE_PASS = InferenceSettings(device="cpu", one_pass=True)

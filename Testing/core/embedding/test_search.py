@@ -9,7 +9,8 @@ from APELocalizerLib.core.base.errors import Cancelled, MapError
 from APELocalizerLib.core.embedding import embedding_map as embedding_map_file
 from APELocalizerLib.core.embedding.embedding_map import nearest_on_each
 from APELocalizerLib.core.embedding.passes import fuse
-from made_up.maps import Patient, rotation, smooth_map
+from made_up.grids import rotation
+from made_up.maps import Patient, smooth_map
 from made_up.plain_search import PlainSearch
 
 

@@ -10,7 +10,8 @@ from APELocalizerLib.core.base.errors import LearningError
 from APELocalizerLib.core.base.geometry import Box, apply_affine
 from APELocalizerLib.core.library.learning import learn_box, learn_points, learn_segmentation, learn_six_points
 from APELocalizerLib.core.library.library import EDGES, LandmarkLibrary
-from made_up.maps import CLICKS, rotation, smooth_map
+from made_up.grids import rotation
+from made_up.maps import CLICKS, smooth_map
 
 EMPTY = LandmarkLibrary()
 SIX = np.array([[-41, 2, 5], [38, -4, 9], [6, -29, 3], [3, 31, -7], [-8, 5, -63], [2, 1, 58]], float)

@@ -10,7 +10,8 @@ from APELocalizerLib.core.embedding.coordinate_space import CoordinateSpace
 from APELocalizerLib.core.library.files import to_json
 from APELocalizerLib.core.library.learning import learn_points, learn_six_points
 from APELocalizerLib.core.library.library import Code, Landmark, LandmarkLibrary, Organ, OrganShot, Shot, Support
-from made_up.maps import CHECKPOINT_ID, CLICKS, Patient, library_of, smooth_map
+from made_up.maps import CLICKS, Patient, library_of, smooth_map
+from made_up.models import MODEL_ID
 
 SIX = tuple((float(n), 0.0, 0.0) for n in range(6))
 
@@ -156,7 +157,7 @@ def test_values_that_are_no_values_are_refused(make, sentence):
 
 
 def aligned_with(reference: str | None, name: str):
-    return dataclasses.replace(smooth_map(name=name), space=CoordinateSpace(CHECKPOINT_ID, reference))
+    return dataclasses.replace(smooth_map(name=name), space=CoordinateSpace(MODEL_ID, reference))
 
 
 def test_landmarks_of_scans_aligned_with_two_references_cannot_be_mixed():
@@ -171,7 +172,7 @@ def test_landmarks_of_scans_aligned_with_two_references_cannot_be_mixed():
 def test_scans_that_could_not_be_aligned_go_with_those_that_were():
     """Where too few landmarks are in view, a scan stays unaligned; it can still be learned from."""
     library = library_of((Patient(), aligned_with(None, "hand")), (Patient(), aligned_with("a", "torso")))
-    assert library.space == CoordinateSpace(CHECKPOINT_ID, "a")
+    assert library.space == CoordinateSpace(MODEL_ID, "a")
     assert library.merged(library_of((Patient(), aligned_with("a", "another")))).space == library.space
     with pytest.raises(LibraryError):
         library.with_support(aligned_with("b", "hand"))  # its landmarks would keep the embeddings of the other

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from APELocalizerLib.core.base.errors import Cancelled, LibraryError, ModelError
-from APELocalizerLib.core.base.geometry import Box, apply_affine
+from APELocalizerLib.core.base.geometry import Box
 from APELocalizerLib.core.embedder import Embedder
 from APELocalizerLib.core.embedding.coarse_ct import CoarseCT
 from APELocalizerLib.core.embedding.coordinate_space import CoordinateSpace
@@ -19,8 +19,9 @@ from APELocalizerLib.core.library.library import LandmarkLibrary
 from APELocalizerLib.core.localization import alignment
 from APELocalizerLib.core.localization.alignment import Reference, align, built_in_reference
 from APELocalizerLib.core.model.registry import load_model
-from made_up.maps import CHECKPOINT_ID
-from made_up.torso import body_phantom, phantom_landmarks
+from made_up.maps import map_of_scan
+from made_up.models import MODEL_ID
+from made_up.scans import body_phantom, phantom_landmarks
 
 SHAPE, SPACING = (133, 93, 88), (3.0, 3.0, 3.0)
 PATIENTS = ({}, {"scale": 1.05, "shift": (6, -4, 5)}, {"scale": 0.95, "shift": (-5, 6, -8)})
@@ -37,19 +38,17 @@ def clicks(**patient) -> dict[str, np.ndarray]:
     return named | {name: np.array(place) * move[0] + move[1] for name, place in more.items()}
 
 
-def map_of(off=lambda true: np.zeros(3), cell=18.0, looks=True, **patient) -> EmbeddingMap:
+def phantom_map(off=lambda true: np.zeros(3), cell=18.0, looks=True, **patient) -> EmbeddingMap:
     """The map of a phantom, whose true coordinates are places in the standard torso; they are `off` by so much."""
     scan = body_phantom(SHAPE, SPACING, **patient)
-    shape = tuple(int(n) for n in np.ceil(np.array(scan.bounds().size) / cell))
-    grid = np.diag([-cell, -cell, -cell, 1.0])
-    grid[:3, 3] = (np.array(shape) - 1) * cell / 2
-    true = (apply_affine(grid, np.indices(shape).reshape(3, -1).T) - patient.get("shift", 0)) / patient.get("scale", 1)
-    values = (true + off(true)).reshape(*shape, 3).astype(np.float32)
-    return EmbeddingMap(
-        values, np.ones(shape, bool), grid, CoordinateSpace(CHECKPOINT_ID), "standard", scan.bounds(),
-        "phantom", str(patient),
-        coarse_ct=CoarseCT.of(scan) if looks else None,
-    )  # fmt: skip
+    scale, shift = patient.get("scale", 1), patient.get("shift", 0)
+
+    def embedding(positions):
+        true = (positions - shift) / scale
+        return true + off(true)
+
+    coarse_ct = CoarseCT.of(scan) if looks else None
+    return map_of_scan(scan, embedding, cell, scan_fingerprint=str(patient), coarse_ct=coarse_ct)
 
 
 def stretched(true: np.ndarray) -> np.ndarray:
@@ -67,7 +66,7 @@ def learned(**keywords) -> LandmarkLibrary:
     """All landmarks, clicked on all patients."""
     library = LandmarkLibrary()
     for patient in PATIENTS:
-        library = learn_points(library, map_of(**patient, **keywords), clicks(**patient))
+        library = learn_points(library, phantom_map(**patient, **keywords), clicks(**patient))
     return library
 
 
@@ -78,7 +77,7 @@ def reference():
 
 @pytest.fixture(scope="module")
 def odd():
-    return map_of(stretched, **OTHER)
+    return phantom_map(stretched, **OTHER)
 
 
 def test_the_coordinates_of_an_odd_patient_are_put_right_everywhere(reference, odd):
@@ -88,11 +87,11 @@ def test_the_coordinates_of_an_odd_patient_are_put_right_everywhere(reference, o
 
 
 def test_true_coordinates_stay_true(reference):
-    assert errors(align(map_of(**OTHER), reference), **OTHER).mean() < 5
+    assert errors(align(phantom_map(**OTHER), reference), **OTHER).mean() < 5
 
 
 def test_all_passes_and_their_mean_are_aligned(reference, odd):
-    coarse = replace(map_of(stretched, 30.0, looks=False, **OTHER), spacing=odd.spacing)
+    coarse = replace(phantom_map(stretched, 30.0, looks=False, **OTHER), spacing=odd.spacing)
     both = fuse([coarse, odd.with_coarse_ct(None)]).with_coarse_ct(odd.coarse_ct)
     aligned = align(both, reference)
     assert aligned.coarse_ct is odd.coarse_ct and len(aligned.passes) == 2
@@ -182,7 +181,7 @@ def test_the_reference_of_another_model_is_refused(reference):
 
 def test_a_map_names_what_it_is_aligned_with(reference, odd):
     aligned = align(odd, reference)
-    assert aligned.space == CoordinateSpace(CHECKPOINT_ID, reference.digest)
+    assert aligned.space == CoordinateSpace(MODEL_ID, reference.digest)
     renamed = Reference(reference.library.renamed("carina", "tracheal bifurcation"))
     assert align(odd, renamed).space == aligned.space, "the same coordinates, whatever landmarks are called"
     fewer = Reference(reference.library.without("carina"))

@@ -12,7 +12,8 @@ from APELocalizerLib.core.library.learning import learn_box, learn_points
 from APELocalizerLib.core.library.library import Code, LandmarkLibrary
 from APELocalizerLib.core.localization.localize import LocalizationSettings, localize
 from APELocalizerLib.core.localization.votes import RULES
-from made_up.maps import CHECKPOINT_ID, CLICKS, Patient, library_of, smooth_map, tiny_model
+from made_up.maps import CLICKS, Patient, library_of, smooth_map
+from made_up.models import MODEL_ID, tiny_model
 
 PATIENT = Patient((1.08, 0.94, 1.03), (6, -9, 4))
 ORGAN = Box((-45, -30, -60), (40, 25, 20))
@@ -248,7 +249,7 @@ def test_an_answer_outside_the_scan_is_not_found_whatever_its_round_trip(support
 
 
 def read_with(reference: str | None, patient: Patient = PATIENT, name: str = "target"):
-    return dataclasses.replace(smooth_map(patient, name=name), space=CoordinateSpace(CHECKPOINT_ID, reference))
+    return dataclasses.replace(smooth_map(patient, name=name), space=CoordinateSpace(MODEL_ID, reference))
 
 
 def test_a_scan_aligned_with_one_reference_does_not_meet_landmarks_aligned_with_another():
@@ -257,7 +258,7 @@ def test_a_scan_aligned_with_one_reference_does_not_meet_landmarks_aligned_with_
         localize(read_with("b"), library, STRICT)
     for reference in ("a", None):
         result = localize(read_with(reference), library, STRICT)
-        assert result.space == CoordinateSpace(CHECKPOINT_ID, reference) and len(result.notes) == 1  # no coarse CT
+        assert result.space == CoordinateSpace(MODEL_ID, reference) and len(result.notes) == 1  # no coarse CT
 
 
 def test_older_files_are_taken_as_aligned_with_the_same_and_it_is_said():

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from APELocalizerLib.core.base.errors import Cancelled
-from APELocalizerLib.core.base.geometry import Box, apply_affine
+from APELocalizerLib.core.base.geometry import Box
 from APELocalizerLib.core.embedding.coarse_ct import CoarseCT
 from APELocalizerLib.core.embedding.coordinate_space import CoordinateSpace
 from APELocalizerLib.core.embedding.embedding_map import EmbeddingMap
@@ -20,8 +20,9 @@ from APELocalizerLib.core.localization.localize import LocalizationSettings, loc
 from APELocalizerLib.core.localization.matching import refine, refine_and_check
 from APELocalizerLib.core.localization.neighborhoods import MINIMUM_OVERLAP, Stage, Templates, one_thread_each
 from APELocalizerLib.core.localization.votes import Shots
-from made_up.maps import CHECKPOINT_ID
-from made_up.torso import body_phantom, grid_to_ras, phantom_landmarks, reoriented
+from made_up.grids import grid_to_ras
+from made_up.maps import map_of
+from made_up.scans import body_phantom, phantom_landmarks, reoriented
 
 SHAPE, SPACING = (133, 93, 88), (3.0, 3.0, 3.0)
 SHIFT = np.array([12.0, -9.0, 14.0])
@@ -41,13 +42,10 @@ def places(**patient) -> np.ndarray:
 
 def embedding_map(scan, error_mm=0.0, shift=(0, 0, 0)) -> EmbeddingMap:
     """A map whose coordinates are true but for a constant error along S, with the scan's appearance."""
-    shape, grid = (18, 18, 18), np.diag([-22.0, -22.0, -16.0, 1.0])
-    grid[:3, 3] = -grid[:3, :3] @ ((np.array(shape) - 1) / 2)
-    positions = apply_affine(grid, np.indices(shape).reshape(3, -1).T) - np.array(shift) + (0, 0, error_mm)
-    return EmbeddingMap(
-        positions.reshape(*shape, 3).astype(np.float32),
-        np.ones(shape, bool), grid, CoordinateSpace(CHECKPOINT_ID), "standard", scan.bounds(),
-        scan.name, f"{error_mm}{shift}",
+    shape = (18, 18, 18)
+    return map_of(
+        shape, grid_to_ras(shape, (-22.0, -22.0, -16.0)), lambda positions: positions - shift + (0, 0, error_mm),
+        field_of_view=scan.bounds(), scan_name=scan.name, scan_fingerprint=f"{error_mm}{shift}",
         coarse_ct=CoarseCT.of(scan),
     )  # fmt: skip
 

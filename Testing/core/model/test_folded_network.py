@@ -11,9 +11,9 @@ from APELocalizerLib.core.embedding.runner import InferenceSettings, Runner
 from APELocalizerLib.core.model.folded_network import FoldedNetwork
 from APELocalizerLib.core.model.model import Model
 from APELocalizerLib.core.model.network import APENetwork, NetworkConfig
-from made_up.golden import GOLDEN, golden_tensor
-from made_up.maps import prepared_scan, tiny_model
+from made_up.models import GOLDEN, golden_tensor, tiny_model
 from made_up.paths import DATA
+from made_up.scans import prepared_scan
 
 KEYS = json.loads((DATA / "ape_state_dict.json").read_text(encoding="utf-8"))["keys"]
 TINY = {"channels": (8, 16, 24, 32), "depths": ((2, 1), (1, 2), (1, 1), 2)}

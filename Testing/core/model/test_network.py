@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from APELocalizerLib.core.model.network import APENetwork, NetworkConfig
-from made_up.golden import GOLDEN, golden_tensor
+from made_up.models import GOLDEN, golden_tensor
 from made_up.paths import DATA
 
 

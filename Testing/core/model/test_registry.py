@@ -28,7 +28,7 @@ from APELocalizerLib.core.model.registry import (
     remove,
     sha256_of,
 )
-from made_up.maps import tiny_model
+from made_up.models import tiny_model
 
 
 class Server:

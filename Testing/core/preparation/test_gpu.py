@@ -17,8 +17,9 @@ from APELocalizerLib.core.preparation.gpu import zoom
 from APELocalizerLib.core.preparation.prepare import prepare, prepare_all
 from APELocalizerLib.core.scan.read import read_scan
 from APELocalizerLib.core.scan.scan import Scan
+from made_up.grids import grid_to_ras
 from made_up.paths import SAMPLES
-from made_up.torso import body_phantom, grid_to_ras, reoriented
+from made_up.scans import body_phantom, reoriented
 
 SAMPLE = sorted(SAMPLES.glob("*_ct.nii.gz"))[0]
 CONFIGS = {

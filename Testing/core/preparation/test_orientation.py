@@ -8,7 +8,8 @@ import pytest
 from APELocalizerLib.core.base.geometry import apply_affine
 from APELocalizerLib.core.preparation.orientation import canonical_view, to_canonical
 from APELocalizerLib.core.scan.scan import Scan
-from made_up.torso import body_phantom, grid_to_ras, phantom_hu, reoriented
+from made_up.grids import grid_to_ras
+from made_up.scans import body_phantom, phantom_hu, reoriented
 
 ALL_48 = list(itertools.product(itertools.permutations(range(3)), itertools.product((False, True), repeat=3)))
 

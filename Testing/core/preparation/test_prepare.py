@@ -17,8 +17,9 @@ from APELocalizerLib.core.preparation.orientation import to_canonical
 from APELocalizerLib.core.preparation.prepare import prepare
 from APELocalizerLib.core.scan.read import read_scan
 from APELocalizerLib.core.scan.scan import Scan
+from made_up.grids import grid_to_ras
 from made_up.paths import SAMPLES
-from made_up.torso import body_phantom, grid_to_ras, phantom_hu, phantom_landmarks, reoriented
+from made_up.scans import body_phantom, phantom_hu, phantom_landmarks, reoriented
 
 CTS = sorted(SAMPLES.glob("*_ct.nii.gz"))
 

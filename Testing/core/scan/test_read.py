@@ -13,7 +13,8 @@ from APELocalizerLib.core.base.geometry import RAS_LPS, apply_affine
 from APELocalizerLib.core.preparation.orientation import to_canonical
 from APELocalizerLib.core.scan.read import read_scan
 from APELocalizerLib.core.scan.scan import Scan
-from made_up.torso import body_phantom, grid_to_ras, reoriented
+from made_up.grids import grid_to_ras
+from made_up.scans import body_phantom, reoriented
 
 
 def phantom(shape=(24, 20, 12), spacing=(15.0, 12.0, 20.0)) -> Scan:

@@ -7,7 +7,8 @@ import SimpleITK as sitk
 from APELocalizerLib.core.base.errors import ScanError
 from APELocalizerLib.core.base.geometry import apply_affine
 from APELocalizerLib.core.scan.scan import Scan
-from made_up.torso import body_phantom, grid_to_ras, phantom_hu, reoriented
+from made_up.grids import grid_to_ras
+from made_up.scans import body_phantom, phantom_hu, reoriented
 
 AFFINE = np.diag([4.0, 4.0, 4.0, 1.0])
 

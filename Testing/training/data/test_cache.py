@@ -15,14 +15,14 @@ from APELocalizerLib.training.data import cache
 from APELocalizerLib.training.data.cache import CacheSettings, prepare_scans
 from APELocalizerLib.training.data.scan_files import find_scans
 from APELocalizerLib.training.data.volumes import PreparedSource
-from made_up.training_scans import write_phantom
+from made_up.files import write_torso
 
 SETTINGS = CacheSettings(PreparationConfig.plain(), (6.0, 6.0, 6.0))
 
 
 @pytest.fixture
 def scan(tmp_path):
-    return write_phantom(tmp_path / "scans" / "one.nii.gz")
+    return write_torso(tmp_path / "scans" / "one.nii.gz")
 
 
 def test_a_prepared_scan_is_what_inference_sees(scan, tmp_path):
@@ -52,7 +52,7 @@ def test_an_unchanged_scan_is_not_read_again_and_a_changed_one_is(scan, tmp_path
         patch.setattr(cache, "read_scan", lambda path: pytest.fail("read again"))
         (again,), _ = prepare_scans({"one": scan}, tmp_path / "cache", SETTINGS)
     assert again.folder == before.folder
-    write_phantom(scan, scale=0.9)
+    write_torso(scan, scale=0.9)
     (changed,), _ = prepare_scans({"one": scan}, tmp_path / "cache", SETTINGS)
     assert changed.folder != before.folder and changed.shape != before.shape
     finer = CacheSettings(SETTINGS.preparation, (5.0, 5.0, 5.0))

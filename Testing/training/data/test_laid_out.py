@@ -6,7 +6,7 @@ import pytest
 
 from APELocalizerLib.core.base.errors import TrainingError
 from APELocalizerLib.training.data import laid_out as data
-from made_up.training_scans import write_landmarks
+from made_up.files import write_landmarks
 
 BOXES = "case,name,rmin,rmax,amin,amax,smin,smax,cut_sides\none,liver,0,50,0,50,0,50,smin\n"
 

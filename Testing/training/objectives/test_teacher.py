@@ -5,15 +5,15 @@ import pytest
 import torch
 
 from APELocalizerLib.core.base.errors import TrainingError
-from APELocalizerLib.core.model.network import APENetwork, NetworkConfig
+from APELocalizerLib.core.model.network import APENetwork
 from APELocalizerLib.training.data.average_patient import AveragePatient, FrameModel, point_observations
 from APELocalizerLib.training.data.laid_out import TrainingSet
 from APELocalizerLib.training.data.scans import scan_from_ct
 from APELocalizerLib.training.objectives.retrieval import embed
 from APELocalizerLib.training.objectives.teacher import apply_teacher, load_teacher, teacher_frame
+from made_up.trainings import TINY
 
 GRID = np.array([[0, -4.0, 0, 100], [-4.0, 0, 0, 90], [0, 0, -4.0, 80], [0, 0, 0, 1]])
-TINY = NetworkConfig(channels=(8, 12, 16, 16), depths=((1, 1), (1, 1), (1, 1), 1), layer_scale_init=0.1)
 
 
 def grid_points():

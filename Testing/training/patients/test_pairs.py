@@ -10,7 +10,7 @@ from APELocalizerLib.training.objectives.losses import equivariance_loss
 from APELocalizerLib.training.patients import intensities
 from APELocalizerLib.training.patients.pairs import Lattice, Places, draw_lattice, draw_patient
 from APELocalizerLib.training.patients.virtual_patients import STRIDE, Deformation
-from made_up.training_scans import RampSource, tiny_pairs
+from made_up.trainings import RampSource, tiny_pairs
 
 AFFINE = Deformation(coarse_mm=0.0, fine_mm=0.0)
 STILL = Deformation(0, 0, 0, 0, 100, 0, 45)

@@ -18,7 +18,7 @@ from APELocalizerLib.training.patients.augmentation import augment, random_visib
 from APELocalizerLib.training.patients.pairs import draw_lattice
 from APELocalizerLib.training.patients.virtual_patients import CropKind, Deformation, draw_crop
 from APELocalizerLib.training.patients.warps import Warp
-from made_up.training_scans import tiny_pairs
+from made_up.trainings import tiny_pairs
 
 OTHER = torch.device("meta")
 GRID = np.array([[0, -4.0, 0, 100], [-4.0, 0, 0, 90], [0, 0, -4.0, 80], [0, 0, 0, 1]])

@@ -29,7 +29,8 @@ from APELocalizerLib.training.run.machine import precision_for
 from APELocalizerLib.training.run.schedule import learning_rate
 from APELocalizerLib.training.run.trainer import Trainer
 from APELocalizerLib.training.run.workers import SerialWorkers
-from made_up.training_scans import TINY, RampSource, tiny_config, tiny_pairs, write_landmarks, write_phantom
+from made_up.files import write_landmarks, write_torso
+from made_up.trainings import TINY, RampSource, tiny_config, tiny_pairs
 
 CPU = torch.device("cpu")
 
@@ -38,8 +39,8 @@ CPU = torch.device("cpu")
 def place(tmp_path_factory):
     """Two phantoms, and a cache of them."""
     folder = tmp_path_factory.mktemp("loop")
-    write_phantom(folder / "scans" / "one.nii.gz")
-    write_phantom(folder / "scans" / "two.nii.gz", scale=0.9, shift=(5, 0, 10))
+    write_torso(folder / "scans" / "one.nii.gz")
+    write_torso(folder / "scans" / "two.nii.gz", scale=0.9, shift=(5, 0, 10))
     return folder
 
 

@@ -12,8 +12,9 @@ import pytest
 
 from APELocalizerLib.training.config import TrainingConfig
 from APELocalizerLib.training.patients.virtual_patients import CropKind
+from made_up.files import write_landmarks, write_torso
 from made_up.paths import MODULE
-from made_up.training_scans import save_settings, tiny_config, tiny_pairs, write_landmarks, write_phantom
+from made_up.trainings import save_settings, tiny_config, tiny_pairs
 
 TIMEOUT = 120
 
@@ -45,8 +46,8 @@ def losses(folder: Path) -> dict[int, float]:
 
 @pytest.fixture
 def scans(tmp_path):
-    first = write_phantom(tmp_path / "scans" / "one.nii.gz")
-    return first, write_phantom(tmp_path / "scans" / "two.nii.gz", scale=0.9, shift=(5, 0, 10))
+    first = write_torso(tmp_path / "scans" / "one.nii.gz")
+    return first, write_torso(tmp_path / "scans" / "two.nii.gz", scale=0.9, shift=(5, 0, 10))
 
 
 def test_a_training_killed_with_sigkill_resumes_to_the_same_losses(scans, tmp_path):

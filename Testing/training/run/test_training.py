@@ -25,9 +25,9 @@ from APELocalizerLib.training.run import loop
 from APELocalizerLib.training.run.loop import train
 from APELocalizerLib.training.run.trainer import Trainer
 from APELocalizerLib.training.run.workers import ItemReport
+from made_up.trainings import TINY
 
 GRID = np.array([[0, -4.0, 0, 100], [-4.0, 0, 0, 90], [0, 0, -4.0, 80], [0, 0, 0, 1]])  # (P, L, I) -> RAS
-TINY = NetworkConfig(channels=(8, 12, 16, 16), depths=((1, 1), (1, 1), (1, 1), 1), layer_scale_init=0.1)
 KIND = CropKind((4.0, 4.0, 4.0), 1.0, 90_000, (44, 44, 44))
 
 

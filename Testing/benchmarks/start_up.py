@@ -8,16 +8,16 @@ from collections.abc import Iterator
 from functools import partial
 
 from benchmarks import scans
-from benchmarks.bench import Bench
 from benchmarks.table import Goal, Row
-from benchmarks.timing import CHILDREN, Times, imports_profile, run_child, run_command
+from benchmarks.timing import FRESH_PROCESS, Times, imports_profile, run_command, run_in_fresh_process
+from benchmarks.workbench import Workbench
 
 HELP, FIRST, CACHED = Goal("at_most", 0.3, "s"), Goal("within", 2), Goal("at_most", 0.1, "s")
 NO_TORCH = Goal("at_most", 0)
 SCENE_NEEDS = ("slicer", "PySide6")
 
 
-def rows(bench: Bench) -> Iterator[Row]:
+def rows(bench: Workbench) -> Iterator[Row]:
     """Each in fresh processes."""
     yield from _module(bench)
     yield _help(bench)
@@ -28,19 +28,19 @@ def rows(bench: Bench) -> Iterator[Row]:
     path.unlink()
 
 
-def _module(bench: Bench) -> Iterator[Row]:
+def _module(bench: Workbench) -> Iterator[Row]:
     what = "Opening the module imports PyTorch, SimpleITK, SciPy or scikit-image: how many"
     if missing := _missing():
         yield Row("7", what, NO_TORCH, remark=missing)
         return
-    opened = [run_child("open_module") for _ in range(bench.repeats)]
+    opened = [run_in_fresh_process("open_module") for _ in range(bench.repeats)]
     seconds = statistics.median(each["seconds"] for each in opened)
     imported = opened[0]["imported"]
     yield Row("7", what, NO_TORCH, ours=len(imported), unit="", remark=f"{', '.join(imported) or 'none'}")
     yield Row("7", "Importing APELocalizer.py in Slicer's Python", ours=seconds, remark=f"median of {len(opened)}")
 
 
-def _help(bench: Bench) -> Row:
+def _help(bench: Workbench) -> Row:
     def profile() -> str:
         return imports_profile(["-m", "APELocalizerLib", "--help"])
 
@@ -51,8 +51,8 @@ def _help(bench: Bench) -> Row:
     return Row.of_times("7", "`ape-localizer --help`", HELP, "Python that does nothing", times, profile=profile)
 
 
-def _first(bench: Bench, path) -> Row:
-    done = [run_child("first_and_later", path=str(path)) for _ in range(1 if bench.late else 3)]
+def _first(bench: Workbench, path) -> Row:
+    done = [run_in_fresh_process("first_and_later", path=str(path)) for _ in range(1 if bench.late else 3)]
     first = statistics.median(each["import"] + each["load"] + each["localize"][0] for each in done)
     later = statistics.median(seconds for each in done for seconds in each["localize"][1:])
     parts = {key: statistics.median(each[key] for each in done) for key in ("import", "load")}
@@ -63,17 +63,19 @@ def _first(bench: Bench, path) -> Row:
         "a later localization in the same process",
         reference_value=later,
         ours=first,
-        profile=lambda: imports_profile([CHILDREN, "first_and_later", json.dumps({"path": str(path), "repeats": 0})]),
+        profile=lambda: imports_profile(
+            [FRESH_PROCESS, "first_and_later", json.dumps({"path": str(path), "repeats": 0})]
+        ),
         remark=f"of it imports {parts['import']:.2f} s, model and library {parts['load']:.2f} s, "
         f"the localization {first - sum(parts.values()):.2f} s",
     )
 
 
-def _first_when_ready(bench: Bench, path) -> Row:
+def _first_when_ready(bench: Workbench, path) -> Row:
     what = "First localization in the panel, which got ready in the background while the user chose"
     if missing := _missing():
         return Row("7", what, FIRST, remark=missing)
-    done = [run_child("first_after_getting_ready", path=str(path)) for _ in range(1 if bench.late else 3)]
+    done = [run_in_fresh_process("first_after_getting_ready", path=str(path)) for _ in range(1 if bench.late else 3)]
     first = statistics.median(each["localize"][0] for each in done)
     later = statistics.median(seconds for each in done for seconds in each["localize"][1:])
     ready = statistics.median(each["ready"] for each in done)
@@ -82,12 +84,12 @@ def _first_when_ready(bench: Bench, path) -> Row:
     return Row("7", what, FIRST, reference, reference_value=later, ours=first, remark=remark)
 
 
-def _cached(bench: Bench, path) -> Iterator[Row]:
+def _cached(bench: Workbench, path) -> Iterator[Row]:
     what = "Another library on the same scan, by the module's logic in a scene"
     if missing := _missing():
         yield Row("7", what, CACHED, remark=missing)
         return
-    done = run_child("second_library", path=str(path), repeats=bench.repeats)
+    done = run_in_fresh_process("second_library", path=str(path), repeats=bench.repeats)
     for name, goal, shown, number in (
         ("other library", CACHED, "just opened; points, boxes and table", 0),
         ("other library, ready", None, "which got ready in the background; points, boxes and table", 0),

@@ -8,31 +8,36 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from benchmarks import beside, machine, report, scans
-from benchmarks import goal_1_preparation as goal_1
-from benchmarks import goal_2_network as goal_2
-from benchmarks import goal_3_scan_to_map as goal_3
-from benchmarks import goal_4_cuda as goal_4
-from benchmarks import goal_5_retrieval as goal_5
-from benchmarks import goal_6_memory as goal_6
-from benchmarks import goal_7_start_up as goal_7
-from benchmarks import goal_8_growth as goal_8
-from benchmarks.bench import Bench
+from benchmarks import (
+    cuda,
+    growth,
+    limits_and_registration,
+    machine,
+    memory,
+    network,
+    preparation,
+    report,
+    retrieval,
+    scan_to_map,
+    scans,
+    start_up,
+)
 from benchmarks.table import Row, markdown
 from benchmarks.timing import ROOT
+from benchmarks.workbench import Workbench
 
-Part = Callable[[Bench], Iterator[Row]]
+Part = Callable[[Workbench], Iterator[Row]]
 
 PARTS: dict[str, Part] = {
-    "beside": beside.rows,
-    "1": goal_1.rows,
-    "2": goal_2.rows,
-    "3": goal_3.rows,
-    "8": goal_8.rows,
-    "5": goal_5.rows,
-    "7": goal_7.rows,
-    "6": goal_6.rows,
-    "4": goal_4.rows,
+    "beside": limits_and_registration.rows,
+    "1": preparation.rows,
+    "2": network.rows,
+    "3": scan_to_map.rows,
+    "8": growth.rows,
+    "5": retrieval.rows,
+    "7": start_up.rows,
+    "6": memory.rows,
+    "4": cuda.rows,
 }
 """In the order of measuring: 8 makes the map that 5 searches. The table is in the goals' order."""
 
@@ -47,7 +52,7 @@ def main(argv: list[str] | None = None) -> int:
     start, others, lines = time.perf_counter(), machine.OtherLoad(), machine.description()
     print("\n".join(lines), flush=True)
     work = Path(tempfile.mkdtemp(prefix="apelocalizer-bench-"))
-    bench, rows, profiles, failures = Bench(out, work, arguments.quick), [], {}, []
+    bench, rows, profiles, failures = Workbench(out, work, arguments.quick), [], {}, []
     try:
         for name in [name for name in PARTS if not arguments.only or name in arguments.only]:
             for row in measured(name, PARTS[name], bench, profiles, failures):
@@ -65,7 +70,7 @@ def main(argv: list[str] | None = None) -> int:
     return 1 if failures else 0
 
 
-def measured(name: str, part: Part, bench: Bench, profiles: dict[str, str], failures: list[str]) -> Iterator[Row]:
+def measured(name: str, part: Part, bench: Workbench, profiles: dict[str, str], failures: list[str]) -> Iterator[Row]:
     """The rows of one part; an error becomes a row that says it, and the other parts go on.
 
     The profile of a missed goal is taken at once, while all that it needs is there.

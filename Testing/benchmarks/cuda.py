@@ -12,10 +12,10 @@ from APELocalizerLib.core.library.learning import learn_points
 from APELocalizerLib.core.library.library import LandmarkLibrary
 from APELocalizerLib.core.localization.localize import localize
 from benchmarks import machine, published
-from benchmarks.bench import Bench, size_text
-from benchmarks.goal_2_network import tile_scan
+from benchmarks.network import tile_scan
 from benchmarks.table import Goal, Row, not_measured
 from benchmarks.timing import functions_profile
+from benchmarks.workbench import Workbench, size_text
 
 DEVICE = "cuda"
 CUDA = InferenceSettings(device=DEVICE, cpu_fallback=False)
@@ -30,7 +30,7 @@ TITLES = (
 )
 
 
-def rows(bench: Bench) -> Iterator[Row]:
+def rows(bench: Workbench) -> Iterator[Row]:
     """End to end, stability, and the card's limits."""
     if not torch.cuda.is_available():
         yield from not_measured("4", TITLES, "no GPU on this machine")
@@ -40,7 +40,7 @@ def rows(bench: Bench) -> Iterator[Row]:
     yield from _bandwidth(bench)
 
 
-def _end_to_end(bench: Bench) -> Iterator[Row]:
+def _end_to_end(bench: Workbench) -> Iterator[Row]:
     embedder, cpu = Embedder(bench.published, CUDA), bench.published_embedder
     support = embedder.embed(bench.torso)
     cells = support.to_ras(np.argwhere(support.body))
@@ -65,7 +65,7 @@ def _end_to_end(bench: Bench) -> Iterator[Row]:
     yield Row("4", TITLES[1][0], STABLE, "the first run", ours=difference, unit="mm", remark="0: bit-stable")
 
 
-def _share(bench: Bench) -> Row:
+def _share(bench: Workbench) -> Row:
     runner = Runner(bench.published, replace(CUDA, one_pass=False, overlap=0.0, batch_size=TILES))
     prepared = tile_scan(TILES)
     operations = TILES * published.flops(bench.published.network)
@@ -83,7 +83,7 @@ def _share(bench: Bench) -> Row:
     )
 
 
-def _bandwidth(bench: Bench) -> Iterator[Row]:
+def _bandwidth(bench: Workbench) -> Iterator[Row]:
     source = torch.ones(1 << 28, device=DEVICE)
     target = torch.empty_like(source)
 

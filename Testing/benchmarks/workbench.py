@@ -25,7 +25,7 @@ LATE_S = 440.0
 
 
 @dataclass
-class Bench:
+class Workbench:
     """One run of the benchmark.
 
     `quick` measures once and cold, on scans a third as long: to try the benchmark itself. `out` is the report's

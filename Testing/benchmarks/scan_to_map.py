@@ -15,21 +15,21 @@ from APELocalizerLib.core.model.model import Model
 from APELocalizerLib.core.scan.read import read_scan
 from APELocalizerLib.core.scan.scan import Scan
 from benchmarks import published, scans
-from benchmarks.bench import CPU, Bench, size_text
 from benchmarks.table import Goal, Row
 from benchmarks.timing import functions_profile, run_command
+from benchmarks.workbench import CPU, Workbench, size_text
 
 DEFAULT, PUBLISHED, READING = Goal("at_most", 1.5, "s"), Goal("at_most", 4.0, "s"), Goal("within", 3)
 
 
-def rows(bench: Bench) -> Iterator[Row]:
+def rows(bench: Workbench) -> Iterator[Row]:
     """Both networks on one scan, then a file."""
     yield from _default(bench)
     yield from _published(bench)
     yield from _file(bench)
 
 
-def _default(bench: Bench) -> Iterator[Row]:
+def _default(bench: Workbench) -> Iterator[Row]:
     plain = published.plain_network(bench.default)
     for preset, goal in (("standard", DEFAULT), ("fast", None)):
 
@@ -59,7 +59,7 @@ def usual_default(scan: Scan, model: Model, plain: published.PlainNetwork, prese
             ndimage.zoom(output, factors, order=1)
 
 
-def _published(bench: Bench) -> Iterator[Row]:
+def _published(bench: Workbench) -> Iterator[Row]:
     """By itself in bf16 where the processor is made for it; then also in fp32."""
     plain, spacing = published.plain_network(bench.published), bench.published.spacings("standard")[0]
 
@@ -87,7 +87,7 @@ def _published(bench: Bench) -> Iterator[Row]:
         yield Row.of_times("3", f"{what}, fp32", None, f"{reference_text} (timed before)", times)
 
 
-def _file(bench: Bench) -> Iterator[Row]:
+def _file(bench: Workbench) -> Iterator[Row]:
     slices = round(bench.length(375) / 1.25)
     scan = scans.stretched((512, 512, slices), (350.0, 350.0, slices * 1.25))
     path = scans.written(scan, bench.work / "scan.nii.gz")

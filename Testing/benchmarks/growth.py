@@ -14,9 +14,9 @@ from APELocalizerLib.core.library.library import LandmarkLibrary
 from APELocalizerLib.core.localization.localize import LocalizationSettings, localize
 from APELocalizerLib.core.scan.scan import Scan
 from benchmarks import scans, timing
-from benchmarks.bench import Bench, body_queries
 from benchmarks.table import Goal, Row, quantity
 from benchmarks.timing import functions_profile
+from benchmarks.workbench import Workbench, body_queries
 
 FLAT = Goal("within", 1.25)
 LENGTHS_MM = (200, 400, 600, 900, 1200)
@@ -28,7 +28,7 @@ QUICK_S = 5.0
 LIMIT_S = 20.0
 
 
-def rows(bench: Bench) -> Iterator[Row]:
+def rows(bench: Workbench) -> Iterator[Row]:
     """Cost per volume, then per landmark; with the plot."""
     liters, embedding, finding = _by_length(bench)
     per_liter = embedding / liters
@@ -51,7 +51,7 @@ def rows(bench: Bench) -> Iterator[Row]:
     plot(bench.out / "growth.png", (embedding / liters, (embedding + finding) / liters), by_count)
 
 
-def _by_length(bench: Bench) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _by_length(bench: Workbench) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Volumes in liters, and seconds (medians) from scan to map and from map to landmarks, of the lengths in turn."""
     torsos = {str(length): _torso(bench, length) for length in LENGTHS_MM}
     maps: dict[str, EmbeddingMap] = {}
@@ -72,11 +72,11 @@ def _by_length(bench: Bench) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return np.array(liters), *map(np.array, seconds)
 
 
-def _torso(bench: Bench, length: float) -> Scan:
+def _torso(bench: Workbench, length: float) -> Scan:
     return scans.torso(bench.length(length), slice_mm=1.0)
 
 
-def _works(bench: Bench) -> dict[str, Callable[[int], Callable[[], object]]]:
+def _works(bench: Workbench) -> dict[str, Callable[[int], Callable[[], object]]]:
     """By name, what makes the work for a number of landmarks."""
     works = {
         "a search (EmbeddingMap.nearest)": partial(_search, bench.long_map),
@@ -93,7 +93,7 @@ def _search(long_map: EmbeddingMap, count: int) -> Callable[[], object]:
     return lambda: long_map.nearest(queries)
 
 
-def _localize(bench: Bench, count: int, settings: LocalizationSettings | None = None) -> Callable[[], object]:
+def _localize(bench: Workbench, count: int, settings: LocalizationSettings | None = None) -> Callable[[], object]:
     library = library_of(bench.long_map, count)
     return lambda: localize(bench.long_map, library, settings, bench.default)
 

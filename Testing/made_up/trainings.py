@@ -5,19 +5,16 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import SimpleITK as sitk
 import torch
 
-from APELocalizerLib.core.model.network import NetworkConfig
 from APELocalizerLib.core.preparation.config import PreparationConfig
 from APELocalizerLib.training.config import TrainingConfig
 from APELocalizerLib.training.data.cache import CacheSettings
 from APELocalizerLib.training.data.volumes import Level, Volume
 from APELocalizerLib.training.patients.pair_settings import PairSettings
-from made_up.torso import body_phantom, phantom_landmarks
+from made_up.models import TINY_NETWORK
 
-TINY = NetworkConfig(channels=(8, 12, 16, 16), depths=((1, 1), (1, 1), (1, 1), 1), layer_scale_init=0.1)
-SAMPLES = Path(__file__).resolve().parents[2] / "Resources" / "SampleData"
+TINY = replace(TINY_NETWORK, layer_scale_init=0.1)
 
 
 def tiny_pairs(**changes) -> PairSettings:
@@ -38,22 +35,6 @@ def tiny_config(folder: Path, scans=(), pairs=None, **changes) -> TrainingConfig
         validate_every=1000, checkpoint_every=2, log_every=1, threads=1,
     )  # fmt: skip
     return TrainingConfig(**{**values, **changes})
-
-
-def write_phantom(path: Path, **changes) -> Path:
-    """A torso of about 400 x 280 x 240 mm as a NIfTI file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    sitk.WriteImage(body_phantom(**changes).to_sitk(), str(path))
-    return path
-
-
-def write_landmarks(path: Path, scans: dict[str, dict]) -> Path:
-    """A table of the landmarks of phantoms; scans: case -> the phantom's scale and shift."""
-    rows = ["case,name,r_mm,a_mm,s_mm"]
-    for case, changes in scans.items():
-        rows += [f"{case},{name},{p[0]},{p[1]},{p[2]}" for name, p in phantom_landmarks(**changes).items()]
-    path.write_text("\n".join(rows) + "\n", encoding="utf-8")
-    return path
 
 
 def ramp_volume(direction=(1.0, 0.0, 0.0), shape=(60, 56, 52), spacing=(4.0, 4.0, 5.0)) -> Volume:

@@ -10,14 +10,14 @@ from APELocalizerLib.core.library.learning import learn_points
 from APELocalizerLib.core.library.library import LandmarkLibrary
 from APELocalizerLib.core.localization.localize import localize
 from benchmarks import machine, scans
-from benchmarks.bench import Bench
 from benchmarks.table import Row
+from benchmarks.workbench import Workbench
 
 REGISTRATION_MM = 4.0
 LPS = np.array([-1.0, -1.0, 1.0])
 
 
-def rows(bench: Bench) -> Iterator[Row]:
+def rows(bench: Workbench) -> Iterator[Row]:
     """The limits, then both ways to transfer landmarks from the support to the target of the sample data."""
     for name, dtype in (("fp32", torch.float32), ("bf16", torch.bfloat16)):
         peak = machine.measured_peak(dtype)
@@ -29,7 +29,7 @@ def rows(bench: Bench) -> Iterator[Row]:
     yield from _transfer(bench)
 
 
-def _transfer(bench: Bench) -> Iterator[Row]:
+def _transfer(bench: Workbench) -> Iterator[Row]:
     support, target = scans.sample_pair()
     names, clicked, expected = scans.sample_landmarks()
     images = [scan.to_sitk() for scan in (support, target)]

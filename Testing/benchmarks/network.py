@@ -13,9 +13,9 @@ from APELocalizerLib.core.embedding.embedding_map import EmbeddingMap
 from APELocalizerLib.core.embedding.runner import InferenceSettings, Runner
 from APELocalizerLib.core.preparation.config import PreparedScan
 from benchmarks import machine, published, scans
-from benchmarks.bench import CPU, Bench
 from benchmarks.table import Goal, Row, not_measured
 from benchmarks.timing import operators_profile
+from benchmarks.workbench import CPU, Workbench
 
 SHARE, SAME_PLACE = Goal("share", 0.75), Goal("at_most", 1.0, "mm")
 WHAT = "Published network, one tile of 96 × 96 × 64"
@@ -24,7 +24,7 @@ TILED = InferenceSettings(device="cpu", one_pass=False, mixed_precision=False)
 ONE_PASS = InferenceSettings(device="cpu", one_pass=True, mixed_precision=False)
 
 
-def rows(bench: Bench) -> Iterator[Row]:
+def rows(bench: Workbench) -> Iterator[Row]:
     """Speed of a tile in fp32 and bf16, then the differences in retrieval."""
     operations = published.flops(bench.published.network)
     yield from _full_precision(bench, operations)
@@ -41,7 +41,7 @@ def tile_scan(tiles: int = 1) -> PreparedScan:
     return PreparedScan(image, np.ones(shape, bool), grid, box, "tile", "tile")
 
 
-def _full_precision(bench: Bench, operations: int) -> Iterator[Row]:
+def _full_precision(bench: Workbench, operations: int) -> Iterator[Row]:
     prepared, runner = tile_scan(), Runner(bench.published, TILED)
     plain = published.plain_network(bench.published)
     outputs = {}
@@ -75,7 +75,7 @@ def _full_precision(bench: Bench, operations: int) -> Iterator[Row]:
     yield Row.of_times("2", f"{WHAT}, fp32", None, reference, times, remark=remark)
 
 
-def _bf16(bench: Bench, operations: int) -> Iterator[Row]:
+def _bf16(bench: Workbench, operations: int) -> Iterator[Row]:
     title, moved_title = f"{WHAT}, bf16", "Retrieval difference of bf16 to fp32, default model run in bf16 for this"
     if not machine.has_bf16():
         why = "this processor has no bfloat16 arithmetic"
@@ -114,7 +114,7 @@ def _bf16(bench: Bench, operations: int) -> Iterator[Row]:
     yield Row("2", moved_title, SAME_PLACE, "fp32", ours=_most(moved), unit="mm", remark=remark)
 
 
-def _tiles(bench: Bench) -> Iterator[Row]:
+def _tiles(bench: Workbench) -> Iterator[Row]:
     """What a search answers when the maps are made in tiles instead of in one pass, and what the tiles cost."""
     pair = scans.sample_pair()
     whole = Embedder(bench.default, ONE_PASS)

@@ -6,15 +6,15 @@ from dataclasses import replace
 
 import numpy as np
 
-from benchmarks.bench import Bench, body_queries
 from benchmarks.table import Goal, Row
 from benchmarks.timing import Times, functions_profile
+from benchmarks.workbench import Workbench, body_queries
 
 MANY, ONE = Goal("at_most", 0.05, "s"), Goal("at_most", 0.005, "s")
 QUERIES, SINGLE = 1000, 500
 
 
-def rows(bench: Bench) -> Iterator[Row]:
+def rows(bench: Workbench) -> Iterator[Row]:
     """A thousand queries at once, beside a tree and every distance; then one after another."""
     from scipy.spatial import cKDTree
 
@@ -43,7 +43,7 @@ def rows(bench: Bench) -> Iterator[Row]:
     yield Row("5", f"First query {where}, with all that is prepared for searching", ours=first.median)
 
 
-def _single(bench: Bench, cells: np.ndarray, where: str) -> Iterator[Row]:
+def _single(bench: Workbench, cells: np.ndarray, where: str) -> Iterator[Row]:
     queries = body_queries(bench.long_map, 50 if bench.quick else SINGLE, seed=1)
     bench.long_map.nearest(queries[:3])
     ours = _each(bench.long_map.nearest, queries)
@@ -74,6 +74,6 @@ def _each(search, queries: np.ndarray) -> Times:
     return Times(tuple(seconds))
 
 
-def _size(bench: Bench) -> str:
+def _size(bench: Workbench) -> str:
     low, high = np.array(bench.long_map.field_of_view.minimum), np.array(bench.long_map.field_of_view.maximum)
     return f"a 512 × 512 × {round(high[2] - low[2])} scan ({' × '.join(f'{mm:.0f}' for mm in high - low)} mm)"

@@ -1,4 +1,4 @@
-"""Synthetic CTs: an asymmetric torso given by formulas, sampled on any grid.
+"""Made-up CTs: an asymmetric torso given by formulas, sampled on any grid; and scans whose right answer is plain.
 
 The torso is 340 mm wide, 220 mm deep and fills the grid from head to feet. RAS mm, origin in its middle: lungs above
 S = 0, the liver on the right below, the spleen on the left, the heart left of the middle, the spine at the back, a
@@ -7,8 +7,10 @@ table behind it. No two of its 48 flips and permutations are alike.
 
 import numpy as np
 
-from APELocalizerLib.core.base.geometry import apply_affine
+from APELocalizerLib.core.base.geometry import Box, apply_affine, grid_corners
+from APELocalizerLib.core.preparation.config import PreparedScan
 from APELocalizerLib.core.scan.scan import Scan
+from made_up.grids import grid_to_ras, pli_grid
 
 AIR, LUNG, FAT, MUSCLE, BLOOD, LIVER, BONE = -1000.0, -800.0, -100.0, 40.0, 150.0, 90.0, 600.0
 
@@ -53,14 +55,6 @@ def phantom_hu(points: np.ndarray, scale=1.0, shift=(0.0, 0.0, 0.0)) -> np.ndarr
     return hu
 
 
-def grid_to_ras(shape, spacing, center=(0.0, 0.0, 0.0), rotation=None) -> np.ndarray:
-    """4x4 index-to-RAS matrix of a RAS+ grid centered at `center`, its axes turned by `rotation` (3x3)."""
-    affine = np.eye(4)
-    affine[:3, :3] = (np.eye(3) if rotation is None else rotation) * np.array(spacing, float)
-    affine[:3, 3] = np.array(center, float) - affine[:3, :3] @ ((np.array(shape) - 1) / 2)
-    return affine
-
-
 def body_phantom(
     shape=(80, 56, 48),
     spacing=(5.0, 5.0, 5.0),
@@ -91,6 +85,26 @@ def reoriented(scan: Scan, order, flips) -> Scan:
         affine[:3, 3] += affine[:3, axis] * (voxels.shape[axis] - 1)
         affine[:3, axis] *= -1
     return Scan(np.ascontiguousarray(voxels), affine, scan.name)
+
+
+def ramp_scan(axis: int, low: float, high: float, ijk_to_ras: np.ndarray, shape: tuple) -> Scan:
+    """A scan whose HU rise linearly along one RAS axis: -450 HU at `low` mm, 250 HU at `high` mm. Body everywhere."""
+    positions = apply_affine(ijk_to_ras, np.indices(shape).reshape(3, -1).T)[:, axis]
+    hu = -450.0 + 700.0 * (positions - low) / (high - low)
+    return Scan(hu.reshape(shape).astype(np.float32), ijk_to_ras, "ramp")
+
+
+def prepared_scan(image: np.ndarray, spacing: tuple = (2.0, 2.0, 3.0), mask: np.ndarray | None = None) -> PreparedScan:
+    """A prepared scan with the given 0..1 image on a posterior-left-inferior grid."""
+    affine = pli_grid(image.shape, spacing)
+    return PreparedScan(
+        image=image.astype(np.float32),
+        body_mask=np.ones(image.shape, bool) if mask is None else mask,
+        grid_to_ras=affine,
+        field_of_view=Box.around(grid_corners(image.shape, affine)),
+        scan_name="made-up scan",
+        scan_fingerprint="fingerprint",
+    )
 
 
 def _ellipsoid(r, a, s, center, radii):

@@ -10,16 +10,16 @@ from APELocalizerLib.core.preparation.config import PreparationConfig
 from APELocalizerLib.core.preparation.prepare import prepare
 from APELocalizerLib.core.scan.scan import Scan
 from benchmarks import published, scans
-from benchmarks.bench import Bench, size_text
 from benchmarks.table import Goal, Row, not_measured
 from benchmarks.timing import Times, functions_profile
+from benchmarks.workbench import Workbench, size_text
 
 BASE, DEVICE = (1.0, 1.0, 1.5), "cuda"
 REFERENCE = "scipy.ndimage.zoom + skimage.exposure.equalize_adapthist"
 FASTER, EQUAL, FASTER_ON_CUDA = Goal("faster", 10), Goal("at_most", 2e-3), Goal("faster", 100)
 
 
-def rows(bench: Bench) -> Iterator[Row]:
+def rows(bench: Workbench) -> Iterator[Row]:
     """Time and equality on the CPU, then on a CUDA device."""
     slices = round(bench.length(450) / 2.5)
     scan = scans.stretched((400, 360, slices), (312.0, 281.0, slices * 2.5))
@@ -43,7 +43,7 @@ def rows(bench: Bench) -> Iterator[Row]:
     yield from _on_cuda(bench, times["reference"], images["reference"], scan)
 
 
-def _on_cuda(bench: Bench, reference: Times, expected: np.ndarray, scan: Scan) -> Iterator[Row]:
+def _on_cuda(bench: Workbench, reference: Times, expected: np.ndarray, scan: Scan) -> Iterator[Row]:
     what, same = (
         "Preparation as published on the graphics card",
         "Largest difference of the image from the graphics card",

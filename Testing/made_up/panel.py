@@ -1,0 +1,51 @@
+"""The module's panel as its tests use it; written in PythonQt's property syntax (see `slicer_stand_ins`)."""
+
+import time
+
+from PySide6.QtWidgets import QApplication
+
+from made_up.embedders import KnowingEmbedder
+
+
+class Panel:
+    """The open panel, and what a user does with it."""
+
+    def __init__(self, widget, embedder: KnowingEmbedder) -> None:
+        self.widget, self.ui, self.session, self.embedder = widget, widget.ui, widget.session, embedder
+
+    @property
+    def parameters(self):
+        return self.session.parameters
+
+    def click(self, name: str) -> None:
+        button = getattr(self.ui, name)
+        assert button.enabled, f"{name} is disabled"
+        button.click()
+
+    def wait(self, condition=None, seconds: float = 60.0) -> None:
+        """Let Qt work until the condition holds; by default until no task runs."""
+        condition = condition or (lambda: not self.session.runner.busy)
+        end = time.monotonic() + seconds
+        while not condition():
+            assert time.monotonic() < end, "waited in vain"
+            QApplication.processEvents()
+            time.sleep(0.002)
+        QApplication.processEvents()
+
+    def learn(self, patient) -> None:
+        """Learn the patient's clicks."""
+        self.ui.supportSelector.setCurrentNode(patient.volume)
+        self.ui.pointsSelector.setCurrentNode(patient.points)
+        self.click("learnPointsButton")
+        self.wait()
+
+    def localize(self, volume) -> None:
+        """Find the library on a scan."""
+        self.ui.scanSelector.setCurrentNode(volume)
+        self.click("localizeButton")
+        self.wait()
+
+    def rows(self) -> list[list[str]]:
+        """Texts of the result table."""
+        table = self.ui.resultTable
+        return [[table.item(row, column).text() for column in range(6)] for row in range(table.rowCount)]
