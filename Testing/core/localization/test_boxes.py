@@ -29,20 +29,20 @@ def test_a_larger_organ_gives_a_larger_box_drawn_a_little_to_the_supports_size()
 def test_one_stray_place_moves_the_box_little(stray):
     places = found()
     places[stray] += (0.0, 0.0, 80.0)
-    walls = fitted_sides(INNER_POINTS, places, HALF)
-    assert np.abs(walls - [CENTER - HALF, CENTER + HALF]).max() < 2.0, "a plain mean would move it by 9 mm"
+    sides = fitted_sides(INNER_POINTS, places, HALF)
+    assert np.abs(sides - [CENTER - HALF, CENTER + HALF]).max() < 2.0, "a plain mean would move it by 9 mm"
 
 
 def test_the_center_alone_gives_the_supports_size():
-    walls = fitted_sides(INNER_POINTS[:1], found()[:1], HALF)
-    np.testing.assert_allclose(walls, [CENTER - HALF, CENTER + HALF])
+    sides = fitted_sides(INNER_POINTS[:1], found()[:1], HALF)
+    np.testing.assert_allclose(sides, [CENTER - HALF, CENTER + HALF])
 
 
 def test_places_in_the_air_of_any_support_are_left_out():
     whole, slim = smooth_map(), smooth_map(body=lambda p: p[:, 1] < 20)
-    walls = np.array([[[-60, -60, -60], [60, 60, 60]]] * 2, dtype=float)
-    points, positions = inner_points([whole, slim], walls)
-    assert len(inner_points([whole], walls[:1])[0]) == 9
+    sides = np.array([[[-60, -60, -60], [60, 60, 60]]] * 2, dtype=float)
+    points, positions = inner_points([whole, slim], sides)
+    assert len(inner_points([whole], sides[:1])[0]) == 9
     np.testing.assert_array_equal(points[0], 0.0)
     assert len(points) == 5 and np.all(points[1:, 1] == -0.6)
     np.testing.assert_allclose(positions[1], 60 * points)

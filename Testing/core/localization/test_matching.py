@@ -19,7 +19,7 @@ from APELocalizerLib.core.localization import matching, neighborhoods
 from APELocalizerLib.core.localization.localize import LocalizationSettings, localize
 from APELocalizerLib.core.localization.matching import refine, refine_and_check
 from APELocalizerLib.core.localization.neighborhoods import MINIMUM_OVERLAP, Stage, Templates, one_thread_each
-from APELocalizerLib.core.localization.votes import Shots
+from APELocalizerLib.core.localization.queries import Shots
 from made_up.grids import grid_to_ras
 from made_up.maps import map_of
 from made_up.scans import body_phantom, phantom_landmarks, reoriented
@@ -81,7 +81,7 @@ def test_how_places_are_shared_out_changes_nothing(support, target, monkeypatch)
         np.where((np.arange(n) % 2 == 0)[:, None], start, clicks + OFF / 3),
     )  # fmt: skip
     at_once = refine(*arguments)
-    monkeypatch.setattr(matching, "PLACES_PER_BLOCK", (3, 5))
+    monkeypatch.setattr(matching, "QUERIES_PER_BLOCK", (3, 5))
     monkeypatch.setattr(neighborhoods, "PLACES_PER_CHUNK", 2)
     np.testing.assert_allclose(refine(*arguments), at_once, atol=1e-3)
 

@@ -9,10 +9,10 @@ from APELocalizerLib.core.base.errors import LocalizationError
 from APELocalizerLib.core.base.geometry import Box
 from APELocalizerLib.core.embedding.passes import fuse
 from APELocalizerLib.core.localization import votes as retrieval
+from APELocalizerLib.core.localization.queries import Shots
 from APELocalizerLib.core.localization.votes import (
     NEIGHBOURHOOD,
     RULES,
-    Shots,
     Votes,
     collect_votes,
     decide,
@@ -30,7 +30,7 @@ def shots_of(supports, clicks) -> Shots:
     clicks = np.asarray(clicks, float)
     count, places = clicks.shape[:2]
     return Shots(
-        place=np.tile(np.arange(places), count),
+        query=np.tile(np.arange(places), count),
         support=np.repeat(np.arange(count), places),
         click=clicks.reshape(-1, 3),
         embedding=np.concatenate([support.embedding_at(each) for support, each in zip(supports, clicks, strict=True)]),
@@ -162,11 +162,11 @@ def uneven_shots() -> Shots:
 def test_places_with_different_numbers_of_shots_are_decided_each_by_itself():
     shots = uneven_shots()
     rng = np.random.default_rng(5)
-    votes = Votes(rng.normal(0, 50, (len(shots.place), 3, 3)), rng.uniform(0, 9, (len(shots.place), 3)))
+    votes = Votes(rng.normal(0, 50, (len(shots.query), 3, 3)), rng.uniform(0, 9, (len(shots.query), 3)))
     means, distances = decide(votes, shots, "paper")
     medians, _ = decide(votes, shots, "robust")
     for place in range(12):
-        mine = shots.place == place
+        mine = shots.query == place
         points = votes.points_ras[mine].reshape(-1, 3)
         np.testing.assert_allclose(means[place], points.mean(axis=0))
         np.testing.assert_allclose(distances[place], votes.distances[mine].mean())
@@ -195,7 +195,7 @@ def test_round_trips_together_are_those_of_each_shot_alone(support_map, block, m
     positions = patient.place(PLACES)[np.arange(12) % 3]
     positions[0] += [0, 0, 400]  # not on the map: only the place itself counts, not its neighbors
     alone = []
-    for place, number, click in zip(shots.place, shots.support, shots.click, strict=True):
+    for place, number, click in zip(shots.query, shots.support, shots.click, strict=True):
         support = supports[number]
         pairs = list(zip(scan.passes, support.passes, strict=True)) if support.passes else [(scan, support)]
         squared = []
@@ -206,5 +206,5 @@ def test_round_trips_together_are_those_of_each_shot_alone(support_map, block, m
                     back = clicked.nearest(seen.embedding_at(there[None])).points_ras[0]
                     squared.append(((back - here) ** 2).sum())
         alone.append(np.sqrt(np.mean(squared)))
-    expected = [np.median(np.array(alone)[shots.place == place]) for place in range(12)]
+    expected = [np.median(np.array(alone)[shots.query == place]) for place in range(12)]
     np.testing.assert_allclose(round_trip(scan, supports, shots, positions), expected, atol=0.05)

@@ -28,7 +28,7 @@ from APELocalizerLib.core.library.files import load_library
 from APELocalizerLib.core.library.library import LandmarkLibrary
 from APELocalizerLib.core.localization.matching import refine_known
 from APELocalizerLib.core.localization.neighborhoods import STAGES
-from APELocalizerLib.core.localization.votes import Shots
+from APELocalizerLib.core.localization.queries import Shots
 
 if TYPE_CHECKING:
     from APELocalizerLib.core.localization.neighborhoods import Templates
@@ -110,7 +110,7 @@ class Reference:
         from APELocalizerLib.core.localization.neighborhoods import Templates
 
         looks, shots = [support.map.coarse_ct for support in self.library.supports], self.shots
-        return [Templates(looks, shots.places, shots.place, shots.support, shots.click, stage) for stage in STAGES]
+        return [Templates(looks, shots.queries, shots.query, shots.support, shots.click, stage) for stage in STAGES]
 
     @cached_property
     def digest(self) -> str:
@@ -136,9 +136,9 @@ class Reference:
     @cached_property
     def coordinates(self) -> np.ndarray:
         """Coordinates (n, 3) mm of the landmarks: the mean of their shots."""
-        total = np.zeros((self.shots.places, 3))
-        np.add.at(total, self.shots.place, self.shots.embedding)
-        return total / np.bincount(self.shots.place)[:, None]
+        total = np.zeros((self.shots.queries, 3))
+        np.add.at(total, self.shots.query, self.shots.embedding)
+        return total / np.bincount(self.shots.query)[:, None]
 
 
 def built_in_reference(model_id: str) -> Reference | None:

@@ -1,12 +1,34 @@
 """What a localization answers: points, organ boxes, and how sure it is of each. RAS mm."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from APELocalizerLib.core.base.geometry import Box
+import numpy as np
+
+from APELocalizerLib.core.base.geometry import Box, spacing_of
 from APELocalizerLib.core.embedding.coordinate_space import CoordinateSpace
-from APELocalizerLib.core.library.library import Code
+from APELocalizerLib.core.embedding.embedding_map import EmbeddingMap
+from APELocalizerLib.core.library.library import Code, Landmark, Organ
+from APELocalizerLib.core.localization.boxes import (
+    box_between,
+    fitted_sides,
+    mean_bounding_sides,
+    sides_of,
+    with_sides,
+)
+from APELocalizerLib.core.localization.queries import EXTREME_POINT, INNER_POINT, LANDMARK, Query
+from APELocalizerLib.core.localization.votes import Located
 
 FOUND, NOT_FOUND = "found", "not_found"
+
+FIELD_OF_VIEW_MARGIN_MM = 1.0
+"""A position this far outside the scan still counts as in it: rounding, not anatomy."""
+
+MIN_EXTREME_POINTS_FOUND = 3
+"""An organ is found if at least this many of its six extreme points are: the field of view may cut the others."""
+
+FLAT = "its extreme points were found, but they span no box"
+"""Why an organ is not found whose opposite sides were found in the wrong order or at the same position."""
 
 
 @dataclass(frozen=True)
@@ -86,3 +108,108 @@ def confidence_text(result: LocatedPoint | LocatedOrgan) -> str:
     if result.found:
         return f"found, round trip {result.round_trip_mm:.1f} mm"
     return f"not found: {result.reason}"
+
+
+class Answers:
+    """Turns what was found for each query into one answer per landmark and organ."""
+
+    def __init__(
+        self,
+        scan_map: EmbeddingMap,
+        queries: Sequence[Query],
+        located: Located,
+        threshold_mm: float,
+        boxes_of_shots: bool,
+    ) -> None:
+        """`located`: where the queries were found. A round trip beyond `threshold_mm` counts as not found.
+
+        `boxes_of_shots`: an organ's box is the mean of the bounding boxes that each shot finds (the paper's rule); else
+        each side is where its own extreme point is found, so that one stray point moves one side only.
+        """
+        self._map, self._queries, self._located = scan_map, queries, located
+        self._threshold_mm, self._boxes_of_shots = threshold_mm, boxes_of_shots
+        self._numbers: dict[tuple[str, str], list[int]] = {}
+        for number, query in enumerate(queries):
+            self._numbers.setdefault((query.name, query.kind), []).append(number)
+
+    def point(self, landmark: Landmark) -> LocatedPoint:
+        """The answer for a landmark."""
+        (number,) = self._numbers[landmark.name, LANDMARK]
+        position, round_trip_mm = self._located.positions[number], float(self._located.round_trip_mm[number])
+        inside = self._map.field_of_view.contains(position, margin=FIELD_OF_VIEW_MARGIN_MM)[0]
+        found = bool(round_trip_mm <= self._threshold_mm and inside)
+        return LocatedPoint(
+            name=landmark.name,
+            found=found,
+            position_ras=_point(position) if found else None,
+            candidate_ras=_point(position),
+            round_trip_mm=round_trip_mm,
+            distance=float(self._located.distances[number]),
+            reason="" if found else self._reason(position, round_trip_mm),
+            color=landmark.color,
+            code=landmark.code,
+            description=landmark.description,
+        )
+
+    def organ(self, organ: Organ) -> LocatedOrgan:
+        """The answer for an organ."""
+        six = self._numbers[organ.name, EXTREME_POINT]
+        round_trips = self._located.round_trip_mm[six]
+        extreme_points = self._extreme_points(organ)
+        raw_box = self._box(organ, extreme_points)
+        box = raw_box.enlarged(organ.alpha).clipped(self._map.field_of_view) if raw_box is not None else None
+        seen = int((round_trips <= self._threshold_mm).sum()) >= MIN_EXTREME_POINTS_FOUND
+        found, flat = seen and box is not None, seen and raw_box is None
+        round_trip_mm = float(np.median(round_trips))
+        return LocatedOrgan(
+            name=organ.name,
+            found=found,
+            box=box if found else None,
+            raw_box=raw_box,
+            alpha=organ.alpha,
+            volume_ratio=self._map.field_of_view.volume_mm3 / box.volume_mm3 if found else float("nan"),
+            round_trip_mm=round_trip_mm,
+            distance=float(np.median(self._located.distances[six])),
+            extreme_points_ras=tuple(map(_point, extreme_points)),
+            reason="" if found else FLAT if flat else self._reason(extreme_points.mean(axis=0), round_trip_mm),
+            color=organ.color,
+            code=organ.code,
+        )
+
+    def _extreme_points(self, organ: Organ) -> np.ndarray:
+        """The organ's extreme points (6, 3); where positions inside its box were found too, their sides heed these.
+
+        The sides are then halfway between the box that the extreme points span and the one fitted to the positions
+        inside: the two err differently, so their mean errs less.
+        """
+        extreme_points = self._located.positions[self._numbers[organ.name, EXTREME_POINT]]
+        inner = self._numbers.get((organ.name, INNER_POINT))
+        if inner is None:
+            return extreme_points
+        in_box = np.array([self._queries[number].in_box for number in inner])
+        learned_sides = np.array([sides_of(shot.extreme_points_ras) for shot in organ.shots])
+        half_size = np.ptp(learned_sides, axis=1).mean(axis=0) / 2
+        fitted = fitted_sides(in_box, self._located.positions[inner], half_size)
+        return with_sides(extreme_points, (sides_of(extreme_points) + fitted) / 2)
+
+    def _box(self, organ: Organ, extreme_points: np.ndarray) -> Box | None:
+        """Box of the organ; None if its sides are so inconsistent that no box remains."""
+        if not self._boxes_of_shots:
+            return box_between(sides_of(extreme_points))
+        votes = [self._located.votes_of(number) for number in self._numbers[organ.name, EXTREME_POINT]]
+        return box_between(mean_bounding_sides(np.stack(votes, axis=1)))
+
+    def _reason(self, position: np.ndarray, round_trip_mm: float) -> str:
+        """Why a position (3,) RAS mm does not count as found."""
+        view, cell = self._map.field_of_view, spacing_of(self._map.grid_to_ras)
+        if position[2] - view.minimum[2] <= 1.5 * cell[2]:
+            return "probably below the field of view"
+        if view.maximum[2] - position[2] <= 1.5 * cell[2]:
+            return "probably above the field of view"
+        if not view.contains(position, margin=FIELD_OF_VIEW_MARGIN_MM)[0]:
+            return "outside the field of view"
+        return f"the scan and the support disagree about it by {round_trip_mm:.0f} mm"
+
+
+def _point(position: np.ndarray) -> tuple[float, float, float]:
+    return tuple(float(x) for x in position)

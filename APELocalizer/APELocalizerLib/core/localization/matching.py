@@ -1,12 +1,12 @@
-"""Refining found places by appearance: the surroundings of the clicks are sought near where the embeddings point.
+"""Refining found positions by the image: the surroundings of the clicks are sought near where the embeddings point.
 
-For every place, the neighborhoods of its clicks on the supports (cubes of features) are compared with the scan at all
+For every query, the neighborhoods of its clicks on the supports (cubes of features) are compared with the scan at all
 steps of a cell within a few centimeters, by their mean squared difference under a Gaussian weight; the costs of all
 supports are averaged, a quadratic prior keeps the answer near the embedding's, and the likely steps are averaged.
 First coarse (cells of 10 mm, neighborhoods of 12 cm), then fine (5 mm, 5 cm).
 Block matching of this kind is how registration finds correspondences (deeds: Heinrich et al., IEEE TMI 2013); here the
-embedding replaces its global search. A place from which the way back does not lead to the click is moved part of the
-way only: it may look right at the wrong place.
+embedding replaces its global search. A position whose round trip does not lead back to the click is moved part of the
+way only: the image may match in the wrong place.
 """
 
 from collections.abc import Callable, Sequence
@@ -19,20 +19,18 @@ from APELocalizerLib.core.base.progress import CancelCheck, Progress, check_canc
 from APELocalizerLib.core.embedding.coarse_ct import CoarseCT
 from APELocalizerLib.core.embedding.embedding_map import EmbeddingMap, nearest_on_each
 from APELocalizerLib.core.localization.neighborhoods import STAGES, Stage
-from APELocalizerLib.core.localization.votes import Shots, medians
+from APELocalizerLib.core.localization.queries import Shots
+from APELocalizerLib.core.localization.votes import medians
 
 if TYPE_CHECKING:
     from APELocalizerLib.core.localization.neighborhoods import Templates
 
-WAYS_BACK = 3
-"""Shots of a landmark on whose supports the way back is gone: the median of three is steady, and ten cost time."""
-
 TRUSTED_MM = 30.0
-"""Distance between click and return where a place is moved half the way only, if the scan's coordinates are aligned:
-what does not lead back is then trusted less than they are. Coordinates that are not aligned are worse than that."""
+"""Distance between click and return at which a position is moved half the way only, if the scan's coordinates are
+aligned: a match that does not lead back is then trusted less than they are. Other coordinates are worse than that."""
 
-PLACES_PER_BLOCK = (8, 256)
-"""Least and most places that one thread works on together: fewer cost more each, more take memory (9 MB per 100)."""
+QUERIES_PER_BLOCK = (8, 256)
+"""Least and most queries that one thread works on together: fewer cost more each, more take memory (9 MB per 100)."""
 
 
 def can_be_compared(scan: EmbeddingMap, supports: list[EmbeddingMap]) -> bool:
@@ -45,51 +43,50 @@ def refine_and_check(
     supports: list[EmbeddingMap],
     shots: Shots,
     positions: np.ndarray,
-    errors: np.ndarray,
-    ways_back: np.ndarray,
+    round_trip_mm: np.ndarray,
+    round_trips: np.ndarray,
     cancelled: CancelCheck | None = None,
     progress: Progress | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Refined positions (n, 3) RAS mm of n places, and their round-trip errors (n,) mm.
+    """Refined positions (n, 3) RAS mm of n queries, and their round trips (n,) mm.
 
-    `positions` and `errors` are what the embeddings say (`retrieval.decide`, `retrieval.round_trip`). A place is not
-    moved out of the field of view. From the refined place the way back is gone to at most `ways_back` (n,) supports,
-    of those with a coarse CT, in the same manner (embedding, then appearance); the error is the root mean square of
-    the embeddings' round trip, which tells whether the place is in view at all, and of the distance between click and
-    return (median over these shots), which tells how exact it is. Without a way back it is the former alone. Where
-    coordinates are aligned, a place stays the nearer to where they point the larger that distance is (`TRUSTED_MM`).
+    `positions` and `round_trip_mm` are what the coordinates say (`votes.find_by_coordinates`). A position is not moved
+    out of the field of view. The round trip is repeated from the refined position on at most `round_trips` (n,)
+    supports that have a coarse CT, in the same manner (coordinates, then image). The result is the root mean square of
+    the coordinates' round trip, which tells whether the position is in view at all, and of the distance between click
+    and return (median over these shots), which tells how exact it is; without a second round trip, the former alone.
+    Where coordinates are aligned, the larger that distance, the less the position is moved (`TRUSTED_MM`).
     """
-    looks = [support.coarse_ct for support in supports]
+    coarse_cts = [support.coarse_ct for support in supports]
     here = np.zeros(len(positions), dtype=int)
     refined = refine(
-        [scan.coarse_ct], here, looks, shots.place, shots.support, shots.click, positions, cancelled,
+        [scan.coarse_ct], here, coarse_cts, shots.query, shots.support, shots.click, positions, cancelled,
         progress=sub_progress(progress, 0.0, 0.5),
     )  # fmt: skip
     inside = scan.field_of_view.contains(refined)
     refined[~inside] = positions[~inside]
-    checked = _some_shots(shots, ways_back, np.array([look is not None for look in looks]))
-    returned = _way_back(scan, supports, checked, refined, cancelled, sub_progress(progress, 0.5, 1.0))
-    away = np.linalg.norm(returned - checked.click, axis=1)
-    back, starts = np.unique(checked.place, return_index=True)  # places whose shots follow each other
-    errors = errors.copy()
-    apart = medians(away, starts)
-    errors[back] = np.sqrt((errors[back] ** 2 + apart**2) / 2)
+    checked = _some_shots(shots, round_trips, np.array([coarse_ct is not None for coarse_ct in coarse_cts]))
+    returned = _back_on_supports(scan, supports, checked, refined, cancelled, sub_progress(progress, 0.5, 1.0))
+    back, starts = np.unique(checked.query, return_index=True)  # queries whose shots follow each other
+    apart = medians(np.linalg.norm(returned - checked.click, axis=1), starts)
+    round_trip_mm = round_trip_mm.copy()
+    round_trip_mm[back] = np.sqrt((round_trip_mm[back] ** 2 + apart**2) / 2)
     if scan.space.aligned:
         trust = 1.0 / (1.0 + (apart / TRUSTED_MM) ** 2)[:, None]
         refined[back] = positions[back] + trust * (refined[back] - positions[back])
-    return refined, errors
+    return refined, round_trip_mm
 
 
 def _some_shots(shots: Shots, most: np.ndarray, usable: np.ndarray) -> Shots:
-    """At most `most` (n,) shots of each place, spread evenly over the library's `usable` supports, place by place."""
+    """At most `most` (n,) shots of each query, spread evenly over the library's `usable` supports, query by query."""
     kept = []
     for rows, wanted in zip(np.split(shots.order, shots.starts[1:]), most, strict=True):
         rows = rows[usable[shots.support[rows]]]
         kept += list(rows[np.unique(np.linspace(0, len(rows) - 1, wanted if len(rows) else 0).round().astype(int))])
-    return Shots(shots.place[kept], shots.support[kept], shots.click[kept], shots.embedding[kept])
+    return Shots(shots.query[kept], shots.support[kept], shots.click[kept], shots.embedding[kept])
 
 
-def _way_back(
+def _back_on_supports(
     scan: EmbeddingMap,
     supports: list[EmbeddingMap],
     shots: Shots,
@@ -98,21 +95,21 @@ def _way_back(
     progress: Progress | None,
 ) -> np.ndarray:
     """Where each shot's click would be found on its support, coming back from the positions (n, 3): (m, 3) RAS mm."""
-    back, embeddings = np.empty((len(shots.place), 3)), scan.embedding_at(positions)
+    back, embeddings = np.empty((len(shots.query), 3)), scan.embedding_at(positions)
     rows_of = {number: np.flatnonzero(shots.support == number) for number in np.unique(shots.support)}
-    searches = [(supports[number], embeddings[shots.place[rows]]) for number, rows in rows_of.items()]
+    searches = [(supports[number], embeddings[shots.query[rows]]) for number, rows in rows_of.items()]
     for rows, answer in zip(rows_of.values(), nearest_on_each(searches, cancelled), strict=True):
         back[rows] = answer.points_ras
-    looks, each = [support.coarse_ct for support in supports], np.arange(len(back))
-    found, here = positions[shots.place], np.zeros(len(back), dtype=int)
-    return refine(looks, shots.support, [scan.coarse_ct], each, here, found, back, cancelled, progress=progress)
+    coarse_cts, number = [support.coarse_ct for support in supports], np.arange(len(back))
+    start, here = positions[shots.query], np.zeros(len(back), dtype=int)
+    return refine(coarse_cts, shots.support, [scan.coarse_ct], number, here, start, back, cancelled, progress=progress)
 
 
 def refine(
     scans: Sequence[CoarseCT | None],
     scan: np.ndarray,
     supports: Sequence[CoarseCT | None],
-    place: np.ndarray,
+    query: np.ndarray,
     support: np.ndarray,
     clicks: np.ndarray,
     start: np.ndarray,
@@ -120,11 +117,11 @@ def refine(
     stages: tuple[Stage, ...] = STAGES,
     progress: Progress | None = None,
 ) -> np.ndarray:
-    """Positions (n, 3) RAS mm of n places, moved from `start` (n, 3) to where it looks like at their clicks.
+    """Positions (n, 3) RAS mm of n queries, moved from `start` (n, 3) to where the image matches their clicks.
 
-    `scan` (n,) tells on which of the scans each place is sought; `place` (m,) and `support` (m,) which place each click
-    is of and which support it was made on; `clicks` (m, 3) RAS mm there. A place stays where it is if its scan or all
-    its supports lack a coarse CT, or nothing comparable is near.
+    `scan` (n,) is the number of the scan that each query is sought on; `query` (m,) and `support` (m,) are the query
+    that each click belongs to and the support that it was made on; `clicks` (m, 3) RAS mm there. A position stays where
+    it is if its scan or all its supports lack a coarse CT, or nothing comparable is near.
     """
     from APELocalizerLib.core.localization.neighborhoods import (  # PyTorch only when there is work
         Templates,
@@ -132,21 +129,21 @@ def refine(
     )
 
     positions = np.array(start, dtype=np.float64)
-    comparable = np.array([scans[number] is not None for number in scan], dtype=bool)[place]
+    comparable = np.array([scans[number] is not None for number in scan], dtype=bool)[query]
     comparable &= np.array([supports[number] is not None for number in support], dtype=bool)
     rows = np.flatnonzero(comparable)
-    rows = rows[np.argsort(place[rows], kind="stable")]
-    moved, starts = np.unique(place[rows], return_index=True)
-    for look in {id(look): look for look in (*scans, *supports) if look is not None}.values():
-        look.level(0)  # made once, before the threads ask for it
+    rows = rows[np.argsort(query[rows], kind="stable")]
+    moved, starts = np.unique(query[rows], return_index=True)
+    for coarse_ct in {id(ct): ct for ct in (*scans, *supports) if ct is not None}.values():
+        coarse_ct.level(0)  # made once, before the threads ask for it
 
     def move(first: int, last: int) -> None:
-        block, own = moved[first:last], rows[starts[first] : (*starts, len(rows))[last]]
-        here, each = np.searchsorted(block, place[own]), np.arange(last - first)
+        block, block_rows = moved[first:last], rows[starts[first] : (*starts, len(rows))[last]]
+        of_template, number = np.searchsorted(block, query[block_rows]), np.arange(last - first)
         for stage in stages:
             check_cancelled(cancelled)
-            templates = Templates(supports, len(block), here, support[own], clicks[own], stage)
-            positions[block] += displacements(scans, scan[block], positions[block], templates, each)
+            templates = Templates(supports, len(block), of_template, support[block_rows], clicks[block_rows], stage)
+            positions[block] += displacements(scans, scan[block], positions[block], templates, number)
 
     _share_out(move, len(moved), progress, cancelled)
     return positions
@@ -155,26 +152,26 @@ def refine(
 def refine_known(
     scan: CoarseCT,
     templates: "Sequence[Templates]",
-    places: np.ndarray,
+    queries: np.ndarray,
     start: np.ndarray,
     cancelled: CancelCheck | None = None,
 ) -> np.ndarray:
-    """`refine` on one scan, with templates that were made before, one for each stage; `places` (n,) of them are sought.
+    """`refine` on one scan, for the `queries` (n,) of templates that were made before, one set for each stage.
 
     `start` (n, 3) RAS mm. Returns positions (n, 3).
     """
     from APELocalizerLib.core.localization.neighborhoods import displacements
 
-    positions, here = np.array(start, dtype=np.float64), np.zeros(len(places), dtype=int)
+    positions, here = np.array(start, dtype=np.float64), np.zeros(len(queries), dtype=int)
     scan.level(0)
 
     def move(first: int, last: int) -> None:
         block = slice(first, last)
-        for each in templates:
+        for of_stage in templates:
             check_cancelled(cancelled)
-            positions[block] += displacements([scan], here[block], positions[block], each, places[block])
+            positions[block] += displacements([scan], here[block], positions[block], of_stage, queries[block])
 
-    _share_out(move, len(places), None, cancelled)
+    _share_out(move, len(queries), None, cancelled)
     return positions
 
 
@@ -184,9 +181,9 @@ def _share_out(
     """Call move(first, last) for all of 0 ... count - 1, in blocks, on all cores."""
     from APELocalizerLib.core.localization.neighborhoods import one_thread_each
 
-    size = int(np.clip(-(-count // worker_count()), *PLACES_PER_BLOCK))
+    size = int(np.clip(-(-count // worker_count()), *QUERIES_PER_BLOCK))
     with one_thread_each():
         parallel_for(
             lambda number: move(number * size, min((number + 1) * size, count)), -(-count // size), progress, cancelled,
-            "Comparing what they look like",
+            "Refining by image appearance",
         )  # fmt: skip

@@ -1,19 +1,20 @@
-"""From shots to places on a scan, and back to the supports.
+"""From the shots of queries to positions on a scan, and back to the supports: by coordinates alone.
 
-`paper`: every shot looks up its embedding in the scan's map, and the places are averaged (APE paper, section 3.3).
+`paper`: every shot looks up its embedding in the scan's map, and the positions are averaged (APE paper, section 3.3).
 `robust`: every shot votes once per pass (spacing) with the embedding that its support has there, and the geometric
 median of all votes is taken, so that an odd shot or a pass that was led astray moves the answer little. It protects
 against a wrong click; among careful clicks it is as exact as the paper's rule, not better.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 
 from APELocalizerLib.core.base.errors import LocalizationError
-from APELocalizerLib.core.base.progress import CancelCheck
+from APELocalizerLib.core.base.progress import CancelCheck, Progress, check_cancelled, report
 from APELocalizerLib.core.embedding.embedding_map import EmbeddingMap, Nearest, nearest_on_each
+from APELocalizerLib.core.localization.queries import Shots
 
 RULES = ("robust", "paper")
 
@@ -21,52 +22,61 @@ NEIGHBOUR_MM = 25.0
 NEIGHBOURHOOD = NEIGHBOUR_MM * np.array(
     [[0, 0, 0], [1, 0, 0], [-1, 0, 0], [0, 1, 0], [0, -1, 0], [0, 0, 1], [0, 0, -1]], dtype=np.float64
 )
-"""Places (7, 3) around a found one that take part in its round trip, mm."""
+"""Steps (7, 3) from a found position to those that take part in its round trip, mm."""
 
 SHOTS_PER_BLOCK = 4096
 """Shots whose round trips are made together, so that memory does not grow with the library."""
 
 
 @dataclass(frozen=True)
-class Shots:
-    """All shots of a library in a row, so that they are looked up together.
-
-    `place` (m,) tells which place each shot is of, `support` (m,) which support it was clicked on; `click` (m, 3) RAS
-    mm there, `embedding` (m, 3).
-    """
-
-    place: np.ndarray
-    support: np.ndarray
-    click: np.ndarray
-    embedding: np.ndarray
-
-    @property
-    def places(self) -> int:
-        """Number of places."""
-        return len(self.starts)
-
-    @cached_property
-    def order(self) -> np.ndarray:
-        """Numbers (m,) of the shots, place by place."""
-        return np.argsort(self.place, kind="stable")
-
-    @cached_property
-    def starts(self) -> np.ndarray:
-        """Where in `order` each place's shots start, (places,)."""
-        return np.searchsorted(self.place[self.order], np.arange(int(self.place.max()) + 1))
-
-
-@dataclass(frozen=True)
 class Votes:
-    """Where each shot would put its place: `points_ras` (m, v, 3) mm and `distances` (m, v), v votes per shot."""
+    """Where each shot would put its query: `points_ras` (m, v, 3) mm and `distances` (m, v), v votes per shot."""
 
     points_ras: np.ndarray
     distances: np.ndarray
 
 
+@dataclass(frozen=True, eq=False)
+class Located:
+    """Where n queries were found on a scan, and what each of their `shots` voted for.
+
+    `positions` (n, 3) RAS mm, `distances` (n,) between the embedding looked up and the one met, `round_trip_mm` (n,).
+    """
+
+    shots: Shots
+    votes: Votes
+    positions: np.ndarray
+    distances: np.ndarray
+    round_trip_mm: np.ndarray
+
+    def votes_of(self, query: int) -> np.ndarray:
+        """Positions (shots, 3) RAS mm for which the shots of a query voted first."""
+        return self.votes.points_ras[self.shots.rows_of(query), 0]
+
+
+def find_by_coordinates(
+    scan_map: EmbeddingMap,
+    supports: Sequence[EmbeddingMap],
+    shots: Shots,
+    rule: str,
+    progress: Progress | None = None,
+    cancelled: CancelCheck | None = None,
+) -> Located:
+    """Where the scan has the embeddings of each query's shots, and how far off the supports' clicks a way back ends.
+
+    Raises `LocalizationError` for an unknown rule (see `RULES`), or `Cancelled`.
+    """
+    votes = collect_votes(scan_map, supports, shots, rule, cancelled)
+    check_cancelled(cancelled)
+    positions, distances = decide(votes, shots, rule)
+    report(progress, 0.8, "Verifying on the support scans")
+    round_trip_mm = round_trip(scan_map, supports, shots, positions, cancelled)
+    return Located(shots, votes, positions, distances, round_trip_mm)
+
+
 def collect_votes(
     scan_map: EmbeddingMap,
-    supports: list[EmbeddingMap],
+    supports: Sequence[EmbeddingMap],
     shots: Shots,
     rule: str,
     cancelled: CancelCheck | None = None,
@@ -81,9 +91,9 @@ def collect_votes(
     rows_of, searches = [], []
     for number, support in enumerate(supports):
         rows = np.flatnonzero(shots.support == number)
-        for vote, (found_on, clicked_on) in enumerate(_pairs(scan_map, support)):
+        for vote, (on_scan, on_support) in enumerate(_pairs(scan_map, support)):
             rows_of.append((rows, slice(vote, None, len(_pairs(scan_map, support)))))
-            searches.append((found_on, clicked_on.embedding_at(shots.click[rows])))
+            searches.append((on_scan, on_support.embedding_at(shots.click[rows])))
     points, distances = np.empty((len(shots.click), count, 3)), np.empty((len(shots.click), count))
     for (rows, votes), answer in zip(rows_of, nearest_on_each(searches, cancelled), strict=True):
         points[rows, votes], distances[rows, votes] = answer.points_ras[:, None], answer.distances[:, None]
@@ -91,7 +101,7 @@ def collect_votes(
 
 
 def decide(votes: Votes, shots: Shots, rule: str) -> tuple[np.ndarray, np.ndarray]:
-    """Positions (n, 3) RAS mm and embedding distances (n,) of the n places, from the votes of their shots."""
+    """Positions (n, 3) RAS mm and embedding distances (n,) of the n queries, from the votes of their shots."""
     count = votes.distances.shape[1]
     points, distances = votes.points_ras[shots.order].reshape(-1, 3), votes.distances[shots.order].reshape(-1)
     combine = geometric_medians if rule == "robust" else _means
@@ -100,44 +110,44 @@ def decide(votes: Votes, shots: Shots, rule: str) -> tuple[np.ndarray, np.ndarra
 
 def round_trip(
     scan_map: EmbeddingMap,
-    supports: list[EmbeddingMap],
+    supports: Sequence[EmbeddingMap],
     shots: Shots,
     positions: np.ndarray,
     cancelled: CancelCheck | None = None,
 ) -> np.ndarray:
-    """Round-trip error (n,) mm of the n places found at `positions` (n, 3): the median over their shots.
+    """Round trip (n,) mm of the n queries found at `positions` (n, 3): the median over their shots.
 
-    The found place and six places 25 mm around it are looked up again in the support's map, in every pass by itself;
-    the root mean square distance from where they should lie (the click, and the same six places around it) tells how
+    The position and six positions 25 mm around it are looked up again in the support's map, in every pass by itself;
+    the root mean square distance from where they should lie (the click, and the same six positions around it) says how
     well the two scans agree. It is large when the landmark is outside the field of view, where passes disagree, and
     where the map is folded or distorted. Neighbors outside the body do not count.
     """
-    errors = np.empty(len(shots.click))
-    for start in range(0, len(errors), SHOTS_PER_BLOCK):
-        block = np.arange(start, min(start + SHOTS_PER_BLOCK, len(errors)))
+    apart = np.empty(len(shots.click))
+    for start in range(0, len(apart), SHOTS_PER_BLOCK):
+        block = np.arange(start, min(start + SHOTS_PER_BLOCK, len(apart)))
         checks = []
         for number in np.unique(shots.support[block]):
             rows = block[shots.support[block] == number]
-            checks.append(_Check(scan_map, supports[number], rows, positions[shots.place[rows]], shots.click[rows]))
-        answers = iter(nearest_on_each([each for check in checks for each in check.searches], cancelled))
+            checks.append(_Check(scan_map, supports[number], rows, positions[shots.query[rows]], shots.click[rows]))
+        answers = iter(nearest_on_each([search for check in checks for search in check.searches], cancelled))
         for check in checks:
-            errors[check.rows] = check.errors([next(answers) for _ in check.searches])
-    return medians(errors[shots.order], shots.starts)
+            apart[check.rows] = check.apart([next(answers) for _ in check.searches])
+    return medians(apart[shots.order], shots.starts)
 
 
 class _Check:
-    """Round trips of the shots `rows` (n,) on one support, from the places `found` (n, 3) back to the `clicks`."""
+    """Round trips of the shots `rows` (n,) on one support, from `positions` (n, 3) on the scan back to the `clicks`."""
 
-    def __init__(self, scan_map, support: EmbeddingMap, rows: np.ndarray, found: np.ndarray, clicks: np.ndarray):
-        around = (found[:, None] + NEIGHBOURHOOD).reshape(-1, 3)
+    def __init__(self, scan_map, support: EmbeddingMap, rows: np.ndarray, positions: np.ndarray, clicks: np.ndarray):
+        around = (positions[:, None] + NEIGHBOURHOOD).reshape(-1, 3)
         self.rows = rows
         self.wanted = (clicks[:, None] + NEIGHBOURHOOD).reshape(-1, 3)
         self.counts = (scan_map.is_body(around) & support.is_body(self.wanted)).reshape(-1, len(NEIGHBOURHOOD))
         self.counts[:, 0] = True
         pairs = _pairs(scan_map, support)
-        self.searches = [(clicked_on, found_on.embedding_at(around)) for found_on, clicked_on in pairs]
+        self.searches = [(on_support, on_scan.embedding_at(around)) for on_scan, on_support in pairs]
 
-    def errors(self, answers: list[Nearest]) -> np.ndarray:
+    def apart(self, answers: list[Nearest]) -> np.ndarray:
         """Root mean square distance (n,) mm over passes and neighbors."""
         squared = sum(((back.points_ras - self.wanted) ** 2).sum(axis=1) for back in answers)
         squared = squared.reshape(self.counts.shape) * self.counts
