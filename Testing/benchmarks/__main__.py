@@ -3,6 +3,7 @@
 import sys
 from pathlib import Path
 
+sys.path.pop(0)  # this folder, whose files have names that other packages may have, too
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "APELocalizer"))
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 

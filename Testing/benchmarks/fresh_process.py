@@ -1,4 +1,4 @@
-"""What is measured in a fresh Python process: `python fresh_process.py NAME '{"argument": …}'` prints JSON.
+"""What is measured in a fresh Python process: `python -m benchmarks.fresh_process NAME '{"argument": …}'` prints JSON.
 
 Nothing heavy is imported at file scope, for importing is part of what is measured.
 """

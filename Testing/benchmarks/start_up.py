@@ -64,7 +64,7 @@ def _first(bench: Workbench, path) -> Row:
         reference_value=later,
         ours=first,
         profile=lambda: imports_profile(
-            [FRESH_PROCESS, "first_and_later", json.dumps({"path": str(path), "repeats": 0})]
+            [*FRESH_PROCESS, "first_and_later", json.dumps({"path": str(path), "repeats": 0})]
         ),
         remark=f"of it imports {parts['import']:.2f} s, model and library {parts['load']:.2f} s, "
         f"the localization {first - sum(parts.values()):.2f} s",

@@ -15,7 +15,7 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
-FRESH_PROCESS = HERE / "fresh_process.py"
+FRESH_PROCESS = ("-m", "benchmarks.fresh_process")
 SAMPLING_S = 0.002
 
 
@@ -101,7 +101,7 @@ def _finished(words: list[object], timeout_s: float) -> subprocess.CompletedProc
 
 def run_in_fresh_process(name: str, **arguments: object) -> dict:
     """What a function of `fresh_process.py` returns in a fresh Python process."""
-    output, _ = run_command([sys.executable, FRESH_PROCESS, name, json.dumps(arguments)])
+    output, _ = run_command([sys.executable, *FRESH_PROCESS, name, json.dumps(arguments)])
     return json.loads(output.strip().splitlines()[-1])
 
 
