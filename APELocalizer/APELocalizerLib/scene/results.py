@@ -80,13 +80,6 @@ def put_in_folder(node, folder_item_id: int) -> None:
     hierarchy.SetItemParent(item, folder_item_id)
 
 
-def confidence_text(found: bool, round_trip_mm: float, reason: str) -> str:
-    """One short line on how sure a result is."""
-    if not found:
-        return f"not found: {reason}" if reason else "not found"
-    return f"found, round trip {round_trip_mm:.1f} mm" if math.isfinite(round_trip_mm) else "found"
-
-
 def _add_folder(volume_node, name: str) -> int:
     hierarchy = subject_hierarchy()
     scan_item = hierarchy.GetItemByDataNode(volume_node)
@@ -129,9 +122,11 @@ def _add_points(volume_node, localization: "Localization"):
 
 
 def _add_point(node, point: "LocatedPoint") -> None:
+    from APELocalizerLib.core.localization.answers import confidence_text  # not at file scope: it loads torch
+
     index = node.AddControlPointWorld(point.position_ras if point.found else (0.0, 0.0, 0.0), point.name)
     node.SetNthControlPointLabel(index, point.name)
-    node.SetNthControlPointDescription(index, confidence_text(point.found, point.round_trip_mm, point.reason))
+    node.SetNthControlPointDescription(index, confidence_text(point))
     if not point.found:
         node.SetNthControlPointPositionMissing(index)
 
@@ -168,7 +163,9 @@ def _place_roi(node, box: Box, parent_matrix: np.ndarray) -> None:
 
 
 def _organ_note(organ: "LocatedOrgan") -> str:
-    text = confidence_text(organ.found, organ.round_trip_mm, organ.reason)
+    from APELocalizerLib.core.localization.answers import confidence_text  # not at file scope: it loads torch
+
+    text = confidence_text(organ)
     if not organ.found or organ.box is None:
         return text
     size = " × ".join(f"{edge:.0f}" for edge in organ.box.size)

@@ -10,6 +10,7 @@ import torch
 
 from APELocalizerLib.core.base.errors import Cancelled
 from APELocalizerLib.core.base.geometry import Box
+from APELocalizerLib.core.base.torch_threads import one_thread_each
 from APELocalizerLib.core.embedding.coarse_ct import CoarseCT
 from APELocalizerLib.core.embedding.coordinate_space import CoordinateSpace
 from APELocalizerLib.core.embedding.embedding_map import EmbeddingMap
@@ -18,7 +19,7 @@ from APELocalizerLib.core.library.library import LandmarkLibrary
 from APELocalizerLib.core.localization import matching, neighborhoods
 from APELocalizerLib.core.localization.localize import LocalizationSettings, localize
 from APELocalizerLib.core.localization.matching import refine, refine_and_check
-from APELocalizerLib.core.localization.neighborhoods import MINIMUM_OVERLAP, Stage, Templates, one_thread_each
+from APELocalizerLib.core.localization.neighborhoods import MINIMUM_OVERLAP, Stage, Templates
 from APELocalizerLib.core.localization.queries import Shots
 from made_up.grids import grid_to_ras
 from made_up.maps import map_of
@@ -82,7 +83,7 @@ def test_how_places_are_shared_out_changes_nothing(support, target, monkeypatch)
     )  # fmt: skip
     at_once = refine(*arguments)
     monkeypatch.setattr(matching, "QUERIES_PER_BLOCK", (3, 5))
-    monkeypatch.setattr(neighborhoods, "PLACES_PER_CHUNK", 2)
+    monkeypatch.setattr(neighborhoods, "QUERIES_PER_CHUNK", 2)
     np.testing.assert_allclose(refine(*arguments), at_once, atol=1e-3)
 
 

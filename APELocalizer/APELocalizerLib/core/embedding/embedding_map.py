@@ -16,7 +16,7 @@ from APELocalizerLib.core.base.geometry import Box, apply_affine
 from APELocalizerLib.core.base.progress import CancelCheck, check_cancelled
 from APELocalizerLib.core.embedding.coarse_ct import CoarseCT
 from APELocalizerLib.core.embedding.coordinate_space import CoordinateSpace
-from APELocalizerLib.core.embedding.gauss_newton import Task, Terrain, refine
+from APELocalizerLib.core.embedding.gauss_newton import Task, Terrain, settle
 from APELocalizerLib.core.embedding.search import Search, SearchSpace, search
 from APELocalizerLib.core.embedding.trilinear import PAD, extend_from_mask, sample_trilinear, touches
 
@@ -135,7 +135,7 @@ class EmbeddingMap:
         for cell in np.argsort(np.linalg.norm(self._space.values - query, axis=1)):
             if not remaining[cell]:
                 continue
-            index, distance = refine([Task(self._space.terrain, self._body_indices[[cell]], query)])
+            index, distance = settle([Task(self._space.terrain, self._body_indices[[cell]], query)])
             point = self.to_ras(index)
             if np.any(np.linalg.norm(points - point, axis=1) < min_separation_mm):  # moved too close to a better one
                 point = positions[[cell]]

@@ -47,7 +47,7 @@ class Task:
     queries: np.ndarray
 
 
-def refine(tasks: Sequence[Task]) -> tuple[np.ndarray, np.ndarray]:
+def settle(tasks: Sequence[Task]) -> tuple[np.ndarray, np.ndarray]:
     """Move every search to where the trilinear map meets its query, or comes nearest to it.
 
     Returns cell indices (n, 3) float64 and embedding distances (n,) mm of all tasks' searches in a row. A search stays

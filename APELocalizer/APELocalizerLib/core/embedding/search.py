@@ -7,7 +7,7 @@ from functools import cached_property
 import numpy as np
 
 from APELocalizerLib.core.embedding.cell_tree import CellTree
-from APELocalizerLib.core.embedding.gauss_newton import MET_MM, Task, Terrain, refine
+from APELocalizerLib.core.embedding.gauss_newton import MET_MM, Task, Terrain, settle
 
 CANDIDATES = 12
 """Cells that are refined for a query before the best is taken: the nearest cell need not hold the nearest place."""
@@ -43,7 +43,7 @@ def search(searches: Sequence[Search]) -> tuple[np.ndarray, np.ndarray]:
     answer; only for the other queries the next nearest cells are refined too, and the best of all is the answer.
     """
     tasks = [Task(s.space.terrain, s.space.cells[s.space.tree.nearest(s.queries)[:, 0]], s.queries) for s in searches]
-    indices, distances = refine(tasks)
+    indices, distances = settle(tasks)
     further, rows, first = [], [], 0
     for each in searches:
         missed = np.flatnonzero(distances[first : first + len(each.queries)] >= MET_MM)
@@ -54,7 +54,7 @@ def search(searches: Sequence[Search]) -> tuple[np.ndarray, np.ndarray]:
         first += len(each.queries)
     rows = np.concatenate(rows)
     if len(rows):
-        _take_better(indices, distances, rows, *refine(further))
+        _take_better(indices, distances, rows, *settle(further))
     return indices, distances
 
 

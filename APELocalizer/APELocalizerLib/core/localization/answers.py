@@ -105,9 +105,9 @@ class Localization:
 
 def confidence_text(result: LocatedPoint | LocatedOrgan) -> str:
     """One line for the point's description: status, round-trip error and, if not found, why."""
-    if result.found:
-        return f"found, round trip {result.round_trip_mm:.1f} mm"
-    return f"not found: {result.reason}"
+    if not result.found:
+        return f"not found: {result.reason}" if result.reason else "not found"
+    return f"found, round trip {result.round_trip_mm:.1f} mm" if np.isfinite(result.round_trip_mm) else "found"
 
 
 class Answers:

@@ -16,6 +16,7 @@ import numpy as np
 
 from APELocalizerLib.core.base.parallel import parallel_for, worker_count
 from APELocalizerLib.core.base.progress import CancelCheck, Progress, check_cancelled, sub_progress
+from APELocalizerLib.core.base.torch_threads import one_thread_each
 from APELocalizerLib.core.embedding.coarse_ct import CoarseCT
 from APELocalizerLib.core.embedding.embedding_map import EmbeddingMap, nearest_on_each
 from APELocalizerLib.core.localization.neighborhoods import STAGES, Stage
@@ -179,8 +180,6 @@ def _share_out(
     move: Callable[[int, int], None], count: int, progress: Progress | None, cancelled: CancelCheck | None
 ) -> None:
     """Call move(first, last) for all of 0 ... count - 1, in blocks, on all cores."""
-    from APELocalizerLib.core.localization.neighborhoods import one_thread_each
-
     size = int(np.clip(-(-count // worker_count()), *QUERIES_PER_BLOCK))
     with one_thread_each():
         parallel_for(

@@ -1,14 +1,12 @@
-"""Comparing neighborhoods of clicks with a scan, for many places at once (see `matching`).
+"""Comparing neighborhoods of clicks with a scan, for many queries at once (see `matching`).
 
 With w the weight around a click, p the features there and t those of the scan, the cost of a step is the weighted mean
 of (t - p)^2 = t^2 - 2 t p + p^2 over all clicks. Its sums over the neighborhood are correlations, which Fourier
 transforms give for all steps at once; and since they are linear in w, w p and w p^2, these are summed over the clicks
-first: a place costs the same however many clicks it has.
+first: a query costs the same however many clicks it has.
 """
 
-import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,15 +17,15 @@ from APELocalizerLib.core.embedding.coarse_ct import FEATURES, SPACING_MM, Coars
 MINIMUM_OVERLAP = 0.4
 """A step counts only if this share of the neighborhoods' weight lies inside the scan."""
 
-PLACES_PER_CHUNK = 16
-"""Places whose correlations are computed together: few enough for the processor's cache."""
+QUERIES_PER_CHUNK = 16
+"""Queries whose correlations are computed together: few enough for the processor's cache."""
 
 
 @dataclass(frozen=True)
 class Stage:
-    """One search: `level` of the appearance, cells from the center of a neighborhood to its side (`radius`), cells to
+    """One search: `level` of the coarse CT, cells from the center of a neighborhood to its side (`radius`), cells to
     search in every direction (`reach`), width of the Gaussian weight (share of the radius), weight of the prior (cost
-    at 20 mm from the start), and the cost by which a place is e times less likely (`softness`)."""
+    at 20 mm from the start), and the cost by which a step is e times less likely (`softness`)."""
 
     level: int
     radius: int = 6
@@ -43,95 +41,70 @@ STAGES = (
 )
 
 
-_lock = threading.Lock()
-_inside, _usual_threads = 0, 1
-
-
-@contextmanager
-def one_thread_each() -> Iterator[None]:
-    """Within, PyTorch starts no threads of its own: the work here is too small for them, and is shared out anyway.
-
-    Several threads may be within at a time. A thread that is new to PyTorch then would start with one thread, and
-    stay so: each leaves with as many as there were before the first came in.
-    """
-    global _inside, _usual_threads
-    with _lock:
-        if _inside == 0:
-            _usual_threads = torch.get_num_threads()
-        _inside += 1
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        with _lock:
-            _inside -= 1
-        torch.set_num_threads(_usual_threads)
-
-
 def displacements(
-    scans: Sequence[CoarseCT], scan: np.ndarray, positions: np.ndarray, templates: "Templates", places: np.ndarray
+    scans: Sequence[CoarseCT], scan: np.ndarray, positions: np.ndarray, templates: "Templates", queries: np.ndarray
 ) -> np.ndarray:
-    """Displacements (n, 3) RAS mm of the templates' places `places` (n,), now at `positions` (n, 3), to where it looks
-    like their template.
+    """Displacements (n, 3) RAS mm of the templates' `queries` (n,), now at `positions` (n, 3), to where the image
+    matches their template.
 
-    `scan` (n,): on which scan each place is sought. A place moves by the mean of all steps (of one cell) within the
-    stage's reach, weighted by exp(-(cost + prior) / softness): near a clear minimum this is its center between the
-    steps; where two places look equally alike it changes steadily with the scan, and does not jump. Without anything
-    comparable it stays.
+    `scan` (n,): the number of the scan on which each is sought. A query moves by the mean of all steps (of one cell)
+    within the stage's reach, weighted by exp(-(cost + prior) / softness): near a clear minimum this is its center
+    between the steps; where two match equally well it changes steadily with the scan, and does not jump. Without
+    anything comparable it stays.
     """
     stage, result = templates.stage, np.zeros((len(positions), 3))
     for number in np.unique(scan):
         features, grid = level(scans[number], stage.level)
         rows = np.flatnonzero(scan == number)
-        for start in range(0, len(rows), PLACES_PER_CHUNK):
-            chunk = rows[start : start + PLACES_PER_CHUNK]
+        for start in range(0, len(rows), QUERIES_PER_CHUNK):
+            chunk = rows[start : start + QUERIES_PER_CHUNK]
             at = torch.from_numpy(to_level_index(grid, positions[chunk]))
-            costs = templates.costs(places[chunk], features, at)
+            costs = templates.costs(queries[chunk], features, at)
             result[chunk] = _expected_steps(costs, stage).numpy() @ grid[:3, :3].T
     return result
 
 
 def level(coarse_ct: CoarseCT, number: int) -> tuple[torch.Tensor, np.ndarray]:
-    """Features (c, p, l, i) of a level of the appearance, and its grid_to_ras (4, 4)."""
+    """Features (c, p, l, i) of a level of the coarse CT, and its grid_to_ras (4, 4)."""
     features, grid = coarse_ct.level(number)
     return torch.from_numpy(features), grid
 
 
 class Templates:
-    """What the surroundings of n places look like on the supports where they were clicked, in one stage.
+    """The image around the clicks of n queries on their supports, in one stage.
 
-    `place` (m,) and `support` (m,) tell which place each of the `clicks` (m, 3) RAS mm is of, and on which support.
+    `query` (m,) and `support` (m,) are the query that each of the `clicks` (m, 3) RAS mm belongs to, and its support.
     Every click counts alike, also where its support ends within the neighborhood.
     """
 
     def __init__(
         self,
         supports: Sequence[CoarseCT],
-        places: int,
-        place: np.ndarray,
+        queries: int,
+        query: np.ndarray,
         support: np.ndarray,
         clicks: np.ndarray,
         stage: Stage,
     ) -> None:
         size = 2 * stage.radius + 1
-        self.stage, self.place = stage, torch.from_numpy(place)
-        self.weights = torch.zeros(len(place), 3, size)
-        self.patches = torch.zeros(places, len(FEATURES) + 1, size, size, size)  # -2 w p of every feature, then w
-        self.energy = torch.zeros(places, size, size, size)  # w p^2
+        self.stage, self.query = stage, torch.from_numpy(query)
+        self.weights = torch.zeros(len(query), 3, size)
+        self.patches = torch.zeros(queries, len(FEATURES) + 1, size, size, size)  # -2 w p of every feature, then w
+        self.energy = torch.zeros(queries, size, size, size)  # w p^2
         for number in np.unique(support):
             rows = np.flatnonzero(support == number)
             features, grid = level(supports[number], stage.level)
             first = torch.from_numpy(to_level_index(grid, clicks[rows])) - stage.radius
             patch, seen = _between_cells(features, first, size)
             weights = _weights(seen, stage)
-            weight, into = _product(weights), self.place[rows]
+            weight, into = _product(weights), self.query[rows]
             weighted = patch * weight[:, None]
             self.weights[rows] = weights
             self.patches.index_add_(0, into, torch.cat([-2.0 * weighted, weight[:, None]], dim=1))
             self.energy.index_add_(0, into, weighted.mul_(patch).sum(dim=1))
 
-    def costs(self, places: np.ndarray, features: torch.Tensor, at: torch.Tensor) -> torch.Tensor:
-        """Costs (k, d, d, d) of the steps from `at` (k, 3) for k places; infinite where too little is comparable.
+    def costs(self, queries: np.ndarray, features: torch.Tensor, at: torch.Tensor) -> torch.Tensor:
+        """Costs (k, d, d, d) of the steps from `at` (k, 3) for k queries; infinite where too little is comparable.
 
         `features` (c, p, l, i) of the scan, `at` fractional indices in them. Outside the scan nothing is compared.
         """
@@ -142,27 +115,27 @@ class Templates:
         target = target * _product(visible)[:, None]
         target = torch.cat([target, target.square().sum(dim=1, keepdim=True)], dim=1)
         windows = visible.unfold(2, size, 1)  # (k, 3, d, size)
-        sums = _correlations(target, self.patches[places], span) + _windowed(self.energy[places], windows)
-        share, clicks = self._shares(places, windows)
+        sums = _correlations(target, self.patches[queries], span) + _windowed(self.energy[queries], windows)
+        share, clicks = self._shares(queries, windows)
         comparable = share >= MINIMUM_OVERLAP * clicks.clamp_min(1e-6)
         return torch.where(comparable, sums / share.clamp_min(1e-6), torch.inf)
 
-    def _shares(self, places: np.ndarray, windows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def _shares(self, queries: np.ndarray, windows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Weight (k, d, d, d) that is seen in each of the windows (k, 3, d, size), and all the weight (k, 1, 1, 1)."""
         row_of = np.full(len(self.patches), -1)
-        row_of[places] = np.arange(len(places))
-        into = torch.from_numpy(row_of)[self.place]
+        row_of[queries] = np.arange(len(queries))
+        into = torch.from_numpy(row_of)[self.query]
         weights, into = self.weights[into >= 0], into[into >= 0]
         seen = torch.matmul(windows[into], weights[..., None])[..., 0]
-        share = torch.zeros(len(places), *(seen.shape[2],) * 3).index_add_(0, into, _product(seen))
-        clicks = torch.zeros(len(places)).index_add_(0, into, weights.sum(dim=2).prod(dim=1))
+        share = torch.zeros(len(queries), *(seen.shape[2],) * 3).index_add_(0, into, _product(seen))
+        clicks = torch.zeros(len(queries)).index_add_(0, into, weights.sum(dim=2).prod(dim=1))
         return share, clicks[:, None, None, None]
 
 
 def _between_cells(features: torch.Tensor, first: torch.Tensor, size: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Cubes (n, c, size, size, size) from fractional indices `first` (n, 3) on, trilinear, borders repeated.
 
-    Also, per axis, which of the places lie inside the grid: bool (n, 3, size).
+    Also, per axis, which of the positions lie inside the grid: bool (n, 3, size).
     """
     shape = torch.tensor(features.shape[1:])[:, None]
     base = first.floor()
@@ -174,8 +147,8 @@ def _between_cells(features: torch.Tensor, first: torch.Tensor, size: int) -> tu
     for axis in range(3):
         share = (first - base)[:, axis].float().reshape(-1, 1, 1, 1, 1)
         cubes = torch.lerp(cubes.narrow(2 + axis, 0, size), cubes.narrow(2 + axis, 1, size), share)
-    places = first[:, :, None] + torch.arange(size)
-    return cubes, (places >= -0.5) & (places <= shape - 0.5)
+    positions = first[:, :, None] + torch.arange(size)
+    return cubes, (positions >= -0.5) & (positions <= shape - 0.5)
 
 
 def _weights(inside: torch.Tensor, stage: Stage) -> torch.Tensor:
