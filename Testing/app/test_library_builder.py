@@ -8,8 +8,8 @@ from APELocalizerLib.core.annotations.cases import read_cases
 from APELocalizerLib.core.base.errors import Cancelled, LibraryError
 from APELocalizerLib.core.embedding.embedding_map import EmbeddingMap
 from APELocalizerLib.core.library.built_in import built_in_terms_path
+from APELocalizerLib.core.library.entries import Code
 from APELocalizerLib.core.library.files import load_library, save_library
-from APELocalizerLib.core.library.library import Code
 from APELocalizerLib.core.library.terms import read_terms
 from made_up.maps import map_of_scan
 from made_up.scans import body_phantom

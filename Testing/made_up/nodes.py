@@ -8,7 +8,7 @@ import vtk
 
 from APELocalizerLib.core.base.errors import SceneError
 from APELocalizerLib.core.base.geometry import Box
-from APELocalizerLib.core.library.library import Code
+from APELocalizerLib.core.library.entries import Code
 from APELocalizerLib.core.localization.answers import LocatedOrgan, LocatedPoint
 
 LIVER = Code("SCT", "10200004", "Liver")

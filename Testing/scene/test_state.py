@@ -5,7 +5,8 @@ import slicer
 import slicer.util
 
 from APELocalizerLib.core.base.errors import LibraryError
-from APELocalizerLib.core.library.library import Landmark, LandmarkLibrary, Shot
+from APELocalizerLib.core.library.entries import Landmark, Shot
+from APELocalizerLib.core.library.library import LandmarkLibrary
 from APELocalizerLib.scene.headless import load_scene, open_headless_scene, save_scene
 from APELocalizerLib.scene.state import LIBRARY_TAG, SINGLETON_TAG, State, load_state, save_state
 from made_up.nodes import LIVER, contents, raises

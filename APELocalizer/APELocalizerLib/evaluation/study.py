@@ -13,7 +13,7 @@ from APELocalizerLib.core.annotations.cases import Case
 from APELocalizerLib.core.base.errors import APELocalizerError, Cancelled, EvaluationError
 from APELocalizerLib.core.base.geometry import Box, apply_affine
 from APELocalizerLib.core.base.progress import CancelCheck, Progress, check_cancelled, report
-from APELocalizerLib.core.library.library import EDGES
+from APELocalizerLib.core.library.entries import EDGES
 from APELocalizerLib.core.scan.read import read_scan
 from APELocalizerLib.evaluation.protocol import Protocol
 from APELocalizerLib.evaluation.retrievals import Retrieval

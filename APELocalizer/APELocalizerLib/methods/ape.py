@@ -9,8 +9,9 @@ import numpy as np
 from APELocalizerLib.app.library_builder import joined
 from APELocalizerLib.core.base.errors import LearningError
 from APELocalizerLib.core.embedding.embedding_map import EmbeddingMap
+from APELocalizerLib.core.library.entries import Landmark, OrganShot, Shot
 from APELocalizerLib.core.library.learning import learn_box, learn_points, learn_six_points
-from APELocalizerLib.core.library.library import Landmark, LandmarkLibrary, OrganShot, Shot
+from APELocalizerLib.core.library.library import LandmarkLibrary
 from APELocalizerLib.core.localization.localize import LocalizationSettings, localize
 from APELocalizerLib.core.scan.scan import Scan
 from APELocalizerLib.methods.method import ANSWER, SCAN, SEARCH, Answer, Clock

@@ -20,7 +20,7 @@ from APELocalizerLib.scene.volumes import check_scalar_volume, parent_to_world
 
 if TYPE_CHECKING:  # these modules load torch, which showing results does not need
     from APELocalizerLib.core.embedding.embedding_map import EmbeddingMap
-    from APELocalizerLib.core.library.library import Code
+    from APELocalizerLib.core.library.entries import Code
     from APELocalizerLib.core.localization.answers import Localization, LocatedOrgan, LocatedPoint
 
 TABLE_COLUMNS = ("Name", "Kind", "Status", "R (mm)", "A (mm)", "S (mm)", "Round trip (mm)", "Distance", "Code", "Note")

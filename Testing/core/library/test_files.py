@@ -11,9 +11,10 @@ import pytest
 from APELocalizerLib.core.base.errors import LibraryError
 from APELocalizerLib.core.base.geometry import Box
 from APELocalizerLib.core.embedding.coordinate_space import CoordinateSpace
+from APELocalizerLib.core.library.entries import Code
 from APELocalizerLib.core.library.files import from_json, load_library, save_library, to_json
 from APELocalizerLib.core.library.learning import learn_box, learn_points
-from APELocalizerLib.core.library.library import Code, LandmarkLibrary
+from APELocalizerLib.core.library.library import LandmarkLibrary
 from APELocalizerLib.core.localization.localize import localize
 from made_up.maps import CLICKS, Patient, library_of, smooth_map
 from made_up.paths import MODULE

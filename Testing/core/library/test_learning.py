@@ -8,8 +8,9 @@ import pytest
 from APELocalizerLib.core.annotations.extreme_points import extreme_points_of_mask, is_cut, sorted_extreme_points
 from APELocalizerLib.core.base.errors import LearningError
 from APELocalizerLib.core.base.geometry import Box, apply_affine
+from APELocalizerLib.core.library.entries import EDGES
 from APELocalizerLib.core.library.learning import learn_box, learn_points, learn_segmentation, learn_six_points
-from APELocalizerLib.core.library.library import EDGES, LandmarkLibrary
+from APELocalizerLib.core.library.library import LandmarkLibrary
 from made_up.grids import rotation
 from made_up.maps import CLICKS, smooth_map
 

@@ -7,9 +7,10 @@ import pytest
 
 from APELocalizerLib.core.base.errors import LibraryError
 from APELocalizerLib.core.embedding.coordinate_space import CoordinateSpace
+from APELocalizerLib.core.library.entries import Code, Landmark, Organ, OrganShot, Shot
 from APELocalizerLib.core.library.files import to_json
 from APELocalizerLib.core.library.learning import learn_points, learn_six_points
-from APELocalizerLib.core.library.library import Code, Landmark, LandmarkLibrary, Organ, OrganShot, Shot, Support
+from APELocalizerLib.core.library.library import LandmarkLibrary, Support
 from made_up.maps import CLICKS, Patient, library_of, smooth_map
 from made_up.models import MODEL_ID
 

@@ -8,8 +8,9 @@ import pytest
 from APELocalizerLib.core.base.errors import Cancelled, LocalizationError
 from APELocalizerLib.core.base.geometry import Box
 from APELocalizerLib.core.embedding.coordinate_space import UNKNOWN_REFERENCE, CoordinateSpace
+from APELocalizerLib.core.library.entries import Code
 from APELocalizerLib.core.library.learning import learn_box, learn_points
-from APELocalizerLib.core.library.library import Code, LandmarkLibrary
+from APELocalizerLib.core.library.library import LandmarkLibrary
 from APELocalizerLib.core.localization.localize import LocalizationSettings, localize
 from APELocalizerLib.core.localization.votes import RULES
 from made_up.maps import CLICKS, Patient, library_of, smooth_map

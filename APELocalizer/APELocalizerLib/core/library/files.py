@@ -8,7 +8,8 @@ from pathlib import Path
 from APELocalizerLib.core.base.errors import LibraryError, MapError
 from APELocalizerLib.core.base.files import write_text
 from APELocalizerLib.core.library.built_in import built_in_library_path
-from APELocalizerLib.core.library.library import Code, Landmark, LandmarkLibrary, Organ, OrganShot, Shot, Support
+from APELocalizerLib.core.library.entries import Code, Landmark, Organ, OrganShot, Shot
+from APELocalizerLib.core.library.library import LandmarkLibrary, Support
 
 FORMAT = "APELocalizer landmark library"
 VERSION = 1

@@ -12,15 +12,8 @@ from APELocalizerLib.core.annotations.extreme_points import extreme_points_of_ma
 from APELocalizerLib.core.base.errors import LearningError
 from APELocalizerLib.core.base.geometry import Box
 from APELocalizerLib.core.embedding.embedding_map import EmbeddingMap
-from APELocalizerLib.core.library.library import (
-    Code,
-    Landmark,
-    LandmarkLibrary,
-    Organ,
-    OrganShot,
-    Shot,
-    support_id_of,
-)
+from APELocalizerLib.core.library.entries import Code, Landmark, Organ, OrganShot, Shot
+from APELocalizerLib.core.library.library import LandmarkLibrary, support_id_of
 
 
 def learn_points(

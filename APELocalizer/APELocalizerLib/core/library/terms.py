@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from APELocalizerLib.core.base.errors import LibraryError
-from APELocalizerLib.core.library.library import Code
+from APELocalizerLib.core.library.entries import Code
 
 COLUMNS = ("name", "kind", "scheme", "value", "meaning", "description", "color")
 KINDS = ("landmark", "organ")

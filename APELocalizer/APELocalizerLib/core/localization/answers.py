@@ -8,7 +8,7 @@ import numpy as np
 from APELocalizerLib.core.base.geometry import Box, spacing_of
 from APELocalizerLib.core.embedding.coordinate_space import CoordinateSpace
 from APELocalizerLib.core.embedding.embedding_map import EmbeddingMap
-from APELocalizerLib.core.library.library import Code, Landmark, Organ
+from APELocalizerLib.core.library.entries import Code, Landmark, Organ
 from APELocalizerLib.core.localization.boxes import (
     box_between,
     fitted_sides,

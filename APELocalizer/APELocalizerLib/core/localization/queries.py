@@ -7,7 +7,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from APELocalizerLib.core.library.library import Landmark, LandmarkLibrary, Organ
+from APELocalizerLib.core.library.entries import Landmark, Organ
+from APELocalizerLib.core.library.library import LandmarkLibrary
 from APELocalizerLib.core.localization.boxes import inner_points, sides_of
 
 LANDMARK, EXTREME_POINT, INNER_POINT = "landmark", "extreme point", "inner point"
