@@ -16,7 +16,7 @@ from pathlib import Path
 from APELocalizerLib.training.config import TrainingConfig
 from APELocalizerLib.training.data.laid_out import load_training_set, share_out
 from APELocalizerLib.training.patients.virtual_patients import Deformation
-from APELocalizerLib.training.presets import mixed
+from APELocalizerLib.training.recipes import mixed
 from APELocalizerLib.training.run.loop import train
 
 HERE = Path(__file__).resolve().parent
@@ -30,27 +30,27 @@ COLUMNS = {
 def variants(base: TrainingConfig) -> dict[str, TrainingConfig]:
     """What is compared, by name."""
     still = Deformation(rotation_degrees=0, scale=0, isotropic=0, coarse_mm=0, fine_mm=0)
-    strong = replace(base.deformation, coarse_mm=24.0, fine_mm=8.0, scale=0.25)
-    coarse, medium, fine = (replace(kind, share=1.0) for kind in base.kinds)
-    small, pairs = base.network, mixed("").pairs
+    strong = replace(base.crops.deformation, coarse_mm=24.0, fine_mm=8.0, scale=0.25)
+    coarse, medium, fine = (replace(kind, share=1.0) for kind in base.crops.kinds)
+    small, pairs, steps = base.network, mixed("").objective.pairs, base.optimization.max_steps
     return {
         "as shipped": base,
-        "as shipped, other seed": replace(base, seed=2),
-        "half as wide": replace(base, network=replace(small, channels=tuple(n // 2 for n in small.channels))),
-        "half as deep": replace(base, network=replace(small, depths=((1, 1), (1, 1), (2, 1), 1))),
-        "no virtual patients": replace(base, deformation=still),
-        "twice the deformation": replace(base, deformation=strong),
-        "only coarse crops": replace(base, kinds=(coarse,)),
-        "only fine crops": replace(base, kinds=(fine,)),
-        "one crop per step": replace(base, crops_per_step=1, max_steps=base.max_steps * base.crops_per_step),
-        "nothing hidden": replace(base, hidden_chance=0.0),
-        "twice as often parts hidden": replace(base, hidden_chance=2 * base.hidden_chance),
-        "no synthetic scans": replace(base, synthetic_share=0.0),
-        "no averaging of weights": replace(base, ema_decay=0.0),
-        "squared distances": replace(base, huber_mm=1e4),
-        "with self-supervision": replace(base, pairs=pairs),
-        "with self-supervision, no equivariance": replace(base, pairs=replace(pairs, equivariance=0.0)),
-        "stride 2": replace(base, network=replace(small, stem_stride=2)),
+        "as shipped, other seed": base.changed(seed=2),
+        "half as wide": base.changed(network=replace(small, channels=tuple(n // 2 for n in small.channels))),
+        "half as deep": base.changed(network=replace(small, depths=((1, 1), (1, 1), (2, 1), 1))),
+        "no virtual patients": base.changed(deformation=still),
+        "twice the deformation": base.changed(deformation=strong),
+        "only coarse crops": base.changed(kinds=(coarse,)),
+        "only fine crops": base.changed(kinds=(fine,)),
+        "one crop per step": base.changed(crops_per_step=1, max_steps=steps * base.objective.crops_per_step),
+        "nothing hidden": base.changed(hidden_chance=0.0),
+        "twice as often parts hidden": base.changed(hidden_chance=2 * base.crops.hidden_chance),
+        "no synthetic scans": base.changed(synthetic_share=0.0),
+        "no averaging of weights": base.changed(ema_decay=0.0),
+        "squared distances": base.changed(huber_mm=1e4),
+        "with self-supervision": base.changed(pairs=pairs),
+        "with self-supervision, no equivariance": base.changed(pairs=replace(pairs, equivariance=0.0)),
+        "stride 2": base.changed(network=replace(small, stem_stride=2)),
     }
 
 
@@ -65,16 +65,17 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/compare"))
     options = parser.parse_args()
     settings = json.loads((HERE / "default.json").read_text(encoding="utf-8"))
-    base = replace(
-        TrainingConfig.from_dict(settings), data=str(options.data), held_out=HELD_OUT, crops_per_step=options.crops,
+    base = TrainingConfig.from_dict(settings).changed(
+        data=str(options.data), held_out=HELD_OUT, crops_per_step=options.crops,
         max_steps=options.steps, seed=1, warm_up_steps=50,
         initial_weights=str(options.weights) if options.weights else None,
         learning_rate=1.2e-3 if options.weights else 2e-3, ema_decay=0.995 if options.weights else 0.98,
         more_landmarks=str(HERE / "colonography_landmarks.csv"), checkpoint_every=100, validate_every=10**9,
     )  # fmt: skip
+    settings = base.data
     data = load_training_set(
-        options.data, HELD_OUT, base.frame, options.out / "observations.json", base.synthetic_share, base.excluded,
-        Path(base.more_landmarks),
+        options.data, HELD_OUT, settings.frame, options.out / "observations.json", settings.synthetic_share,
+        settings.excluded, Path(settings.more_landmarks),
     )  # fmt: skip
     real = [scan for scan in data.train if scan.label_names is None]
     painted = [scan for scan in data.train if scan.label_names is not None]
@@ -83,8 +84,8 @@ def main() -> None:
         if options.only and name not in options.only:
             continue
         folder = options.out / name.replace(" ", "_")
-        config = replace(config, output=str(folder), validate_every=config.max_steps)
-        share_out(real, painted, config.synthetic_share)
+        config = config.changed(output=str(folder), validate_every=config.optimization.max_steps)
+        share_out(real, painted, config.data.synthetic_share)
         if not (folder / "validation.csv").exists():
             folder.mkdir(parents=True, exist_ok=True)
             train(config, data)

@@ -149,7 +149,7 @@ def test_fewer_steps_shorten_the_warm_up(place, tmp_path):
         parser = argparse.ArgumentParser()
         add_arguments(parser)
         given = ("--scans", place / "scans", "--out", tmp_path / "out", *words)
-        return settings(parser.parse_args([str(word) for word in given])).warm_up_steps
+        return settings(parser.parse_args([str(word) for word in given])).optimization.warm_up_steps
 
     assert warm_up("--preset", "released") == warm_up("--preset", "released", "--steps", 400_000) == 10_000
     assert warm_up("--preset", "released", "--steps", 5000) == 167

@@ -11,7 +11,7 @@ from APELocalizerLib.core.preparation.config import PreparationConfig
 from APELocalizerLib.training.config import TrainingConfig
 from APELocalizerLib.training.data.cache import CacheSettings
 from APELocalizerLib.training.data.volumes import Level, Volume
-from APELocalizerLib.training.patients.pair_settings import PairSettings
+from APELocalizerLib.training.patients.settings import PairSettings
 from made_up.models import TINY_NETWORK
 
 TINY = replace(TINY_NETWORK, layer_scale_init=0.1)
@@ -34,7 +34,7 @@ def tiny_config(folder: Path, scans=(), pairs=None, **changes) -> TrainingConfig
         pairs=pairs or tiny_pairs(), scale=None, offset=None, learning_rate=3e-3, warm_up_steps=2, max_steps=6,
         validate_every=1000, checkpoint_every=2, log_every=1, threads=1,
     )  # fmt: skip
-    return TrainingConfig(**{**values, **changes})
+    return TrainingConfig.from_dict({**values, **changes})
 
 
 def ramp_volume(direction=(1.0, 0.0, 0.0), shape=(60, 56, 52), spacing=(4.0, 4.0, 5.0)) -> Volume:
@@ -60,5 +60,5 @@ class RampSource:
 
 def save_settings(config: TrainingConfig, path: Path) -> Path:
     """Settings as a file for --config."""
-    path.write_text(json.dumps(replace(config).to_dict()), encoding="utf-8")
+    path.write_text(json.dumps(config.to_dict()), encoding="utf-8")
     return path

@@ -86,7 +86,8 @@ def run(arguments: argparse.Namespace, progress: Progress | None = None) -> str 
     if not trainer.processes.first:
         return None
     if not trainer.finished:
-        return f"Stopped and saved at step {trainer.step} of {config.max_steps}; the same command goes on from there."
+        steps = config.optimization.max_steps
+        return f"Stopped and saved at step {trainer.step} of {steps}; the same command goes on from there."
     return str(Path(config.output) / MODEL)
 
 
@@ -95,7 +96,7 @@ def settings(arguments: argparse.Namespace) -> TrainingConfig:
 
     Raises `TrainingError` for settings that are wrong or do not fit together.
     """
-    from APELocalizerLib.training.presets import PRESETS
+    from APELocalizerLib.training.recipes import RECIPES
 
     saved = arguments.out / "config.json"
     if arguments.config is not None:
@@ -106,11 +107,11 @@ def settings(arguments: argparse.Namespace) -> TrainingConfig:
         if arguments.scans is None:
             raise TrainingError("Give the scans to train on with --scans, or settings with --config.")
         annotated = arguments.landmarks or arguments.boxes
-        config = PRESETS[arguments.preset or ("anchored" if annotated else "virtual")](str(arguments.out))
+        config = RECIPES[arguments.preset or ("anchored" if annotated else "virtual")](str(arguments.out))
         processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))  # of torchrun, which share the cores
-        config = replace(config, threads=max(1, (os.cpu_count() or 1) // processes))
+        config = config.changed(threads=max(1, (os.cpu_count() or 1) // processes))
     try:
-        return _changed(replace(config, output=str(arguments.out)), arguments)
+        return _changed(config.changed(output=str(arguments.out)), arguments)
     except (ValueError, TypeError) as error:
         raise TrainingError(f"These settings cannot be used: {error}") from error
 
@@ -128,15 +129,16 @@ def _changed(config: TrainingConfig, arguments: argparse.Namespace) -> TrainingC
         "device": arguments.device, "precision": arguments.precision, "threads": arguments.threads,
         "seed": arguments.seed, "validate_every": arguments.validate_every, "cache": _absolute(arguments.cache),
     }  # fmt: skip
-    if arguments.steps is not None and arguments.steps < config.max_steps:
-        options["warm_up_steps"] = math.ceil(config.warm_up_steps * arguments.steps / config.max_steps)
+    steps = config.optimization
+    if arguments.steps is not None and arguments.steps < steps.max_steps:
+        options["warm_up_steps"] = math.ceil(steps.warm_up_steps * arguments.steps / steps.max_steps)
     if arguments.network:
         options["network"] = getattr(NetworkConfig, arguments.network)()
-    pairs = config.pairs
+    pairs = config.objective.pairs
     if arguments.batch is not None:
         if arguments.batch < 1:
             raise TrainingError("--batch must be at least 1.")
-        if config.anchored:
+        if config.objective.kind.is_anchored:
             options["crops_per_step"] = arguments.batch
         else:
             pairs = replace(pairs, patients=arguments.batch)
@@ -144,7 +146,7 @@ def _changed(config: TrainingConfig, arguments: argparse.Namespace) -> TrainingC
         if pairs is None:
             raise TrainingError("Anchored training always uses virtual patients; leave --virtual-patients out.")
         pairs = replace(pairs, virtual=arguments.virtual_patients)
-    return replace(config, pairs=pairs, **{name: value for name, value in options.items() if value is not None})
+    return config.changed(pairs=pairs, **{name: value for name, value in options.items() if value is not None})
 
 
 def read_settings(path: Path) -> TrainingConfig:
@@ -167,7 +169,7 @@ def refuse_other_settings(config: TrainingConfig) -> None:
     if not ((folder / "state.pt").exists() and (folder / "config.json").exists()):
         return
     old, new = read_settings(folder / "config.json").to_dict(), config.to_dict()
-    decided = {"scale", "offset"} if config.scale is None else set()  # found from the scans when it began
+    decided = {"scale", "offset"} if config.objective.scale is None else set()  # found from the scans when it began
     differing = sorted(name for name in old if old[name] != new[name] and name not in MAY_CHANGE | decided)
     if differing:
         raise TrainingError(

@@ -11,7 +11,7 @@ from APELocalizerLib.training.config import TrainingConfig
 from APELocalizerLib.training.data import own_scans as user_data
 from APELocalizerLib.training.data.volumes import AnchoredSource
 from APELocalizerLib.training.objectives.retrieval import resample
-from APELocalizerLib.training.patients.pair_settings import PairSettings
+from APELocalizerLib.training.patients.settings import PairSettings
 from APELocalizerLib.training.patients.virtual_patients import CropKind, Deformation, draw_crop
 
 GRID = np.array([[0, -4.0, 0, 40], [-4.0, 0, 0, 40], [0, 0, -4.0, 40], [0, 0, 0, 1]])
@@ -39,13 +39,17 @@ def settings(tmp_path, landmarks, boxes, **changes):
     for name, text in (("landmarks", landmarks), ("boxes", boxes)):
         (tmp_path / f"{name}.csv").write_text(text, encoding="utf-8")
         tables[name] = str(tmp_path / f"{name}.csv")
-    return TrainingConfig(str(tmp_path / "run"), **tables, **changes).annotations
+    return TrainingConfig(str(tmp_path / "run")).changed(**tables, **changes)
 
 
 def training_set(tmp_path, landmarks, boxes, *names, **changes):
     config = settings(tmp_path, landmarks, boxes, **changes)
-    annotations = user_data.read_annotations(config, names)
-    return user_data.training_set([Prepared(name) for name in names], annotations, config)
+    annotations = read_annotations(config, names)
+    return user_data.training_set([Prepared(name) for name in names], annotations, config.data)
+
+
+def read_annotations(config, names):
+    return user_data.read_annotations(config.data, names, config.objective.takes_unlabelled)
 
 
 @pytest.mark.parametrize("cells", ["nan,0,0,5", "0,inf,0,5", "0,0,0,nan"])
@@ -69,7 +73,7 @@ def test_a_scan_that_is_not_annotated_along_all_axes_stays_unlabelled(tmp_path):
     """Boxes whose upper and lower sides are all cut give many observations, but none along S."""
     points = "".join(f"one,{name},{p},{-p},{2 * p},\n" for name, p in (("carina", 0), ("apex", 20), ("tip", -30)))
     boxes = "".join(f"two,{name},0,{mm},0,{mm},0,{mm},smin;smax\n" for name, mm in (("liver", 30), ("heart", 20)))
-    data = training_set(tmp_path, LANDMARKS + points, BOXES + boxes, "one", "two", pairs=PairSettings())
+    data = training_set(tmp_path, LANDMARKS + points, BOXES + boxes, "one", "two", pairs=PairSettings(), anchored=True)
     assert [scan.name for scan in data.train] == ["one"] and [scan.name for scan in data.unlabelled] == ["two"]
     with pytest.raises(TrainingError, match="No scan has annotations enough"):
         training_set(tmp_path, LANDMARKS, BOXES + boxes, "one", "two")
@@ -92,15 +96,15 @@ def test_scans_that_a_run_does_not_use_are_told_and_not_read(tmp_path, monkeypat
     landmarks = LANDMARKS + points_of("one", 4) + points_of("few", 2) + points_of("out", 3) + points_of("absent", 3)
     names, held_out = ("one", "few", "none", "out", "blind"), ("out", "blind")
     config = settings(tmp_path, landmarks, BOXES, held_out=held_out)
-    told = user_data.read_annotations(config, names).notes
+    told = read_annotations(config, names).notes
     assert len(told) == 4 and "called absent," in told[0] and "of few are not used" in told[1]
     assert "validated on blind," in told[2] and told[3].startswith("2 scans have") and "--preset mixed" in told[3]
     data = training_set(tmp_path, landmarks, BOXES, *names, held_out=held_out)
     assert read == ["one", "out"] and not data.unlabelled
-    mixed = dict(held_out=held_out, pairs=PairSettings())
+    mixed = dict(held_out=held_out, pairs=PairSettings(), anchored=True)
     data = training_set(tmp_path, landmarks, BOXES, *names, **mixed)
     assert [scan.name for scan in data.unlabelled] == ["few", "none"]
-    told = user_data.read_annotations(settings(tmp_path, landmarks, BOXES, **mixed), names).notes
+    told = read_annotations(settings(tmp_path, landmarks, BOXES, **mixed), names).notes
     assert not any("--preset mixed" in note for note in told)
 
 

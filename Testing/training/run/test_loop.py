@@ -56,34 +56,34 @@ def run(config, **keywords):
 
 
 def test_the_self_supervised_loss_falls(config):
-    _, losses = run(replace(config, max_steps=60, pairs=tiny_pairs(patients=2)))
+    _, losses = run(config.changed(max_steps=60, pairs=tiny_pairs(patients=2)))
     assert np.mean(losses[-8:]) < 0.75 * np.mean(losses[:4])
 
 
 @pytest.mark.parametrize("output", ["scaled", "normalized"])
 def test_accumulated_steps_are_those_of_a_larger_batch(config, tmp_path, output):
     pairs = tiny_pairs(output=output)
-    _, large = run(replace(config, output=str(tmp_path / "a"), pairs=replace(pairs, patients=2)))
-    _, accumulated = run(replace(config, output=str(tmp_path / "b"), pairs=pairs, accumulate=2))
+    _, large = run(config.changed(output=str(tmp_path / "a"), pairs=replace(pairs, patients=2)))
+    _, accumulated = run(config.changed(output=str(tmp_path / "b"), pairs=pairs, accumulate=2))
     assert accumulated == large
 
 
 def test_one_item_after_the_other_gives_the_same_as_threads(config, tmp_path):
     """The path of GPUs and of several processes, on the CPU."""
-    config = replace(config, pairs=tiny_pairs(patients=2), max_steps=3)
-    _, threads = run(replace(config, threads=2))
+    config = config.changed(pairs=tiny_pairs(patients=2), max_steps=3)
+    _, threads = run(config.changed(threads=2))
     torch.set_num_threads(1)
     setup = set_up(config, CPU, Processes())
     trainer = Trainer(config, setup.objective)
     trainer.workers = SerialWorkers(trainer.model, setup.objective, Processes(), CPU)
-    serial = [trainer.train_step()["loss"] for _ in range(config.max_steps)]
+    serial = [trainer.train_step()["loss"] for _ in range(config.optimization.max_steps)]
     assert serial == pytest.approx(threads, rel=1e-5)
 
 
 @pytest.mark.skipif(not torch.cpu._is_avx512_bf16_supported(), reason="this CPU has no bfloat16")
 def test_bfloat16_follows_float32(config, tmp_path):
     _, exact = run(config)
-    trainer, rounded = run(replace(config, output=str(tmp_path / "bf16"), precision="bf16"))
+    trainer, rounded = run(config.changed(output=str(tmp_path / "bf16"), precision="bf16"))
     assert rounded != exact and rounded == pytest.approx(exact, rel=0.05)
     assert next(trainer.network.parameters()).dtype == torch.float32
 
@@ -125,24 +125,26 @@ def test_gpus_with_fast_bfloat16_are_known_by_their_capability(monkeypatch, hip,
 
 
 def test_schedules(config):
-    config = replace(config, max_steps=100, warm_up_steps=10, learning_rate=1.0)
-    cosine = [learning_rate(config, step, step / 100) for step in range(101)]
+    config = config.changed(max_steps=100, warm_up_steps=10, learning_rate=1.0)
+    cosine = [learning_rate(config.optimization, step, step / 100) for step in range(101)]
     assert cosine[0] == pytest.approx(0.1) and cosine[-1] == pytest.approx(0.01)
     assert cosine[50] == pytest.approx(0.505) and max(cosine) < 1.0
-    constant = [learning_rate(replace(config, schedule="constant"), step, step / 100) for step in range(101)]
+    constant = [
+        learning_rate(config.changed(schedule="constant").optimization, step, step / 100) for step in range(101)
+    ]
     assert constant[4] == pytest.approx(0.5) and set(constant[9:]) == {1.0}
 
 
 @pytest.mark.parametrize("schedule", ["cosine", "constant", "one_cycle"])
 @pytest.mark.parametrize("steps", [1, 2, 3, 8, 40])
 def test_a_run_shorter_than_its_warm_up_reaches_the_full_rate(config, schedule, steps):
-    config = replace(config, max_steps=steps, warm_up_steps=1000, learning_rate=1.0, schedule=schedule)
-    rates = [learning_rate(config, step, step / steps) for step in range(steps)]
+    config = config.changed(max_steps=steps, warm_up_steps=1000, learning_rate=1.0, schedule=schedule)
+    rates = [learning_rate(config.optimization, step, step / steps) for step in range(steps)]
     assert max(rates) > 0.5 and (schedule == "constant" or steps < 3 or rates[-1] < max(rates))
 
 
 def test_a_stopped_training_goes_on_to_the_same_losses(config, tmp_path):
-    _, whole = run(replace(config, output=str(tmp_path / "whole")))
+    _, whole = run(config.changed(output=str(tmp_path / "whole")))
     asked = []
 
     def cancelled():
@@ -160,7 +162,7 @@ def test_the_folder_holds_what_reproduces_and_uses_the_run(config, place, tmp_pa
     trainer, losses = run(config)
     folder = tmp_path / "run"
     again = TrainingConfig.load(folder / "config.json")
-    _, repeated = run(replace(again, output=str(tmp_path / "again")))
+    _, repeated = run(again.changed(output=str(tmp_path / "again")))
     assert repeated == losses
     model = load_model(str(folder / "model.pt"))
     assert model.name == "run" and not model.anchored
@@ -228,28 +230,28 @@ def test_self_consistency_tells_a_right_model_from_a_blind_one():
 
 def test_held_out_scans_validate_and_do_not_train(config, place, tmp_path):
     landmarks = write_landmarks(tmp_path / "l.csv", {"one": {}, "two": {"scale": 0.9, "shift": (5, 0, 10)}})
-    config = replace(config, held_out=("two",), landmarks=str(landmarks))
+    config = config.changed(held_out=("two",), landmarks=str(landmarks))
     objective = set_up(config, CPU, Processes()).objective
     assert [source.name for source in objective.sources] == ["one"]
     assert {source.name for source in objective.validation.sources} == {"one", "two"}
     with pytest.raises(TrainingError, match="No scan is called “three”"):
-        set_up(replace(config, held_out=("three",)), CPU, Processes())
+        set_up(config.changed(held_out=("three",)), CPU, Processes())
 
 
 def test_anchored_training_needs_landmarks_of_the_scans(config, tmp_path):
-    config = replace(config, pairs=None, anchored=True, cache=str(tmp_path / "cache"))
+    config = config.changed(pairs=None, anchored=True, cache=str(tmp_path / "cache"))
     landmarks = write_landmarks(tmp_path / "l.csv", {"somebody": {}})
     for path in (None, str(landmarks)):
         with pytest.raises(TrainingError, match="No scan has annotations enough"):
-            set_up(replace(config, landmarks=path), CPU, Processes())
+            set_up(config.changed(landmarks=path), CPU, Processes())
 
 
 def test_anchored_coordinates_come_from_the_landmarks(config, tmp_path):
     """The scale and offset of a run on own scans span the body, in the average patient's coordinates."""
     landmarks = write_landmarks(tmp_path / "l.csv", {"one": {}, "two": {"scale": 0.9, "shift": (5, 0, 10)}})
-    config = replace(config, pairs=None, anchored=True, landmarks=str(landmarks), cache=str(tmp_path / "cache"))
+    config = config.changed(pairs=None, anchored=True, landmarks=str(landmarks), cache=str(tmp_path / "cache"))
     setup = set_up(config, CPU, Processes())
-    assert all(240 < mm < 800 for mm in setup.config.scale)
+    assert all(240 < mm < 800 for mm in setup.config.objective.scale)
     one, two = setup.objective.data.train
     for scan in (one, two):  # the same landmark has the same coordinates in both, whatever the body's size
         np.testing.assert_allclose(one.goals, scan.goals)
@@ -263,7 +265,7 @@ def test_the_model_counts_the_scans_that_it_was_trained_on(config, tmp_path, cap
     monkeypatch.setattr(Trainer, "validate", lambda trainer: {})
 
     def told(**changes):
-        changed = replace(config, output=str(tmp_path / "-".join(map(str, changes))), max_steps=1, **changes)
+        changed = config.changed(output=str(tmp_path / "-".join(map(str, changes))), max_steps=1, **changes)
         caplog.clear()
         train(changed)
         return load_model(str(Path(changed.output) / "model.pt")).training_data
@@ -326,8 +328,8 @@ def test_wrong_settings_are_refused(config):
         {"learning_rate": float("inf")}, {"max_minutes": 0}, {"max_minutes": float("nan")}, {"warm_up_steps": -1},
     ):  # fmt: skip
         with pytest.raises(ValueError, match=list(changes)[0]):
-            replace(config, **changes)
-    assert replace(config, seed=0, validate_every=1, max_minutes=0.5).max_minutes == 0.5
+            config.changed(**changes)
+    assert config.changed(seed=0, validate_every=1, max_minutes=0.5).optimization.max_minutes == 0.5
     values = json.loads(json.dumps(config.to_dict()))
     values["pairs"]["sunshine"] = 1
     with pytest.raises(ValueError, match="sunshine"):

@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -101,8 +100,8 @@ def test_two_processes_share_anchored_training(scans, tmp_path):
         "anchored", scans, landmarks=str(table), held_out=("two",), anchored=True, max_steps=3, crops_per_step=2,
         cache=str(tmp_path / "cache"), kinds=(CropKind((5.0, 5.0, 6.0), 1.0, 60_000, (40, 40, 40)),),
     )  # fmt: skip
-    config = replace(config, pairs=None)
-    assert_two_are_like_one(config, replace(config, crops_per_step=1), tmp_path)
+    config = config.changed(pairs=None)
+    assert_two_are_like_one(config, config.changed(crops_per_step=1), tmp_path)
     assert "one_f_mean" in (tmp_path / "two" / "validation.csv").read_text(encoding="utf-8")
 
 

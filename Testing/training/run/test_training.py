@@ -60,7 +60,7 @@ def made_up_config(folder, **changes):
         output=str(folder), data="", network=TINY, kinds=(KIND,), crops_per_step=2, max_steps=30, warm_up_steps=5,
         learning_rate=5e-3, checkpoint_every=3, scale=(300.0, 300.0, 300.0), offset=(-140.0, -170.0, -120.0),
     )  # fmt: skip
-    return TrainingConfig(**{**values, **changes})
+    return TrainingConfig.from_dict({**values, **changes})
 
 
 def made_up_set():
@@ -120,7 +120,10 @@ def test_a_network_of_half_the_stride_learns_and_finds_its_own_places(tmp_path):
     assert last < 0.6 * first
     scan = made_up_scan()
     found = embed(
-        trainer.average, scan, (4.0, 4.0, 4.0), *map(torch.tensor, (trainer.config.scale, trainer.config.offset))
+        trainer.average,
+        scan,
+        (4.0, 4.0, 4.0),
+        *map(torch.tensor, (trainer.config.objective.scale, trainer.config.objective.offset)),
     )
     values = sample(found, np.array([[0.0, 0.0, -60.0], [0.0, 0.0, 60.0]]))
     assert values.shape == (2, 3) and values[1, 2] - values[0, 2] > 40

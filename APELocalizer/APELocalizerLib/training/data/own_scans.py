@@ -66,22 +66,27 @@ class Annotations:
     """What the tables say of a run's scans.
 
     points: landmarks, as `landmark_table` gives them. known: by case, observations of the scans that have enough for
-    a canonical frame. notes: sentences about what is not used.
+    a canonical frame. notes: sentences about what is not used. takes_unlabelled: whether the run trains on scans with
+    few or no annotations, too.
     """
 
     points: Mapping[str, Mapping[str, tuple[np.ndarray, float]]]
     known: Mapping[str, list[Observation]]
     notes: tuple[str, ...] = ()
+    takes_unlabelled: bool = False
 
     def needs(self, name: str, settings: DataSettings) -> bool:
         """Whether a run trains on a scan, or validates on it."""
         if name in settings.held_out:
             return name in self.points
-        return name in self.known or settings.takes_unlabelled
+        return name in self.known or self.takes_unlabelled
 
 
-def read_annotations(settings: DataSettings, names: Collection[str]) -> Annotations:
-    """Landmarks and boxes of the scans with these names. Raises `TrainingError` when no scan to train on has enough."""
+def read_annotations(settings: DataSettings, names: Collection[str], takes_unlabelled: bool = False) -> Annotations:
+    """Landmarks and boxes of the scans with these names; takes_unlabelled: scans without them are trained on, too.
+
+    Raises `TrainingError` when no scan to train on has enough.
+    """
     points = landmark_table(settings.landmarks)
     observations = _observations(points, settings.boxes)
     usable = {name: found for name, found in observations.items() if name in set(names) - set(settings.held_out)}
@@ -96,7 +101,7 @@ def read_annotations(settings: DataSettings, names: Collection[str]) -> Annotati
         notes.append(f"No scan is called {', '.join(strangers[:5])}, which the annotations name.")
     if few := sorted(set(usable) - set(known)):
         notes.append(f"The annotations of {', '.join(few)} are not used: they are fewer than three along an axis.")
-    found = Annotations(points, known)
+    found = Annotations(points, known, takes_unlabelled=takes_unlabelled)
     return replace(found, notes=(*notes, *_unused(found, settings, names)))
 
 

@@ -1,4 +1,4 @@
-"""Settings of the data room: what is known of a run's scans, and which of them it trains on."""
+"""Settings of the data room: which scans a run uses, and what is known of them."""
 
 from __future__ import annotations
 
@@ -9,14 +9,30 @@ from APELocalizerLib.training.data.average_patient import FrameModel
 
 @dataclass(frozen=True)
 class DataSettings:
-    """Annotations of a run's scans.
+    """Scans and annotations of a run.
 
-    landmarks, boxes: CSV files. held_out: scans that only validation sees. frame: how patients may differ from the
-    average one. takes_unlabelled: whether scans with few or no annotations are trained on, too.
+    Attributes:
+        scans: files and folders of CT scans; they are prepared once into `cache` (default: in the output folder).
+        folder: instead of `scans`, a folder laid out as train/, labels/ and annotations/.
+        landmarks, boxes: CSV files with annotations of some of the `scans`.
+        more_landmarks: a further table like annotations/landmarks.csv of `folder`.
+        held_out: scans (of `folder`: patients) that only validation sees. excluded: scans that are not used at all.
+        frame: how much patients may differ from the average patient.
+        synthetic_share: how often a crop is painted from a label map instead of taken from a CT.
     """
 
+    scans: tuple[str, ...] = ()
+    folder: str = ""
     landmarks: str | None = None
     boxes: str | None = None
+    more_landmarks: str | None = None
+    cache: str | None = None
     held_out: tuple[str, ...] = ()
+    excluded: tuple[str, ...] = ()
     frame: FrameModel = field(default_factory=FrameModel)
-    takes_unlabelled: bool = False
+    synthetic_share: float = 0.22
+
+    @property
+    def is_laid_out(self) -> bool:
+        """Whether the scans come with their annotations in one folder."""
+        return not self.scans

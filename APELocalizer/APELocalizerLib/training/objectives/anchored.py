@@ -39,12 +39,15 @@ class AnchoredObjective:
         self.validation = validation
         for scan in data.train + data.held_out:
             scan.move(self.device)
-        self.items = config.crops_per_step * config.accumulate
-        self.scale, self.offset = (torch.tensor(v, device=self.device) for v in (config.scale, config.offset))
+        self.items = config.objective.crops_per_step * config.optimization.accumulate
+        self.settings, self.crops = config.objective, config.crops
+        self.scale, self.offset = (
+            torch.tensor(values, device=self.device) for values in (self.settings.scale, self.settings.offset)
+        )
         self._to_mm = self.scale, self.offset
         shares = np.array([scan.share for scan in data.train])
         self.shares = shares / shares.sum()
-        kinds = np.array([kind.share for kind in config.kinds])
+        kinds = np.array([kind.share for kind in self.crops.kinds])
         self.kinds = kinds / kinds.sum()
 
     def take_millimeters(self) -> None:
@@ -57,13 +60,13 @@ class AnchoredObjective:
         rng = np.random.default_rng((self.config.seed, step, index))
         generator = torch.Generator(self.device).manual_seed(int(rng.integers(2**62)))
         scan = self.data.train[int(rng.choice(len(self.shares), p=self.shares))]
-        kind = self.config.kinds[int(rng.choice(len(self.kinds), p=self.kinds))]
+        kind = self.crops.kinds[int(rng.choice(len(self.kinds), p=self.kinds))]
         with torch.no_grad():
-            crop = draw_crop(scan, kind, self.config.deformation, rng, generator, self.config.network.stem_stride)
+            crop = draw_crop(scan, kind, self.crops.deformation, rng, generator, self.config.network.stem_stride)
             if crop.label_names is not None:
                 crop.image = paint(crop.image, crop.label_names, rng, generator)
             crop.image = augment(crop.image, crop.outside, rng, generator)
-            crop.visible = random_visibility(crop.image.shape[2:], self.config.hidden_chance, rng, generator)
+            crop.visible = random_visibility(crop.image.shape[2:], self.crops.hidden_chance, rng, generator)
         crop.seconds = {"data": 0.0, "augmentation": time.perf_counter() - begun}
         return crop
 
@@ -75,7 +78,7 @@ class AnchoredObjective:
         if visible is None and always_visible:
             visible = torch.ones_like(item.image[:, 0])
         output = model(item.image, visible)
-        loss, distance = anchored_loss(output, item, *self._to_mm, self.config.huber_mm)
+        loss, distance = anchored_loss(output, item, *self._to_mm, self.settings.huber_mm)
         return Outcome(loss, {"loss": float(loss.detach()), "distance_mm": distance})
 
     def divisor(self, index: int) -> float:
@@ -112,7 +115,7 @@ class AnchoredObjective:
 
     def _in_millimeters(self, model: TrainedNetwork) -> TrainedNetwork:
         """The same network with coordinates in mm as its output, whose axes can be compared with each other."""
-        head = FixedHead(self.config.scale, self.config.offset).to(self.device)
+        head = FixedHead(self.settings.scale, self.settings.offset).to(self.device)
         return TrainedNetwork(model.network, head, model.precision).eval()
 
     def shape_of(self, item: Crop) -> tuple[int, ...]:

@@ -31,11 +31,11 @@ class PairObjective:
         device: torch.device | None = None,
         validation: SelfConsistency | None = None,
     ) -> None:
-        if config.pairs is None:
+        if config.objective.pairs is None:
             raise TrainingError("The settings have no “pairs”, which self-supervised training needs.")
-        self.config, self.settings, self.sources = config, config.pairs, list(sources)
+        self.config, self.settings, self.sources = config, config.objective.pairs, list(sources)
         self.device, self.validation = device or torch.device("cpu"), validation
-        self.items = self.settings.patients * config.accumulate
+        self.items = self.settings.patients * config.optimization.accumulate
         self.head: Head = _head(config).to(self.device)
         shares = np.array([source.share for source in self.sources], float)
         self.shares = shares / shares.sum()
@@ -47,7 +47,7 @@ class PairObjective:
         source = self.sources[int(rng.choice(len(self.shares), p=self.shares))]
         with torch.no_grad():
             return draw_patient(
-                source, self.settings, self.config.deformation, rng, generator, self.config.network.stem_stride
+                source, self.settings, self.config.crops.deformation, rng, generator, self.config.network.stem_stride
             )
 
     def measure(
@@ -144,7 +144,7 @@ class MixedObjective:
 
 
 def _head(config: TrainingConfig) -> Head:
-    kind = config.pairs.output
+    kind = config.objective.pairs.output
     if kind == "fixed":
-        return FixedHead(config.scale, config.offset)
+        return FixedHead(config.objective.scale, config.objective.offset)
     return NormalizedHead() if kind == "normalized" else ScaledHead()

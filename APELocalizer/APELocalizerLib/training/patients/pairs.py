@@ -17,7 +17,7 @@ from torch import Tensor
 from APELocalizerLib.training.data.volumes import Volume, VolumeSource
 from APELocalizerLib.training.patients import intensities
 from APELocalizerLib.training.patients.augmentation import augment
-from APELocalizerLib.training.patients.pair_settings import PairSettings
+from APELocalizerLib.training.patients.settings import PairSettings
 from APELocalizerLib.training.patients.virtual_patients import STRIDE, Deformation
 from APELocalizerLib.training.patients.warps import Warp
 

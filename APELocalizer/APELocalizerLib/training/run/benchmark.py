@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import tempfile
 import time
-from dataclasses import replace
 
 import numpy as np
 
@@ -32,10 +31,10 @@ def benchmark(
     Where drawing and training overlap, as on a GPU, they are measured one after the other, with the device idle in
     between; a run is then faster than measured here. Raises `Cancelled` if `cancelled` returned True.
     """
-    cache = config.cache or f"{config.output}/cache"
-    device = training_device(config.device, Processes())
+    cache = config.data.cache or f"{config.output}/cache"
+    device = training_device(config.machine.device, Processes())
     with tempfile.TemporaryDirectory() as folder:
-        setup = set_up(replace(config, output=folder, cache=cache), device, Processes(), None, progress, cancelled)
+        setup = set_up(config.changed(output=folder, cache=cache), device, Processes(), None, progress, cancelled)
         trainer = Trainer(setup.config, setup.objective, device, timed=True)
         seconds, parts, flops = [], [], 0.0
         for number in range(steps + _WARM_UP):
@@ -52,7 +51,7 @@ def benchmark(
     workers = trainer.workers.count
     total = float(np.sum(seconds))
     spent = np.sum(parts, axis=0) / workers
-    peak = gemm_peak(device, trainer.model.precision, config.threads)
+    peak = gemm_peak(device, trainer.model.precision, config.machine.threads)
     found = {"steps_per_second": steps / total, "items_per_second": steps * setup.objective.items / total}
     found |= {f"{name}_share": float(value / total) for name, value in zip(_PARTS, spent, strict=True)}
     found["rest_share"] = max(0.0, 1.0 - float(spent.sum()) / total)
@@ -83,7 +82,7 @@ def in_words(found: dict[str, float], config: TrainingConfig) -> str:
     )  # fmt: skip
     return (
         f"{found['steps_per_second']:.3g} steps/s, {found['items_per_second']:.3g} items/s "
-        f"(preset {config.preset}, {config.device}, {config.threads} threads)\n"
+        f"(preset {config.recipe}, {config.machine.device}, {config.machine.threads} threads)\n"
         f"Time: {shares}\n"
         f"Network: {found['network_tflops']:.3g} TFLOP/s, {100 * found['network_share_of_peak']:.0f} % of the measured "
         f"matrix product peak of {found['peak_tflops']:.3g} TFLOP/s"

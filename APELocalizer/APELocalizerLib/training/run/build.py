@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -63,33 +63,33 @@ def set_up(
 
     Raises `TrainingError` when the scans or landmarks do not suffice.
     """
-    if not config.anchored:
+    if not config.objective.kind.is_anchored:
         files, left_out = prepared_files(config, processes, progress, cancelled)
         objective = pair_objective(config, files, device)
         return Setup(objective, config, tuple(source.name for source in objective.sources), left_out)
     left_out: dict[str, str] = {}
     notes: tuple[str, ...] = ()
-    if data is None and config.scans:
+    if data is None and config.data.scans:
         files, left_out = prepared_files(config, processes, progress, cancelled)
-        annotations = read_annotations(config.annotations, [file.name for file in files])
-        data, notes = training_set(files, annotations, config.annotations), annotations.notes
+        annotations = read_annotations(config.data, [file.name for file in files], config.objective.takes_unlabelled)
+        data, notes = training_set(files, annotations, config.data), annotations.notes
     elif data is None:
         data = _laid_out(config)
-    if config.teacher:
-        apply_teacher(data, Path(config.teacher), config.frame, config.synthetic_share)
-    if config.scale is None or config.offset is None:
+    if config.objective.teacher:
+        apply_teacher(data, Path(config.objective.teacher), config.data.frame, config.data.synthetic_share)
+    if config.objective.scale is None or config.objective.offset is None:
         scale, offset = fitted_range(data.train)
-        config = replace(config, scale=scale, offset=offset)
+        config = config.changed(scale=scale, offset=offset)
     objective = _anchored_objective(config, data, device)
-    trained = data.train + (data.unlabelled if config.pairs is not None else [])
+    trained = data.train + (data.unlabelled if config.objective.kind.is_self_supervised else [])
     return Setup(objective, config, tuple(scan.name for scan in trained), left_out, notes, data)
 
 
 def _anchored_objective(config: TrainingConfig, data: TrainingSet, device: torch.device) -> Objective:
     """Anchored training, alone or beside the self-supervised one; some of its scans validate it."""
     plain = [AnchoredSource(scan) for scan in data.train + data.unlabelled if scan.label_names is None]
-    validation = SelfConsistency(plain[:_VALIDATED], config.deformation, (4.0, 4.0, 6.0), device, config.seed)
-    if config.pairs is None:
+    validation = SelfConsistency(plain[:_VALIDATED], config.crops.deformation, (4.0, 4.0, 6.0), device, config.seed)
+    if not config.objective.kind.is_self_supervised:
         return AnchoredObjective(config, data, device, validation)
     return MixedObjective(AnchoredObjective(config, data, device), PairObjective(config, plain, device, validation))
 
@@ -102,8 +102,8 @@ def prepared_files(
 ) -> tuple[list[PreparedFile], dict[str, str]]:
     """The run's scans, prepared by the first process of each machine while the others wait."""
     found = chosen_scans(config)
-    settings = anchored_store() if config.anchored else config.pairs.stored
-    cache = Path(config.cache) if config.cache else Path(config.output) / "cache"
+    settings = anchored_store() if config.objective.kind.is_anchored else config.objective.pairs.stored
+    cache = Path(config.data.cache or Path(config.output) / "cache")
     if processes.first_here:
         files, problems = prepare_scans(found, cache, settings, progress, cancelled)
     processes.wait()
@@ -117,57 +117,58 @@ def chosen_scans(config: TrainingConfig) -> dict[str, Path]:
 
     Raises `TrainingError` when there is none to train on, or when no scan has a name that is to be held out.
     """
-    found = {name: path for name, path in find_scans(scan_places(config)).items() if name not in config.excluded}
-    if config.anchored and not config.scans:
+    found = {name: path for name, path in find_scans(scan_places(config)).items() if name not in config.data.excluded}
+    if config.objective.kind.is_anchored and config.data.is_laid_out:
         return found  # of laid-out data, patients are held out, not scans
-    if absent := sorted(set(config.held_out) - set(found)):
+    if absent := sorted(set(config.data.held_out) - set(found)):
         raise TrainingError(f"No scan is called “{absent[0]}”, which was to be held out. Scans: {_some(found)}.")
-    if set(found) <= set(config.held_out):
+    if set(found) <= set(config.data.held_out):
         raise TrainingError("All scans are held out; none is left to train on.")
     return found
 
 
 def scan_places(config: TrainingConfig) -> tuple[str, ...]:
     """Where the scans of a run are: as given, or the train folder of laid-out data."""
-    if config.scans:
-        return config.scans
-    if config.data:
-        return (str(Path(config.data) / "train"),)
+    if config.data.scans:
+        return config.data.scans
+    if config.data.folder:
+        return (str(Path(config.data.folder) / "train"),)
     raise TrainingError("No scans were given. Name files or a folder with --scans.")
 
 
 def pair_objective(config: TrainingConfig, files: list[PreparedFile], device: torch.device) -> PairObjective:
     """Self-supervised objective on prepared scans; held-out ones, or else some of all, validate it."""
-    smooth = config.pairs.stored.preparation.antialias
+    pairs = config.objective.pairs
+    smooth = pairs.stored.preparation.antialias
     sources: list[VolumeSource] = [PreparedSource(file, smooth=smooth) for file in files]
-    train = [source for source in sources if source.name not in config.held_out]
+    train = [source for source in sources if source.name not in config.data.held_out]
     if not train:
         raise TrainingError("All scans that can be read are held out; none is left to train on.")
-    points = landmark_table(config.landmarks)
+    points = landmark_table(config.data.landmarks)
     landmarks = {case: {name: point for name, (point, _) in found.items()} for case, found in points.items()}
-    held_out = [source for source in sources if source.name in config.held_out]
+    held_out = [source for source in sources if source.name in config.data.held_out]
     annotated = [source for source in sources if source.name in landmarks]
     chosen = (held_out + [source for source in annotated if source not in held_out]) or train
-    spacing = np.clip((4.0, 4.0, 6.0), config.pairs.finest, config.pairs.coarsest)
+    spacing = np.clip((4.0, 4.0, 6.0), pairs.finest, pairs.coarsest)
     validation = SelfConsistency(
-        chosen[:_VALIDATED], config.deformation, tuple(spacing), device, config.seed, landmarks
+        chosen[:_VALIDATED], config.crops.deformation, tuple(spacing), device, config.seed, landmarks
     )
     return PairObjective(config, train, device, validation)
 
 
 def _laid_out(config: TrainingConfig) -> TrainingSet:
     """The training set of a folder with train/, labels/ and annotations/."""
-    folder = Path(config.data)
-    if not config.data or not (folder / "annotations" / "landmarks.csv").is_file():
+    settings, folder = config.data, Path(config.data.folder)
+    if not settings.folder or not (folder / "annotations" / "landmarks.csv").is_file():
         raise TrainingError(
             "Anchored training needs scans with landmarks: give --scans and --landmarks, or in the settings “data”, "
             "a folder with train/, labels/ and annotations/landmarks.csv."
         )
     cache = Path(config.output) / "observations.json"
-    more = Path(config.more_landmarks) if config.more_landmarks else None
+    more = Path(settings.more_landmarks) if settings.more_landmarks else None
     return load_training_set(
-        folder, config.held_out, config.frame, cache, config.synthetic_share, config.excluded, more,
-        config.takes_unlabelled,
+        folder, settings.held_out, settings.frame, cache, settings.synthetic_share, settings.excluded, more,
+        config.objective.takes_unlabelled,
     )  # fmt: skip
 
 

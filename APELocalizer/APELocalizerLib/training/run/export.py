@@ -9,7 +9,7 @@ from APELocalizerLib.core.model.model import Model, save_model
 from APELocalizerLib.core.model.registry import PUBLISHED_CITATION
 from APELocalizerLib.training.config import TrainingConfig
 from APELocalizerLib.training.package import model_of
-from APELocalizerLib.training.presets import spacing_presets
+from APELocalizerLib.training.recipes import spacing_presets
 from APELocalizerLib.training.run.trainer import Trainer
 
 
@@ -25,7 +25,7 @@ def export_model(trainer: Trainer, path: Path, scans: int) -> Model:
     content = {"network": config.network.to_dict(), "state": state, "scale": scale, "offset": offset}
     model = replace(
         model_of(content, name=Path(config.output).resolve().name, training_data=f"{trained} of the user"),
-        **({} if config.anchored else _self_supervised(config)),
+        **({} if config.objective.kind.is_anchored else _self_supervised(config)),
     )
     save_model(model, path)
     return model
@@ -34,10 +34,10 @@ def export_model(trainer: Trainer, path: Path, scans: int) -> Model:
 def _self_supervised(config: TrainingConfig) -> dict:
     """What differs from an anchored model: trained on tiles, with hidden blocks, and prepared as its scans were."""
     return {
-        "preparation": config.pairs.inference or config.pairs.stored.preparation,
+        "preparation": config.objective.pairs.inference or config.objective.pairs.stored.preparation,
         "presets": spacing_presets(config),
         "anchored": False,
-        "one_pass": config.pairs.one_pass,
+        "one_pass": config.objective.pairs.one_pass,
         "padding": "mask",
         "citation": PUBLISHED_CITATION,
     }

@@ -38,10 +38,10 @@ def train(
     installed. Under `torchrun` every process takes part, and the first one writes. Raises `DeviceError` when memory
     runs out.
     """
-    torch.set_num_threads(config.threads)
-    processes = Processes.join(config.device)
+    torch.set_num_threads(config.machine.threads)
+    processes = Processes.join(config.machine.device)
     try:
-        device = training_device(config.device, processes)
+        device = training_device(config.machine.device, processes)
         Path(config.output).mkdir(parents=True, exist_ok=True)
         setup = set_up(config, device, processes, data, sub_progress(progress, 0.0, 0.05), cancelled)
         for note in setup.notes if processes.first else ():
@@ -66,7 +66,7 @@ class _Run:
 
     def __init__(self, trainer: Trainer, scans: int, progress: Progress | None, cancelled: CancelCheck | None) -> None:
         self.trainer, self.scans, self.progress, self.cancelled = trainer, scans, progress, cancelled
-        self.folder, self.config = trainer.folder, trainer.config
+        self.folder, self.config, self.steps = trainer.folder, trainer.config, trainer.steps
         self.writes = trainer.processes.first
         self.board = Board(self.folder, self.writes, trainer.step)
         self.seconds_per_step: float | None = None
@@ -86,9 +86,9 @@ class _Run:
             if on_step is not None:
                 on_step(metrics)
             self._log(metrics)
-            if trainer.step % config.checkpoint_every == 0:
+            if trainer.step % config.records.checkpoint_every == 0:
                 self._save()
-            if trainer.step % config.validate_every == 0 and not trainer.stop_asked:
+            if trainer.step % config.records.validate_every == 0 and not trainer.stop_asked:
                 self._validate()
         self._save()
         if not trainer.stop_asked:
@@ -98,15 +98,15 @@ class _Run:
         if not self.writes:
             return
         trainer = self.trainer
-        if trainer.step % self.config.log_every == 0 or trainer.finished:
+        if trainer.step % self.config.records.log_every == 0 or trainer.finished:
             append_row(self.folder / METRICS, metrics)
             self.board.add("training", metrics, trainer.step)
         known = self.seconds_per_step
         self.seconds_per_step = metrics["seconds"] if known is None else 0.9 * known + 0.1 * metrics["seconds"]
-        left = (self.config.max_steps - trainer.step) * self.seconds_per_step
-        if self.config.max_minutes:
-            left = min(left, (self.config.max_minutes - trainer.minutes) * 60)
-        text = f"step {trainer.step}/{self.config.max_steps}, loss {metrics['loss']:.4g}, {duration(left)} left"
+        left = (self.steps.max_steps - trainer.step) * self.seconds_per_step
+        if self.steps.max_minutes:
+            left = min(left, (self.steps.max_minutes - trainer.minutes) * 60)
+        text = f"step {trainer.step}/{self.steps.max_steps}, loss {metrics['loss']:.4g}, {duration(left)} left"
         report(self.progress, 0.05 + 0.95 * trainer.progress(), text)
 
     def _save(self) -> None:

@@ -37,14 +37,14 @@ class Trainer:
         timed: bool = False,
     ) -> None:
         torch.manual_seed(config.seed)
-        self.config, self.objective = config, objective
+        self.config, self.objective, self.steps = config, objective, config.optimization
         self.device, self.processes = device or torch.device("cpu"), processes or Processes()
         self.folder = Path(config.output)
         network = APENetwork(config.network)
-        if config.initial_weights and not (self.folder / "state.pt").exists():
-            network.load_state_dict(initial_state(Path(config.initial_weights), network))
+        if self.steps.initial_weights and not (self.folder / "state.pt").exists():
+            network.load_state_dict(initial_state(Path(self.steps.initial_weights), network))
         head = copy.deepcopy(objective.head)
-        self.model = TrainedNetwork(network, head, precision_for(config.precision, self.device)).to(self.device)
+        self.model = TrainedNetwork(network, head, precision_for(config.machine.precision, self.device)).to(self.device)
         self.average_model = copy.deepcopy(self.model).eval()
         for part in (self.network, self.average):
             part.to(memory_format=torch.channels_last_3d)
@@ -52,14 +52,16 @@ class Trainer:
         others = [] if head is None else list(self.model.head.parameters())
         decay = [p for p in self.network.parameters() if p.ndim == 5]
         plain = [p for p in self.network.parameters() if p.ndim != 5] + others
-        groups = [{"params": decay, "weight_decay": config.weight_decay}, {"params": plain, "weight_decay": 0.0}]
-        self.optimizer = torch.optim.AdamW(groups, lr=config.learning_rate, betas=config.betas, eps=config.adam_eps)
+        groups = [{"params": decay, "weight_decay": self.steps.weight_decay}, {"params": plain, "weight_decay": 0.0}]
+        self.optimizer = torch.optim.AdamW(
+            groups, lr=self.steps.learning_rate, betas=self.steps.betas, eps=self.steps.adam_eps
+        )
         self.step, self.minutes, self.skipped = 0, 0.0, 0
         self.stop_asked = False
 
     def _workers(self, timed: bool) -> Workers:
         if self.device.type == "cpu" and self.processes.size == 1:
-            return ThreadWorkers(self.model, self.objective, self.config.threads)
+            return ThreadWorkers(self.model, self.objective, self.config.machine.threads)
         return SerialWorkers(self.model, self.objective, self.processes, self.device, timed)
 
     @property
@@ -74,13 +76,13 @@ class Trainer:
 
     def progress(self) -> float:
         """Share of the run that is done, by steps or by time, whichever is further."""
-        done = self.step / self.config.max_steps
-        return max(done, self.minutes / self.config.max_minutes) if self.config.max_minutes else done
+        done = self.step / self.steps.max_steps
+        return max(done, self.minutes / self.steps.max_minutes) if self.steps.max_minutes else done
 
     @property
     def finished(self) -> bool:
         """Whether nothing is left to do."""
-        return self.step >= self.config.max_steps or self.progress() >= 1.0
+        return self.step >= self.steps.max_steps or self.progress() >= 1.0
 
     def train_step(self) -> dict[str, float]:
         """One optimizer step over all items of all processes; returns its metrics.
@@ -89,9 +91,9 @@ class Trainer:
         """
         started = time.perf_counter()
         for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate(self.config, self.step, self.progress())
+            group["lr"] = learning_rate(self.steps, self.step, self.progress())
         self.reports = self.workers.run(self.step)
-        norm = float(torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip_norm))
+        norm = float(torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.steps.clip_norm))
         if np.isfinite(norm):
             self.optimizer.step()
             self._update_average()
@@ -129,7 +131,7 @@ class Trainer:
 
     @torch.no_grad()
     def _update_average(self) -> None:
-        decay = min(self.config.ema_decay, (1 + self.step) / (10 + self.step))
+        decay = min(self.steps.ema_decay, (1 + self.step) / (10 + self.step))
         for kept, current in zip(self.average_model.parameters(), self.model.parameters(), strict=True):
             kept.lerp_(current, 1 - decay)
         if self.model.head is None:
@@ -183,7 +185,7 @@ class Trainer:
     def scale_and_offset(self) -> tuple[list[float], list[float]]:
         """Scale and offset (3) that turn the averaged network's output into millimeters."""
         if self.average_model.head is None:
-            return list(self.config.scale), list(self.config.offset)
+            return list(self.config.objective.scale), list(self.config.objective.offset)
         scale, offset = self.average_model.head.millimeters()
         return scale.tolist(), offset.tolist()
 

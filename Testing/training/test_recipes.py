@@ -12,7 +12,7 @@ from APELocalizerLib.core.preparation.config import PreparationConfig
 from APELocalizerLib.training.config import TrainingConfig
 from APELocalizerLib.training.data.cache import CacheSettings
 from APELocalizerLib.training.patients.virtual_patients import CropKind
-from APELocalizerLib.training.presets import PRESETS
+from APELocalizerLib.training.recipes import RECIPES
 from APELocalizerLib.training.run.loop import train
 from APELocalizerLib.training.run.schedule import learning_rate
 from made_up.paths import SAMPLES
@@ -20,55 +20,63 @@ from made_up.trainings import TINY
 
 
 def test_the_command_knows_every_preset():
-    assert set(PRESET_NAMES) == set(PRESETS)
+    assert set(PRESET_NAMES) == set(RECIPES)
 
 
-@pytest.mark.parametrize("name", sorted(PRESETS))
+@pytest.mark.parametrize("name", sorted(RECIPES))
 def test_a_preset_says_what_it_is_and_survives_its_file(name, tmp_path):
-    config = PRESETS[name](str(tmp_path))
+    config = RECIPES[name](str(tmp_path))
     config.save(tmp_path / "config.json")
     assert TrainingConfig.load(tmp_path / "config.json") == config
-    assert config.preset == name and PRESETS[name].__doc__
+    assert config.recipe == name and RECIPES[name].__doc__
 
 
 @pytest.mark.parametrize("name", ["ape-naive", "ape-aug", "ape-equiv", "released"])
 def test_presets_of_publications_name_their_differences(name):
-    assert "Differences" in PRESETS[name].__doc__
+    assert "Differences" in RECIPES[name].__doc__
 
 
 @pytest.mark.parametrize(("name", "views", "weight"), [("ape-naive", 1, 0), ("ape-aug", 2, 0), ("ape-equiv", 2, 1)])
 def test_values_of_the_paper(name, views, weight):
     """Section 3 of the paper: 8 x 1000 voxels, volume of 96 x 96 x 64, 1 x 1 x 1.5 to 2 x 2 x 3 mm, constant 3e-4."""
-    config = PRESETS[name]("x")
-    pairs = config.pairs
+    config = RECIPES[name]("x")
+    pairs = config.objective.pairs
     assert (pairs.patients, pairs.pairs, pairs.positives, pairs.background) == (1, 8, 1000, 0)
     assert (pairs.views, pairs.equivariance, pairs.virtual, pairs.aspect) == (views, weight, False, 2.0)
     assert pairs.finest == (1.0, 1.0, 1.5) and pairs.coarsest == (2.0, 2.0, 3.0) and pairs.shape == (96, 96, 64)
-    assert (config.max_steps, config.weight_decay, config.clip_norm) == (150_000, 1e-6, 1.0)
-    assert {learning_rate(config, step, step / 150_000) for step in (0, 1, 75_000, 149_999)} == {3e-4}
+    assert (config.optimization.max_steps, config.optimization.weight_decay, config.optimization.clip_norm) == (
+        150_000,
+        1e-6,
+        1.0,
+    )
+    assert {learning_rate(config.optimization, step, step / 150_000) for step in (0, 1, 75_000, 149_999)} == {3e-4}
 
 
 def test_values_of_the_released_code():
-    config = PRESETS["released"]("x")
-    pairs = config.pairs
+    config = RECIPES["released"]("x")
+    pairs = config.objective.pairs
     assert (pairs.pairs, pairs.positives, pairs.background, pairs.shape) == (8, 1024, 1024, (96, 96, 64))
     assert pairs.finest == (1.0, 1.0, 1.5) and pairs.coarsest == (4.0, 4.0, 6.0) and pairs.aspect == 1.0
     assert (pairs.hidden_chance, pairs.hidden_share, pairs.hidden_block) == (0.5, 0.6, (24, 24, 16))
     assert pairs.equivariance == pytest.approx(1 / 3) and pairs.output == "scaled"
     assert pairs.stored.preparation == PreparationConfig.published() and pairs.stored.spacing == (1.0, 1.0, 1.5)
-    assert (config.max_steps, config.adam_eps, config.weight_decay) == (300_000, 1e-3, 1e-6)
+    assert (config.optimization.max_steps, config.optimization.adam_eps, config.optimization.weight_decay) == (
+        300_000,
+        1e-3,
+        1e-6,
+    )
     assert config.network == NetworkConfig.published()
 
 
 def test_one_cycle_is_the_released_schedule():
     """Warm-up from 1/25 of 3e-4 within 10 000 steps, then down to 1/250000 of it (PyTorch's OneCycleLR)."""
     torch = pytest.importorskip("torch")
-    config = replace(PRESETS["released"]("x"), max_steps=300, warm_up_steps=10)
+    config = RECIPES["released"]("x").changed(max_steps=300, warm_up_steps=10)
     optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 3e-4, total_steps=300, pct_start=10 / 300)
     for step in range(300):
         expected = schedule.get_last_lr()[0]
-        assert learning_rate(config, step, step / 300) == pytest.approx(expected, rel=1e-9), step
+        assert learning_rate(config.optimization, step, step / 300) == pytest.approx(expected, rel=1e-9), step
         optimizer.step()
         schedule.step()
 
@@ -79,17 +87,18 @@ def small(config: TrainingConfig) -> TrainingConfig:
         network=TINY, max_steps=2, checkpoint_every=2, validate_every=2, log_every=1, threads=1, device="cpu",
         precision="fp32", crops_per_step=1, kinds=(CropKind((5.0, 5.0, 6.0), 1.0, 60_000, (40, 40, 40)),),
     )  # fmt: skip
-    if config.pairs is not None:
-        stored = config.pairs.stored
+    pairs = config.objective.pairs
+    if pairs is not None:
+        stored = pairs.stored
         preparation = stored.preparation
         if preparation.base_spacing is not None:
             preparation = replace(preparation, base_spacing=(5.0, 5.0, 6.0))
         changes["pairs"] = replace(
-            config.pairs, patients=1, pairs=2, shape=(32, 32, 32), finest=(4.0, 4.0, 4.0), coarsest=(6.0, 6.0, 6.0),
-            positives=100, background=min(config.pairs.background, 100),
+            pairs, patients=1, pairs=2, shape=(32, 32, 32), finest=(4.0, 4.0, 4.0), coarsest=(6.0, 6.0, 6.0),
+            positives=100, background=min(pairs.background, 100),
             stored=CacheSettings(preparation, (5.0, 5.0, 6.0), stored.kind),
         )  # fmt: skip
-    return replace(config, **changes)
+    return config.changed(**changes)
 
 
 def on_samples(config: TrainingConfig, folder: Path) -> TrainingConfig:
@@ -101,23 +110,23 @@ def on_samples(config: TrainingConfig, folder: Path) -> TrainingConfig:
         rows = (SAMPLES / f"{case}_points.csv").read_text(encoding="utf-8").splitlines()[1:]
         lines += [f"{case}_ct,{row}" for row in rows]
     landmarks.write_text("\n".join(lines))
-    return replace(config, scans=scans, landmarks=str(landmarks))
+    return config.changed(scans=scans, landmarks=str(landmarks))
 
 
-@pytest.mark.parametrize("name", sorted(PRESETS))
+@pytest.mark.parametrize("name", sorted(RECIPES))
 def test_every_preset_trains_on_real_scans(name, tmp_path):
-    config = small(PRESETS[name](str(tmp_path / "run")))
+    config = small(RECIPES[name](str(tmp_path / "run")))
     rows = []
     trainer = train(on_samples(config, tmp_path), on_step=rows.append)
     assert trainer.finished and all(math.isfinite(row["loss"]) and row["gradient_norm"] > 0 for row in rows)
     validation = (tmp_path / "run" / "validation.csv").read_text(encoding="utf-8")
     assert "self_median_mm" in validation and "nan" not in validation
-    assert config.anchored or "landmarks_median_mm" in validation
+    assert config.objective.kind.is_anchored or "landmarks_median_mm" in validation
     assert (tmp_path / "run" / "model.pt").exists() and (tmp_path / "run" / "config.json").exists()
 
 
 def test_held_out_landmarks_validate_anchored_training(tmp_path):
-    config = on_samples(small(PRESETS["anchored"](str(tmp_path / "run"))), tmp_path)
-    train(replace(config, held_out=("target_ct",)))
+    config = on_samples(small(RECIPES["anchored"](str(tmp_path / "run"))), tmp_path)
+    train(config.changed(held_out=("target_ct",)))
     columns = (tmp_path / "run" / "validation.csv").read_text(encoding="utf-8").splitlines()[0].split(",")
     assert {"one_f_mean", "several_f_median"} <= set(columns) and "self_median_mm" not in columns

@@ -1,4 +1,4 @@
-"""Settings of self-supervised training: what is drawn from a scan, and what the losses ask of it."""
+"""Settings of the patients room: crops for anchored training, and virtual patients for self-supervised training."""
 
 from __future__ import annotations
 
@@ -8,9 +8,29 @@ from typing import Any
 from APELocalizerLib.core.base.errors import TrainingError
 from APELocalizerLib.core.preparation.config import PreparationConfig
 from APELocalizerLib.training.data.cache import CacheSettings
+from APELocalizerLib.training.patients.virtual_patients import CropKind, Deformation
 
 OUTPUTS = ("scaled", "normalized", "fixed")
 INTENSITIES = ("released", "paper", "anchored")
+
+
+@dataclass(frozen=True)
+class CropSettings:
+    """Crops of anchored training, and how patients are deformed (of all training).
+
+    Attributes:
+        kinds: families of crops, drawn in proportion to their shares.
+        deformation: strength of the virtual patients.
+        hidden_chance: how often parts of a crop are hidden.
+    """
+
+    kinds: tuple[CropKind, ...] = (
+        CropKind((6.0, 6.0, 9.0), 0.40, 400_000),
+        CropKind((4.0, 4.0, 6.0), 0.38, 700_000),
+        CropKind((3.0, 3.0, 4.5), 0.22, 900_000),
+    )
+    deformation: Deformation = field(default_factory=Deformation)
+    hidden_chance: float = 0.35
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,21 @@ from APELocalizerLib.core.preparation.config import PreparationConfig
 from APELocalizerLib.training.config import TrainingConfig
 from APELocalizerLib.training.data.cache import CacheSettings
 from APELocalizerLib.training.patients.intensities import WIDE_WINDOW
-from APELocalizerLib.training.patients.pair_settings import PairSettings
+from APELocalizerLib.training.patients.settings import PairSettings
+from APELocalizerLib.training.settings import (
+    MachineSettings,
+    Objective,
+    ObjectiveSettings,
+    OptimizationSettings,
+    RecordSettings,
+)
+
+_ANY_MACHINE = MachineSettings(device="auto", precision="auto")
+"""The best device there is."""
+
+
+def _self_supervised(pairs: PairSettings) -> ObjectiveSettings:
+    return ObjectiveSettings(Objective.SELF_SUPERVISED, pairs, scale=None, offset=None)
 
 
 def ape_equiv(output: str) -> TrainingConfig:
@@ -44,9 +58,12 @@ def ape_equiv(output: str) -> TrainingConfig:
         intensity="paper", stored=stored, presets=presets,
     )  # fmt: skip
     return TrainingConfig(
-        output, preset="ape-equiv", network=NetworkConfig.published(), anchored=False, pairs=pairs, scale=None,
-        offset=None, learning_rate=3e-4, weight_decay=1e-6, betas=(0.9, 0.999), warm_up_steps=0, schedule="constant",
-        ema_decay=0.0, max_steps=150_000, validate_every=2000, checkpoint_every=500, precision="auto", device="auto",
+        output, "ape-equiv", network=NetworkConfig.published(), objective=_self_supervised(pairs),
+        optimization=OptimizationSettings(
+            learning_rate=3e-4, weight_decay=1e-6, betas=(0.9, 0.999), schedule="constant", warm_up_steps=0,
+            ema_decay=0.0, max_steps=150_000,
+        ),
+        machine=_ANY_MACHINE, records=RecordSettings(validate_every=2000, checkpoint_every=500),
     )  # fmt: skip
 
 
@@ -56,7 +73,7 @@ def ape_aug(output: str) -> TrainingConfig:
     Differences: those of ape-equiv.
     """
     config = ape_equiv(output)
-    return replace(config, preset="ape-aug", pairs=replace(config.pairs, equivariance=0.0))
+    return config.changed(preset="ape-aug", pairs=replace(config.objective.pairs, equivariance=0.0))
 
 
 def ape_naive(output: str) -> TrainingConfig:
@@ -65,7 +82,7 @@ def ape_naive(output: str) -> TrainingConfig:
     Differences: those of ape-equiv. Whether the paper augments here it does not say; we do (our reading).
     """
     config = ape_equiv(output)
-    return replace(config, preset="ape-naive", pairs=replace(config.pairs, views=1, equivariance=0.0))
+    return config.changed(preset="ape-naive", pairs=replace(config.objective.pairs, views=1, equivariance=0.0))
 
 
 def released(output: str) -> TrainingConfig:
@@ -88,10 +105,12 @@ def released(output: str) -> TrainingConfig:
     - The best training loss chooses no checkpoint; the last weights are kept.
     """
     return TrainingConfig(
-        output, preset="released", network=NetworkConfig.published(), anchored=False, pairs=PairSettings(), scale=None,
-        offset=None, learning_rate=3e-4, weight_decay=1e-6, betas=(0.9, 0.999), adam_eps=1e-3, warm_up_steps=10_000,
-        schedule="one_cycle", ema_decay=0.0, max_steps=300_000, validate_every=3000, checkpoint_every=500,
-        precision="auto", device="auto",
+        output, "released", network=NetworkConfig.published(), objective=_self_supervised(PairSettings()),
+        optimization=OptimizationSettings(
+            learning_rate=3e-4, weight_decay=1e-6, betas=(0.9, 0.999), adam_eps=1e-3, schedule="one_cycle",
+            warm_up_steps=10_000, ema_decay=0.0, max_steps=300_000,
+        ),
+        machine=_ANY_MACHINE, records=RecordSettings(validate_every=3000, checkpoint_every=500),
     )  # fmt: skip
 
 
@@ -113,8 +132,8 @@ def virtual(output: str) -> TrainingConfig:
         equivariance=1.0, stored=stored, presets=presets, one_pass=True,
     )  # fmt: skip
     return TrainingConfig(
-        output, preset="virtual", network=NetworkConfig.small(), anchored=False, pairs=pairs, scale=None, offset=None,
-        warm_up_steps=300, max_steps=10_000, validate_every=500, precision="auto", device="auto",
+        output, "virtual", objective=_self_supervised(pairs), machine=_ANY_MACHINE,
+        optimization=OptimizationSettings(warm_up_steps=300, max_steps=10_000),
     )  # fmt: skip
 
 
@@ -124,7 +143,7 @@ def anchored(output: str) -> TrainingConfig:
     Needs landmarks (and takes boxes) of some of the scans. Everything is our own; nothing is compared with a paper.
     The map's three channels are the right, anterior and superior millimeters of an average patient.
     """
-    return TrainingConfig(output, scale=None, offset=None, precision="auto", device="auto")
+    return TrainingConfig(output, objective=ObjectiveSettings(scale=None, offset=None), machine=_ANY_MACHINE)
 
 
 def mixed(output: str) -> TrainingConfig:
@@ -136,10 +155,10 @@ def mixed(output: str) -> TrainingConfig:
         patients=1, pairs=2, virtual=True, shape=(64, 64, 48), finest=(2.5, 2.5, 3.75), coarsest=(6.0, 6.0, 9.0),
         background=0, position_unit_mm=100.0, equivariance=1.0, weight=0.1, output="fixed", intensity="anchored",
     )  # fmt: skip
-    return replace(anchored(output), preset="mixed", pairs=pairs)
+    return anchored(output).changed(preset="mixed", pairs=pairs)
 
 
-PRESETS: dict[str, Callable[[str], TrainingConfig]] = {
+RECIPES: dict[str, Callable[[str], TrainingConfig]] = {
     "ape-naive": ape_naive, "ape-aug": ape_aug, "ape-equiv": ape_equiv, "released": released, "virtual": virtual,
     "anchored": anchored, "mixed": mixed,
 }  # fmt: skip
@@ -147,4 +166,4 @@ PRESETS: dict[str, Callable[[str], TrainingConfig]] = {
 
 def spacing_presets(config: TrainingConfig) -> dict[str, tuple[tuple[float, float, float], ...]]:
     """Spacings that a network trained so is run at, by name."""
-    return dict((config.pairs and config.pairs.presets) or PUBLISHED_PRESETS)
+    return dict((config.objective.pairs and config.objective.pairs.presets) or PUBLISHED_PRESETS)
