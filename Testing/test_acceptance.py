@@ -19,7 +19,7 @@ from APELocalizerLib.core.localization.localize import localize
 from APELocalizerLib.core.model.registry import load_model
 from APELocalizerLib.core.scan.read import read_scan
 from APELocalizerLib.core.scan.scan import Scan
-from APELocalizerLib.evaluation.study import crop_superior_inferior
+from APELocalizerLib.evaluation.crops import crop_superior_inferior
 from made_up.paths import SAMPLES
 
 FLIPS = [*product((False, True), repeat=3), (True, False, True), (False, True, True), (True, True, False), (True,) * 3]

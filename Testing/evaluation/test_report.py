@@ -6,13 +6,14 @@ import numpy as np
 import pytest
 
 from APELocalizerLib.core.annotations.folder import read_data_folder
-from APELocalizerLib.evaluation.few_shot import with_few_shots
+from APELocalizerLib.evaluation.mean_boxes import with_few_shot_boxes
+from APELocalizerLib.evaluation.measures import error, main_rows, reliability_bins
 from APELocalizerLib.evaluation.protocol import Protocol
 from APELocalizerLib.evaluation.report import markdown, write_figures
-from APELocalizerLib.evaluation.report_tables import by_name, error, main_rows, reliability_bins, time_table
-from APELocalizerLib.evaluation.retrievals import Retrieval
+from APELocalizerLib.evaluation.report_tables import by_name, time_table
+from APELocalizerLib.evaluation.retrieval_table import Retrieval
 from APELocalizerLib.evaluation.study import run_study
-from APELocalizerLib.methods.registration import BodyBox
+from APELocalizerLib.methods.body_box import BodyBox
 
 
 @pytest.fixture
@@ -25,7 +26,7 @@ def study(patients):
     patients.label_map("anna", {"heart": (slice(5, 12), slice(8, 15), slice(30, 36))})
     patients.label_map("bert", {"heart": (slice(5, 12), slice(8, 15), slice(34, 40))})
     cases = list(read_data_folder([patients.folder]).values())
-    return with_few_shots(run_study(cases, cases, [patients.method(), BodyBox()]))
+    return with_few_shot_boxes(run_study(cases, cases, [patients.method(), BodyBox()]))
 
 
 def test_tables_say_what_was_measured(study):

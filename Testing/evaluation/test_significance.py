@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from APELocalizerLib.evaluation.retrievals import Retrieval
+from APELocalizerLib.evaluation.retrieval_table import Retrieval
 from APELocalizerLib.evaluation.significance import compare, on_common_questions, signed_rank
 
 

@@ -7,10 +7,11 @@ from APELocalizerLib.core.annotations.cases import EvaluationError, with_patient
 from APELocalizerLib.core.annotations.folder import read_data_folder
 from APELocalizerLib.core.base.geometry import Box
 from APELocalizerLib.core.scan.scan import Scan
+from APELocalizerLib.evaluation.crops import crop_superior_inferior
+from APELocalizerLib.evaluation.pairing import StudySettings
 from APELocalizerLib.evaluation.protocol import Protocol
-from APELocalizerLib.evaluation.retrievals import select, write_csv
-from APELocalizerLib.evaluation.study import crop_superior_inferior, run_study
-from APELocalizerLib.evaluation.study_plan import StudySettings
+from APELocalizerLib.evaluation.retrieval_table import select, write_csv
+from APELocalizerLib.evaluation.study import run_study
 from APELocalizerLib.methods.transfer import Transfer
 
 
@@ -182,10 +183,7 @@ def test_boxes_are_made_of_all_six_points_or_of_pairs(world):
 def test_pairs_are_bounded_for_all_methods_and_for_slow_ones(world):
     class Slow(Transfer):
         name = "slow"
-        pairs = None
-
-        def can_find(self, target_id, support_ids):
-            return all((target_id, each) in self.pairs for each in support_ids)
+        slow_per_pair = True
 
         def carry(self, support_id, target_id, points):
             return points

@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
+from APELocalizerLib.methods.body_box import BodyBox
 from APELocalizerLib.methods.method import PAIR
-from APELocalizerLib.methods.registration import Affine, BodyBox, BSpline, coarse_image
+from APELocalizerLib.methods.registration import Affine, BSpline, coarse_image
 from made_up.grids import grid_to_ras
 from made_up.scans import body_phantom, phantom_landmarks
 
@@ -69,13 +70,6 @@ def test_registrations_are_kept_in_the_folder(scans, points, tmp_path, monkeypat
     assert again.clock.mean(PAIR) == pytest.approx(first.clock.mean(PAIR))
     with pytest.raises(AssertionError, match="registered again"):
         again.carry("there", "here", points[1])
-
-
-def test_only_the_pairs_given_are_tried():
-    method = Affine()
-    assert method.can_find("a", ["b", "c"])
-    method.pairs = {("a", "b")}
-    assert method.can_find("a", ["b"]) and not method.can_find("b", ["a"]) and not method.can_find("a", ["b", "c"])
 
 
 def test_the_coarse_image_covers_the_scan_where_it_lies(scans):

@@ -10,15 +10,14 @@ import importlib.util
 import sys
 from collections.abc import Callable, Sequence
 
-from APELocalizerLib.cli import build_library, embed, info, learn, localize, models
+from APELocalizerLib.cli import build_library, embed, evaluate, info, learn, localize, models
 from APELocalizerLib.cli.console import Console
 from APELocalizerLib.core.base.errors import APELocalizerError
 
-COMMANDS = (learn, localize, embed, models, info, build_library)
+COMMANDS = (learn, localize, embed, models, info, build_library, evaluate)
 
 HANDED_ON = {
     "train": ("APELocalizerLib.cli.train", "fit a network to your own scans"),
-    "evaluate": ("APELocalizerLib.cli.evaluate", "measure accuracy on annotated scans"),
 }
 """Subcommands of other rooms, offered where they are installed and imported only when asked for: each module has
 `add_arguments(parser)` and `run(arguments, progress)`, which returns the file or folder it made, other text to print,

@@ -40,7 +40,7 @@ def rank_correlation(first: np.ndarray, second: np.ndarray) -> float:
     """Spearman's rank correlation of two series (n,) without ties; NaN for fewer than three."""
     if len(first) < 3:
         return float("nan")
-    ranks = [np.argsort(np.argsort(each)).astype(float) for each in (first, second)]
+    ranks = [np.argsort(np.argsort(series)).astype(float) for series in (first, second)]
     return float(np.corrcoef(*ranks)[0, 1])
 
 

@@ -15,27 +15,39 @@ from APELocalizerLib.core.embedding.map_sampling import sample_on_grid
 from APELocalizerLib.core.scan.scan import Scan
 from APELocalizerLib.evaluation.plots import PLAIN_TEXT, save
 from APELocalizerLib.evaluation.study import Study
+from APELocalizerLib.methods.annotated_case import AnnotatedCase
 from APELocalizerLib.methods.ape import ApeMethod
-from APELocalizerLib.methods.places import Subject
 
 PLANES = (("coronal", 1, 0, 2), ("sagittal", 0, 1, 2), ("axial", 2, 0, 1))
 """Name, axis across the plane, and the axes (of R, A, S) to the right and upward in it."""
 
 PIXEL_MM = 1.5
+"""Size of the slices' pixels."""
+
 CT_WINDOW = (-400.0, 500.0)
+"""HU shown black and white."""
+
 VIEWS = ((12, -70), (12, 20))
 """Elevation and azimuth of the two views of the scatter, degrees."""
 
 VOXELS_PER_ORGAN = 40
+"""About as many voxels of an organ are shown."""
+
 MOST_STRUCTURES = 20
+"""As many colors can be told apart."""
+
 SMALLEST_EXTENT = 1e-3
+"""Extent of an axis on which everything lies at one place."""
 
 
 @matplotlib.rc_context(PLAIN_TEXT)
 def draw_pictures(study: Study, scans: Mapping[str, Scan], folder: str | Path, axes: Sequence[str]) -> dict[str, str]:
-    """Draw both pictures; `scans` are the subjects whose slices are shown, `axes` name the embedding's channels."""
+    """Draw both pictures, which show three channels as three axes or colors; none for other methods and embeddings.
+
+    `scans` are the cases whose slices are shown, `axes` name the embedding's channels. Returns file names by picture.
+    """
     method = study.methods[0]
-    if not isinstance(method, ApeMethod):
+    if not isinstance(method, ApeMethod) or not _has_three_channels(method):
         return {}
     written = {}
     figure = embeddings(study, method, axes)
@@ -48,60 +60,64 @@ def draw_pictures(study: Study, scans: Mapping[str, Scan], folder: str | Path, a
     return written
 
 
+def _has_three_channels(method: ApeMethod) -> bool:
+    return all(embedding_map.values.shape[-1] == 3 for embedding_map in method.maps.values())
+
+
 def embeddings(study: Study, method: ApeMethod, axes: Sequence[str]) -> Figure | None:
     """Embeddings of the organs (or, without organs, the landmarks) of all patients, seen from two sides."""
-    kind = "organ" if any(subject.organs for subject in study.subjects.values()) else "landmark"
+    kind = "organ" if any(case.organs for case in study.cases.values()) else "landmark"
     clouds: dict[str, list[np.ndarray]] = {}
-    for subject in study.subjects.values():
-        for name, points in _structures(subject, kind).items():
-            clouds.setdefault(name, []).append(method.maps[subject.id].embedding_at(points))
+    for case in study.cases.values():
+        for name, points in _structures(case, kind).items():
+            clouds.setdefault(name, []).append(method.maps[case.id].embedding_at(points))
     names = sorted(clouds, key=lambda name: (-len(clouds[name]), name))[:MOST_STRUCTURES]
     if not names:
         return None
     figure = Figure(figsize=(11, 5.2))
     colors = matplotlib.colormaps["tab10" if len(names) <= 10 else "tab20"].colors
-    extent = np.ptp(np.concatenate([each for name in names for each in clouds[name]]), axis=0)
+    extent = np.ptp(np.concatenate([cloud for name in names for cloud in clouds[name]]), axis=0)
     extent = np.maximum(extent, max(extent.max(), SMALLEST_EXTENT) / 100)  # a single place has none
     for number, (elevation, azimuth) in enumerate(VIEWS):
         axis = figure.add_axes((0.02 + 0.41 * number, 0.06, 0.38, 0.86), projection="3d")
         for name, color in zip(sorted(names), colors, strict=False):
-            centers = np.array([each[0] for each in clouds[name]])
-            around = np.concatenate([each[1:] for each in clouds[name]])
+            centers = np.array([cloud[0] for cloud in clouds[name]])
+            around = np.concatenate([cloud[1:] for cloud in clouds[name]])
             axis.scatter(*around.T, s=9, color=color, alpha=0.6, linewidths=0)
             axis.scatter(*centers.T, s=34, color=color, edgecolors="black", linewidths=0.4, label=name)
         axis.view_init(elevation, azimuth)
-        for each, text in zip((axis.xaxis, axis.yaxis, axis.zaxis), axes, strict=True):
-            each.set_label_text(text, fontsize=8)
-            each.set_major_locator(MaxNLocator(4))
+        for line, text in zip((axis.xaxis, axis.yaxis, axis.zaxis), axes, strict=True):
+            line.set_label_text(text, fontsize=8)
+            line.set_major_locator(MaxNLocator(4))
         axis.tick_params(labelsize=7)
         axis.set_box_aspect(extent, zoom=0.95)
     what = "organs: centers (large) and places in or around them" if kind == "organ" else "landmarks"
-    figure.suptitle(f"Embeddings of {len(study.subjects)} scans, {what}", fontsize=10)
+    figure.suptitle(f"Embeddings of {len(study.cases)} scans, {what}", fontsize=10)
     figure.legend(*axis.get_legend_handles_labels(), loc="center right", fontsize=8)
     return figure
 
 
-def _structures(subject: Subject, kind: str) -> dict[str, np.ndarray]:
+def _structures(case: AnnotatedCase, kind: str) -> dict[str, np.ndarray]:
     """Places (n, 3) of each whole organ, its center first; or of each landmark."""
     if kind == "landmark":
-        return {place.name: points for place, points in subject.places.items() if place.kind == "landmark"}
-    found: dict[str, np.ndarray] = {}
-    for place, points in subject.places.items():
-        organ = subject.organs.get(place.name)
+        return {place.name: points for place, points in case.places.items() if place.kind == "landmark"}
+    structures: dict[str, np.ndarray] = {}
+    for place, points in case.places.items():
+        organ = case.organs.get(place.name)
         if place.kind != "organ" or (organ.has_mask and place.definition == "box"):
             continue
-        center = subject.places[type(place)("center", place.definition, place.name)]
+        center = case.places[type(place)("center", place.definition, place.name)]
         if organ.voxels is not None:
             step = max(1, len(organ.voxels) // VOXELS_PER_ORGAN)
             points = organ.voxels[step // 2 :: step]
-        found[place.name] = np.concatenate([center, points])
-    return found
+        structures[place.name] = np.concatenate([center, points])
+    return structures
 
 
 def maps(scans: Mapping[str, Scan], maps_of: Mapping[str, EmbeddingMap], axes: Sequence[str]) -> Figure:
     """CT and embedding as colors, in three planes through the same anatomical place of every scan."""
     shown = {name: maps_of[name] for name in scans}
-    inside = np.concatenate([each.values[each.body] for each in shown.values()])
+    inside = np.concatenate([one_map.values[one_map.body] for one_map in shown.values()])
     low, high = np.quantile(inside, [0.01, 0.99], axis=0)
     first = next(iter(shown.values()))
     middle = first.embedding_at(first.field_of_view.center[None])

@@ -8,16 +8,18 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from APELocalizerLib.evaluation.report_tables import (
+from APELocalizerLib.evaluation.measures import (
     DEFINITIONS,
+    Value,
     error,
     iou,
     main_rows,
     reliability_bins,
     shots_text,
     used_shots,
+    with_round_trip,
 )
-from APELocalizerLib.evaluation.retrievals import Retrieval, select
+from APELocalizerLib.evaluation.retrieval_table import Retrieval, select
 from APELocalizerLib.evaluation.significance import on_common_questions
 from APELocalizerLib.evaluation.study import Study
 
@@ -25,7 +27,11 @@ COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 """Colors that can be told apart by everyone (Okabe and Ito)."""
 
 DPI = 110
+"""Dots per inch of the plots."""
+
 LARGEST_SHOWN_MM = 120.0
+"""Where the axes of errors end."""
+
 PLAIN_TEXT = {"text.parse_math": False}
 """Users' names are no formulas, even if they hold dollar signs."""
 
@@ -57,14 +63,14 @@ def save(figure: Figure, path: Path) -> None:
 def error_cdf(study: Study) -> Figure | None:
     """Share of the first method's retrievals with at most a given error, for landmarks and organ points."""
     kinds = {("landmark", None): "landmarks", **DEFINITIONS}
-    kinds = {key: text for key, text in kinds.items() if main_rows(study, key[0], definition=key[1])}
+    kinds = {key: text for key, text in kinds.items() if _with_errors(main_rows(study, key[0], definition=key[1]))}
     if not kinds:
         return None
     figure, axes = _panels(len(kinds))
     for axis, ((kind, definition), text) in zip(axes, kinds.items(), strict=True):
         for shots, color in zip(used_shots(study), COLORS, strict=False):
             rows = main_rows(study, kind, shots, definition)
-            _cumulative(axis, [each.error_mm for each in rows], f"{shots_text(shots)}, n = {len(rows)}", color)
+            _cumulative(axis, [row.error_mm for row in rows], f"{shots_text(shots)}, n = {len(rows)}", color)
         _finish_cumulative(axis, text)
     return figure
 
@@ -76,17 +82,19 @@ def methods(study: Study) -> Figure | None:
     kinds = {("landmark", None): "landmarks", **DEFINITIONS}
     panels = []
     for (kind, definition), text in kinds.items():
-        rows = [select(study.retrievals, kind, each.name, 1, definition) for each in study.methods]
-        present = [(method.name, each) for method, each in zip(study.methods, rows, strict=True) if each]
-        common = on_common_questions([each for _, each in present])
+        of_methods = [
+            (m.name, _with_errors(select(study.retrievals, kind, m.name, 1, definition))) for m in study.methods
+        ]
+        present = [(name, rows) for name, rows in of_methods if rows]
+        common = on_common_questions([rows for _, rows in present])
         if len(present) > 1 and common[0]:
-            panels.append((text, [(name, each) for (name, _), each in zip(present, common, strict=True)]))
+            panels.append((text, [(name, rows) for (name, _), rows in zip(present, common, strict=True)]))
     if not panels:
         return None
     figure, axes = _panels(len(panels))
     for axis, (text, lines) in zip(axes, panels, strict=True):
         for (name, rows), color in zip(lines, COLORS, strict=False):
-            _cumulative(axis, [each.error_mm for each in rows], name, color)
+            _cumulative(axis, [row.error_mm for row in rows], name, color)
         _finish_cumulative(axis, f"{text}, n = {len(lines[0][1])}", legend=False)
     _legend_above(figure, max(axes, key=lambda axis: len(axis.lines)))
     return figure
@@ -97,32 +105,32 @@ def structures(study: Study) -> Figure | None:
     bars: list[tuple[str, list[list[float]]]] = []
     shots = used_shots(study)
     for kind, definition in (("landmark", None), ("center", "mask"), ("center", "box")):
-        names = sorted({each.name for each in main_rows(study, kind, definition=definition)})
+        names = sorted({row.name for row in main_rows(study, kind, definition=definition)})
         for name in names:
-            groups = [_named(main_rows(study, kind, each, definition), name, error) for each in shots]
+            groups = [_named(main_rows(study, kind, number, definition), name, error) for number in shots]
             suffix = {None: "", "mask": " (center, mask)", "box": " (center, box)"}[definition]
             bars.append((f"{name}{suffix}", groups))
-    return _bars(bars, [shots_text(each) for each in shots], "error, mm (bar: mean, dot: median, line: 90 %)")
+    return _bars(bars, [shots_text(number) for number in shots], "error, mm (bar: mean, dot: median, line: 90 %)")
 
 
 def boxes(study: Study) -> Figure | None:
     """Overlap of each organ's boxes, of one support and of the mean of a few."""
     single, few = main_rows(study, "box", 1), main_rows(study, "few-shot box")
-    names = sorted({each.name for each in (*single, *few)})
+    names = sorted({row.name for row in (*single, *few)})
     bars = [(name, [_named(single, name, iou), _named(few, name, iou)]) for name in names]
     texts = [shots_text(1), f"mean of {study.protocol.few_shots} supports' boxes (or all, if fewer)"]
     return _bars(bars, texts, "IoU (bar: mean, dot: median, line: 10 %)", low_quantile=True)
 
 
 def reliability(study: Study) -> Figure | None:
-    """Real error of landmarks against their round-trip error, binned."""
-    groups = [(shots, main_rows(study, "landmark", shots)) for shots in used_shots(study)]
+    """Real error of landmarks against their round trip, binned."""
+    groups = [(shots, with_round_trip(main_rows(study, "landmark", shots))) for shots in used_shots(study)]
     groups = [(shots, rows) for shots, rows in groups if rows]
     if not groups:
         return None
     figure, axes = _panels(len(groups))
     for axis, (shots, rows), color in zip(axes, groups, COLORS, strict=False):
-        trips, errors = np.array([(each.round_trip_mm, each.error_mm) for each in rows]).T
+        trips, errors = np.array([(row.round_trip_mm, row.error_mm) for row in rows]).T
         largest = float(max(60.0, min(max(errors.max(), trips.max()) * 1.05, LARGEST_SHOWN_MM)))
         faint = float(np.clip(60 / len(rows), 0.3, 0.9))
         axis.scatter(trips, errors, s=9, color=color, alpha=faint, linewidths=0, label="retrievals")
@@ -135,7 +143,7 @@ def reliability(study: Study) -> Figure | None:
             axis.annotate(str(len(inside)), (middle, 0.985 * largest), fontsize=6, rotation=90, ha="center", va="top")
         axis.plot([0, largest], [0, largest], color="gray", linewidth=0.8, linestyle=":", label="error = round trip")
         axis.plot([], [], color="black", linewidth=1.5, label="mean of the bin (line: middle half; number: count)")
-        axis.set(xlim=(0, largest), ylim=(0, largest), xlabel="round-trip error, mm", ylabel="real error, mm")
+        axis.set(xlim=(0, largest), ylim=(0, largest), xlabel="round trip, mm", ylabel="real error, mm")
         axis.set_title(f"landmarks, {shots_text(shots)}, n = {len(rows)}", fontsize=10)
     _legend_above(figure, axes[0])
     return figure
@@ -154,12 +162,17 @@ def _panels(count: int) -> tuple[Figure, Sequence[Axes]]:
     return figure, axes.ravel()[:count]
 
 
-def _named(rows: Sequence[Retrieval], name: str, value: Callable[[Retrieval], float]) -> list[float]:
-    return [value(each) for each in rows if each.name == name and np.isfinite(value(each))]
+def _with_errors(rows: Sequence[Retrieval]) -> list[Retrieval]:
+    """Those of the rows that have a distance; methods that answer along some axes only have none."""
+    return [row for row in rows if np.isfinite(row.error_mm)]
+
+
+def _named(rows: Sequence[Retrieval], name: str, value: Value) -> list[float]:
+    return [value(row) for row in rows if row.name == name and np.isfinite(value(row))]
 
 
 def _cumulative(axis: Axes, errors: Sequence[float], text: str, color: str) -> None:
-    values = np.sort([each for each in errors if np.isfinite(each)])
+    values = np.sort([value for value in errors if np.isfinite(value)])
     if len(values):
         axis.step(
             np.append(0.0, values), np.arange(len(values) + 1) / len(values), where="post", color=color, label=text

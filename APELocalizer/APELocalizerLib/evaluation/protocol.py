@@ -50,7 +50,7 @@ class Protocol:
     )
     box_from: str = _choice(
         "rule",
-        "found box of one support: bounding box of all six points (all), each wall from its own point (pairs), or as "
+        "found box of one support: bounding box of all six points (all), each side from its own point (pairs), or as "
         "the method does it (rule: all for the baselines and for the rule paper without refinement, else pairs)",
         *("rule", "all", "pairs"),
     )
@@ -109,22 +109,22 @@ class Protocol:
 def add_options(parser: argparse.ArgumentParser) -> None:
     """One option for each field of `Protocol`."""
     group = parser.add_argument_group("what the papers leave open")
-    for each in fields(Protocol):
-        choices = each.metadata["choices"] or None
+    for choice in fields(Protocol):
+        choices = choice.metadata["choices"] or None
         group.add_argument(
-            option_of(each.name),
-            dest=each.name,
-            default=each.default,
+            option_of(choice.name),
+            dest=choice.name,
+            default=choice.default,
             choices=choices,
-            type=type(each.default),
+            type=type(choice.default),
             metavar=None if choices else "N",
-            help=f"{each.metadata['text']} (default: {each.default})".replace("%", "%%"),
+            help=f"{choice.metadata['text']} (default: {choice.default})".replace("%", "%%"),
         )
 
 
 def from_arguments(arguments: argparse.Namespace) -> Protocol:
     """The protocol that the parsed options describe."""
-    return Protocol(**{each.name: getattr(arguments, each.name) for each in fields(Protocol)})
+    return Protocol(**{choice.name: getattr(arguments, choice.name) for choice in fields(Protocol)})
 
 
 def option_of(name: str) -> str:
@@ -134,7 +134,7 @@ def option_of(name: str) -> str:
 
 def rows_of(protocol: Protocol) -> list[tuple[str, str, str]]:
     """(option, value, explanation) of every choice, for the report."""
-
     return [
-        (option_of(each.name), str(getattr(protocol, each.name)), each.metadata["text"]) for each in fields(Protocol)
+        (option_of(choice.name), str(getattr(protocol, choice.name)), choice.metadata["text"])
+        for choice in fields(Protocol)
     ]

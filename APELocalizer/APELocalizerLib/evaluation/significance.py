@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from APELocalizerLib.core.base.errors import EvaluationError
-from APELocalizerLib.evaluation.retrievals import Retrieval
+from APELocalizerLib.evaluation.retrieval_table import Retrieval
 
 FEWEST = 6
 """With fewer pairs no difference can be significant at 5 %."""
@@ -37,13 +37,13 @@ def compare(
     unit: str = "target",
 ) -> Comparison:
     """Compare two methods where both have a value; `unit` as `Protocol.wilcoxon_unit`."""
-    theirs = {each.question: value(each) for each in second}
-    pairs = [(each, value(each), theirs[each.question]) for each in first if each.question in theirs]
-    pairs = [(each, a, b) for each, a, b in pairs if np.isfinite(a) and np.isfinite(b)]
+    value_of_second = {row.question: value(row) for row in second}
+    pairs = [(row, value(row), value_of_second[row.question]) for row in first if row.question in value_of_second]
+    pairs = [(row, a, b) for row, a, b in pairs if np.isfinite(a) and np.isfinite(b)]
     a, b = np.array([pair[1] for pair in pairs]), np.array([pair[2] for pair in pairs])
     groups: dict[tuple, list[int]] = {}
-    for number, (each, _, _) in enumerate(pairs):
-        key = (each.target, each.kind, each.name, each.definition) if unit == "target" else (number,)
+    for number, (row, _, _) in enumerate(pairs):
+        key = (row.target, row.kind, row.name, row.definition) if unit == "target" else (number,)
         groups.setdefault(key, []).append(number)
     differences = np.array([a[group].mean() - b[group].mean() for group in groups.values()])
     return Comparison(a, b, len(differences), signed_rank(differences))
@@ -64,6 +64,6 @@ def signed_rank(differences: np.ndarray) -> float:
 
 def on_common_questions(groups: Sequence[Sequence[Retrieval]]) -> list[list[Retrieval]]:
     """Of several methods' retrievals those that every one of them made, in the order of the first."""
-    answers = [{each.question: each for each in group} for group in groups]
-    common = [question for question in answers[0] if all(question in each for each in answers)] if answers else []
-    return [[each[question] for question in common] for each in answers]
+    row_of = [{row.question: row for row in group} for group in groups]
+    common = [question for question in row_of[0] if all(question in rows for rows in row_of)] if row_of else []
+    return [[rows[question] for question in common] for rows in row_of]

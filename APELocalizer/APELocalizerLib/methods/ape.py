@@ -1,27 +1,50 @@
-"""The product itself as a method: an embedding map for every scan, a library for every support."""
+"""The product itself as a method: an embedding map for every scan, a library for every support.
+
+Embedding maps, libraries and coarse CTs are this method's own; no other method has to know them.
+"""
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 
 from APELocalizerLib.app.library_builder import joined
 from APELocalizerLib.core.base.errors import LearningError
+from APELocalizerLib.core.base.progress import CancelCheck
+from APELocalizerLib.core.embedder import Embedder
 from APELocalizerLib.core.embedding.embedding_map import EmbeddingMap
-from APELocalizerLib.core.library.entries import Landmark, OrganShot, Shot
+from APELocalizerLib.core.embedding.runner import InferenceSettings
+from APELocalizerLib.core.library.entries import Landmark
 from APELocalizerLib.core.library.learning import learn_box, learn_points, learn_six_points
 from APELocalizerLib.core.library.library import LandmarkLibrary
+from APELocalizerLib.core.localization.alignment import Reference
 from APELocalizerLib.core.localization.localize import LocalizationSettings, localize
+from APELocalizerLib.core.model.model import Model
 from APELocalizerLib.core.scan.scan import Scan
+from APELocalizerLib.methods.annotated_case import AnnotatedCase, Place
+from APELocalizerLib.methods.map_store import MapStore
 from APELocalizerLib.methods.method import ANSWER, SCAN, SEARCH, Answer, Clock
-from APELocalizerLib.methods.places import Place, Subject
+
+
+@dataclass(frozen=True, eq=False)
+class ApeSettings:
+    """How the product embeds scans and finds places. `reference`: what coordinates are aligned with, or None."""
+
+    model: Model
+    reference: Reference | None
+    inference: InferenceSettings
+    spacing: str = "standard"
+    rule: str = "paper"
+    refined: bool = True
 
 
 class ApeMethod:
     """The product: an embedding map for every scan, a library for every support, `localize` to find."""
 
     says_not_found = True
+    slow_per_pair = False
 
     def __init__(
         self,
@@ -39,36 +62,34 @@ class ApeMethod:
 
     def prepare(self, scan_id: str, scan: Scan) -> None:
         """Embed the scan."""
-        found, seconds = self._embed(scan)
-        self.maps[scan_id] = replace(found, scan_fingerprint=scan_id, scan_name=scan_id)
+        embedding_map, seconds = self._embed(scan)
+        self.maps[scan_id] = replace(embedding_map, scan_fingerprint=scan_id, scan_name=scan_id)
         self.clock.add(SCAN, seconds)
 
-    def learn(self, subject: Subject) -> list[Place]:
+    def learn(self, support: AnnotatedCase) -> list[Place]:
         """Learn every place of a support that lies in its body."""
-        embedding_map, library = self.maps[subject.id], LandmarkLibrary()
-        single = {place: points[0] for place, points in subject.places.items() if place.kind != "organ"}
+        embedding_map, library = self.maps[support.id], LandmarkLibrary()
+        single = {place: points[0] for place, points in support.places.items() if place.kind != "organ"}
         learned = [place for place, point in single.items() if _is_inside(embedding_map, point)]
         if learned:
             library = learn_points(library, embedding_map, {place.label: single[place] for place in learned})
-        for place, positions in subject.places.items():
+        for place, positions in support.places.items():
             if place.kind != "organ":
                 continue
             try:
                 if place.definition == "box":
-                    library = learn_box(library, embedding_map, place.label, subject.organs[place.name].box)
+                    library = learn_box(library, embedding_map, place.label, support.organs[place.name].box)
                 else:
                     library = learn_six_points(library, embedding_map, place.label, positions)
             except LearningError:
                 continue
             learned.append(place)
-        self.libraries[subject.id] = library
+        self.libraries[support.id] = library
         return learned
 
-    def can_find(self, target_id: str, support_ids: Sequence[str]) -> bool:
-        """Always."""
-        return True
-
-    def find(self, target_id: str, supports: Sequence[Subject], places: Sequence[Place]) -> Mapping[Place, Answer]:
+    def find(
+        self, target_id: str, supports: Sequence[AnnotatedCase], places: Sequence[Place]
+    ) -> Mapping[Place, Answer]:
         """Find the places with the shots of all supports that have them."""
         labels = {place.label: place for place in places}
         library = joined([self.libraries[support.id].subset(labels) for support in supports])
@@ -76,27 +97,58 @@ class ApeMethod:
             return {}
         embedding_map = self.maps[target_id]
         start = time.perf_counter()
-        answer = localize(embedding_map, library, self.settings)
-        count = len(answer.points) + 6 * len(answer.organs)
+        localization = localize(embedding_map, library, self.settings)
+        count = len(localization.points) + 6 * len(localization.organs)
         self.clock.add(ANSWER, time.perf_counter() - start, count)
         self._time_search(embedding_map, library)
-        found = {}
-        for point in answer.points:
-            found[labels[point.name]] = Answer(
+        answers = {}
+        for point in localization.points:
+            answers[labels[point.name]] = Answer(
                 np.array([point.candidate_ras]), None, point.round_trip_mm, point.distance, point.found
             )
-        for organ in answer.organs:
-            found[labels[organ.name]] = Answer(
+        for organ in localization.organs:
+            answers[labels[organ.name]] = Answer(
                 np.array(organ.extreme_points_ras), organ.raw_box, organ.round_trip_mm, organ.distance, organ.found
             )
-        return found
+        return answers
 
     def _time_search(self, embedding_map: EmbeddingMap, library: LandmarkLibrary) -> None:
         """Note the seconds of the bare nearest-neighbor search, which is what the papers call a retrieval."""
-        queries = np.array([embedding for shot in _first_shots(library) for embedding in shot])
+        embeddings = np.array(_first_embeddings(library))
         start = time.perf_counter()
-        embedding_map.nearest(queries)
-        self.clock.add(SEARCH, time.perf_counter() - start, len(queries))
+        embedding_map.nearest(embeddings)
+        self.clock.add(SEARCH, time.perf_counter() - start, len(embeddings))
+
+
+def make_ape(
+    name: str, settings: ApeSettings, cache: str | Path | None = None, cancelled: CancelCheck | None = None
+) -> ApeMethod:
+    """The product with these settings; maps are kept in the folder `cache`, if there is one.
+
+    Raises `ModelError` for a reference of another model, and `LibraryError` for one that nothing can be aligned with.
+    """
+    model, reference = settings.model, settings.reference
+    embedder = Embedder(model, replace(settings.inference, align=reference is not None), reference)
+    store = MapStore(cache)
+    made_with = model.id if reference is None else f"{model.id} aligned with {reference.digest}"
+
+    def compute(scan: Scan) -> EmbeddingMap:
+        return embedder.embed(scan, settings.spacing, cancelled=cancelled)
+
+    def embed(scan: Scan) -> tuple[EmbeddingMap, float]:
+        return store.get(scan, made_with, settings.spacing, compute)
+
+    return ApeMethod(name, embed, LocalizationSettings(settings.rule, model.round_trip_threshold_mm, settings.refined))
+
+
+def name_of_variant(first: ApeSettings, second: ApeSettings) -> str:
+    """What the second settings are called in tables: the model's id, and in what else they differ from the first."""
+    parts = [second.model.id]
+    parts += [getattr(second, name) for name in ("spacing", "rule") if getattr(second, name) != getattr(first, name)]
+    parts += ["not refined"] if first.refined and not second.refined else []
+    if (first.reference is None) != (second.reference is None):
+        parts.append("aligned" if first.reference is None else "not aligned")
+    return ", ".join(parts)
 
 
 def _is_inside(embedding_map: EmbeddingMap, point: np.ndarray) -> bool:
@@ -104,8 +156,9 @@ def _is_inside(embedding_map: EmbeddingMap, point: np.ndarray) -> bool:
     return bool(embedding_map.is_body(point[None])[0] and embedding_map.field_of_view.contains(point[None])[0])
 
 
-def _first_shots(library: LandmarkLibrary) -> list[tuple]:
-    def embeddings(shot: Shot | OrganShot, entry: object) -> tuple:
-        return (shot.embedding,) if isinstance(entry, Landmark) else shot.embeddings
-
-    return [embeddings(entry.shots[0], entry) for entry in library.entries]
+def _first_embeddings(library: LandmarkLibrary) -> list[tuple[float, ...]]:
+    """The embeddings of every entry's first shot: one of a landmark, six of an organ."""
+    embeddings: list[tuple[float, ...]] = []
+    for entry in library.entries:
+        embeddings += [entry.shots[0].embedding] if isinstance(entry, Landmark) else entry.shots[0].embeddings
+    return embeddings

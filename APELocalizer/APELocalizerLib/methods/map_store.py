@@ -1,4 +1,4 @@
-"""Embedding maps kept in a folder between runs, so that a repeated study takes seconds.
+"""Embedding maps of the method `ape`, kept in a folder between runs, so that a repeated study takes seconds.
 
 A map's name is made from the model, the spacing, the scan, and the source of the core: change one and it is
 computed anew. Each pass is a .nrrd file, exact to the last bit, so that results do not depend on the store.
@@ -22,6 +22,7 @@ from APELocalizerLib.core.embedding.passes import fuse
 from APELocalizerLib.core.scan.scan import Scan
 
 SECONDS = "seconds.json"
+"""File that notes how many passes a map has, and how long it took."""
 
 
 class MapStore:
@@ -34,17 +35,17 @@ class MapStore:
         self, scan: Scan, model_id: str, spacing: str, embed: Callable[[Scan], EmbeddingMap]
     ) -> tuple[EmbeddingMap, float]:
         """Map of a scan and the seconds that computing it took (when it was computed)."""
-        place = None if self.folder is None else self.folder / _name(scan, model_id, spacing)
-        if place is not None and place.is_dir():
+        folder = None if self.folder is None else self.folder / _name(scan, model_id, spacing)
+        if folder is not None and folder.is_dir():
             try:
-                return _read(place)
+                return _read(folder)
             except (MapError, OSError, ValueError):
-                shutil.rmtree(place, ignore_errors=True)
+                shutil.rmtree(folder, ignore_errors=True)
         start = time.perf_counter()
         embedding_map = embed(scan)
         seconds = time.perf_counter() - start
-        if place is not None:
-            _write(place, embedding_map, seconds)
+        if folder is not None:
+            _write(folder, embedding_map, seconds)
         return embedding_map, seconds
 
 
@@ -62,25 +63,25 @@ def _digest(*texts: str) -> str:
     return hashlib.sha256("\0".join(texts).encode()).hexdigest()[:16]
 
 
-def _read(place: Path) -> tuple[EmbeddingMap, float]:
-    noted = json.loads((place / SECONDS).read_text(encoding="utf-8"))
-    passes = [load_map(place / f"pass{number}.nrrd") for number in range(noted["passes"])]
+def _read(folder: Path) -> tuple[EmbeddingMap, float]:
+    noted = json.loads((folder / SECONDS).read_text(encoding="utf-8"))
+    passes = [load_map(folder / f"pass{number}.nrrd") for number in range(noted["passes"])]
     coarse_ct = passes[0].coarse_ct
-    whole = fuse([each.with_coarse_ct(None) for each in passes])
+    whole = fuse([one_pass.with_coarse_ct(None) for one_pass in passes])
     return replace(whole, coarse_ct=coarse_ct), float(noted["seconds"])
 
 
-def _write(place: Path, embedding_map: EmbeddingMap, seconds: float) -> None:
-    """Write beside, then rename: a folder of this name is always complete. The appearance goes with the first pass."""
+def _write(folder: Path, embedding_map: EmbeddingMap, seconds: float) -> None:
+    """Write beside, then rename: a folder of this name is always complete. The coarse CT goes with the first pass."""
     first, *others = embedding_map.passes or (embedding_map,)
     passes = [first.with_coarse_ct(embedding_map.coarse_ct), *others]
-    beside = place.with_name(f"{place.name}.{os.getpid()}.part")
-    beside.mkdir(parents=True, exist_ok=True)
+    unfinished = folder.with_name(f"{folder.name}.{os.getpid()}.part")
+    unfinished.mkdir(parents=True, exist_ok=True)
     try:
-        for number, each in enumerate(passes):
-            save_map(each, beside / f"pass{number}.nrrd")
-        (beside / SECONDS).write_text(json.dumps({"passes": len(passes), "seconds": seconds}))
-        if not place.is_dir():
-            os.replace(beside, place)
+        for number, one_pass in enumerate(passes):
+            save_map(one_pass, unfinished / f"pass{number}.nrrd")
+        (unfinished / SECONDS).write_text(json.dumps({"passes": len(passes), "seconds": seconds}))
+        if not folder.is_dir():
+            os.replace(unfinished, folder)
     finally:
-        shutil.rmtree(beside, ignore_errors=True)
+        shutil.rmtree(unfinished, ignore_errors=True)

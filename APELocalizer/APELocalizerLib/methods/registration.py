@@ -1,27 +1,31 @@
-"""What one would do without this extension: carry a place over by proportion, or by registering the support.
+"""What one would do without this extension: register the support to the target, and carry places over.
 
-`body-box`: the same fraction of the box around the body. `affine`: SimpleITK's affine registration by mutual
-information. `bspline`: the same, then a B-spline deformation. Both scans are resampled to 5 mm for a registration.
+`affine`: SimpleITK's affine registration by mutual information. `bspline`: the same, then a B-spline deformation. Both
+scans are resampled to 5 mm.
 """
 
 import time
-from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import numpy as np
 import SimpleITK as sitk
 
-from APELocalizerLib.core.base.geometry import RAS_LPS, Box, spacing_of
+from APELocalizerLib.core.base.geometry import RAS_LPS, spacing_of
 from APELocalizerLib.core.preparation.orientation import canonical_view
 from APELocalizerLib.core.scan.scan import Scan
 from APELocalizerLib.methods.method import PAIR, SCAN
-from APELocalizerLib.methods.places import body_of
 from APELocalizerLib.methods.transfer import Transfer
 from APELocalizerLib.methods.transform_store import TransformStore
 
 LPS = np.array([-1.0, -1.0, 1.0])
+"""Turns RAS into LPS, and back."""
+
 WINDOW = (-1000.0, 500.0)
+"""HU to which scans are clipped before they are compared."""
+
 SPACING_MM = 5.0
+"""Voxel size to which scans are resampled before they are compared."""
+
 KNOT_MM = 80.0
 """Distance of the B-spline's control points."""
 
@@ -32,42 +36,24 @@ SMALLEST_OVERLAP = 0.5
 """Part of the shorter scan that must remain in view for a shift to be tried."""
 
 HISTOGRAM_BINS = 32
+"""Bins of the mutual information, along each scan's values."""
+
 SAMPLES = 15_000
 """Voxels that the metric uses, on every level."""
 
 SEED = 1
-
-
-class BodyBox(Transfer):
-    """The same fraction of the box around the body, along each axis."""
-
-    name = "body-box"
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._boxes: dict[str, Box] = {}
-
-    def prepare(self, scan_id: str, scan: Scan) -> None:
-        """Find the body."""
-        start = time.perf_counter()
-        self._boxes[scan_id] = body_of(scan)
-        self.clock.add(SCAN, time.perf_counter() - start)
-
-    def carry(self, support_id: str, target_id: str, points: np.ndarray) -> np.ndarray:
-        """Positions at the same fractions of the target's box."""
-        here, there = self._boxes[support_id], self._boxes[target_id]
-        return np.array(there.minimum) + (points - here.minimum) / here.size * there.size
+"""Of the draw of these voxels."""
 
 
 class Affine(Transfer):
-    """Affine registration of support and target; only the pairs given are tried, since it is slow."""
+    """Affine registration of support and target."""
 
     name = "affine"
+    slow_per_pair = True
 
     def __init__(self, cache: str | Path | None = None, spacing_mm: float = SPACING_MM) -> None:
         """Scans are registered at `spacing_mm`; transforms are kept in the folder `cache`."""
         super().__init__()
-        self.pairs: Collection[tuple[str, str]] | None = None
         self.spacing_mm = spacing_mm
         self._store = TransformStore(cache, f"{self.name}-{spacing_mm:g}", __file__)
         self._scans: dict[str, tuple[sitk.Image, str]] = {}
@@ -78,10 +64,6 @@ class Affine(Transfer):
         start = time.perf_counter()
         self._scans[scan_id] = (coarse_image(scan, self.spacing_mm), scan.fingerprint)
         self.clock.add(SCAN, time.perf_counter() - start)
-
-    def can_find(self, target_id: str, support_ids: Sequence[str]) -> bool:
-        """Whether all pairs with this target are among those to be tried."""
-        return self.pairs is None or all((target_id, each) in self.pairs for each in support_ids)
 
     def compare(self, support_id: str, target_id: str) -> None:
         """Register the pair."""
@@ -96,7 +78,7 @@ class Affine(Transfer):
         """The transform from support to target (LPS mm), computed once, and the seconds that it took."""
         pair = (support_id, target_id)
         if pair not in self._done:
-            fingerprints = [self._scans[each][1] for each in pair]
+            fingerprints = [self._scans[scan_id][1] for scan_id in pair]
             self._done[pair] = self._store.get(*fingerprints, lambda: self._register(*pair))
             self.clock.add(PAIR, self._done[pair][1])
         return self._done[pair]
@@ -180,7 +162,7 @@ def register_bspline(support: sitk.Image, target: sitk.Image, affine: sitk.Trans
 
 def best_start(support: sitk.Image, target: sitk.Image) -> sitk.AffineTransform:
     """Shift that aligns the scans' middles across the body, and along it whichever fits best by mutual information."""
-    small = [sitk.Shrink(each, [3, 3, 3]) for each in (support, target)]
+    small = [sitk.Shrink(image, [3, 3, 3]) for image in (support, target)]
     ends = [_heights(image) for image in (support, target)]
     middle = [_middle(image) for image in (support, target)]
     method = _mutual_information(small[0], (1,), (0.0,))
@@ -207,7 +189,7 @@ def _mutual_information(
     method = sitk.ImageRegistrationMethod()
     method.SetMetricAsMattesMutualInformation(HISTOGRAM_BINS)
     method.SetMetricSamplingStrategy(method.REGULAR)
-    shares = [min(1.0, SAMPLES * each**3 / fixed.GetNumberOfPixels()) for each in shrink]
+    shares = [min(1.0, SAMPLES * factor**3 / fixed.GetNumberOfPixels()) for factor in shrink]
     method.SetMetricSamplingPercentagePerLevel(shares, SEED)
     method.SetInterpolator(sitk.sitkLinear)
     method.SetShrinkFactorsPerLevel(shrink)
@@ -217,13 +199,13 @@ def _mutual_information(
 
 
 def _executed(
-    method: sitk.ImageRegistrationMethod, support: sitk.Image, target: sitk.Image, otherwise: sitk.Transform
+    method: sitk.ImageRegistrationMethod, support: sitk.Image, target: sitk.Image, reached: sitk.Transform
 ) -> sitk.Transform:
     """The registered transform; where the optimizer gives up (scans drift apart), the one that it had reached."""
     try:
         return method.Execute(support, target)
     except RuntimeError:
-        return otherwise
+        return reached
 
 
 def _middle(image: sitk.Image) -> np.ndarray:

@@ -34,7 +34,7 @@ class TransformStore:
             except (RuntimeError, ValueError, KeyError):
                 noted.unlink(missing_ok=True)
         transform, seconds = register()
-        with replacing(file) as beside:
-            sitk.WriteTransform(transform, str(beside))
+        with replacing(file) as unfinished:
+            sitk.WriteTransform(transform, str(unfinished))
         write_text(noted, json.dumps({"seconds": seconds}))
         return transform, seconds

@@ -5,13 +5,14 @@ import pytest
 
 from APELocalizerLib.core.annotations.organ_marks import OrganMarks
 from APELocalizerLib.core.base.geometry import Box
-from APELocalizerLib.evaluation.few_shot import enlargements, few_shot_boxes, mean_box, with_few_shots
+from APELocalizerLib.evaluation.box_enlargement import enlargements
+from APELocalizerLib.evaluation.mean_boxes import few_shot_boxes, mean_box, with_few_shot_boxes
+from APELocalizerLib.evaluation.pairing import StudySettings
 from APELocalizerLib.evaluation.protocol import Protocol
 from APELocalizerLib.evaluation.report_tables import enlargement_table
-from APELocalizerLib.evaluation.retrievals import Retrieval
+from APELocalizerLib.evaluation.retrieval_table import Retrieval
 from APELocalizerLib.evaluation.study import Study
-from APELocalizerLib.evaluation.study_plan import StudySettings
-from APELocalizerLib.methods.places import Subject
+from APELocalizerLib.methods.annotated_case import AnnotatedCase
 from APELocalizerLib.methods.transfer import Transfer
 
 VIEW = Box((-200, -200, -200), (200, 200, 200))
@@ -25,17 +26,17 @@ class Named(Transfer):
         self.name = name
 
 
-def subject(name: str, patient: str = "", voxels=None) -> Subject:
+def case(name: str, patient: str = "", voxels=None) -> AnnotatedCase:
     organ = OrganMarks(TRUTH, voxels=voxels, edges=None if voxels is None else voxels[:6])
-    return Subject(name, patient or name, {}, {"liver": organ}, {}, VIEW, BODY, np.eye(4))
+    return AnnotatedCase(name, patient or name, {}, {"liver": organ}, {}, VIEW, BODY, np.eye(4))
 
 
 def found(support: str, box: Box | None, method="ours", target="anna", definition="box") -> Retrieval:
     return Retrieval(method, target, (support,), "box", "liver", definition=definition, box=box)
 
 
-def study_of(rows, supports, subjects=None, methods=("ours",), **choices) -> Study:
-    everyone = subjects or {name: subject(name) for name in ("anna", *supports)}
+def study_of(rows, supports, cases=None, methods=("ours",), **choices) -> Study:
+    everyone = cases or {name: case(name) for name in ("anna", *supports)}
     return Study(
         *(list(rows), everyone, ("anna",), tuple(supports), Protocol(**choices), StudySettings()),
         *(tuple(map(Named, methods)), ()),
@@ -69,9 +70,7 @@ def test_draws_are_random_but_repeatable_and_count_once():
 
 
 def test_one_scan_of_a_patient_at_most_is_drawn():
-    everyone = {
-        name: subject(name, "b" if name.startswith("bert") else "") for name in ("anna", "bert1", "bert2", "carl")
-    }
+    everyone = {name: case(name, "b" if name.startswith("bert") else "") for name in ("anna", "bert1", "bert2", "carl")}
     rows = [found(name, TRUTH) for name in ("bert1", "bert2", "carl")]
     study = study_of(rows, ["bert1", "bert2", "carl"], everyone, few_shots=3, folds=20)
     drawn = [set(each.supports) for each in few_shot_boxes(study, "ours")]
@@ -82,7 +81,7 @@ def test_methods_are_compared_on_the_same_draws():
     """The slow method lacks Dora, so that draws with her are left out for it."""
     names = ["bert", "carl", "dora"]
     rows = [found(name, TRUTH) for name in names] + [found(name, cube(40), "slow") for name in names[:2]]
-    study = with_few_shots(study_of(rows, names, methods=("ours", "slow"), few_shots=2, folds=30))
+    study = with_few_shot_boxes(study_of(rows, names, methods=("ours", "slow"), few_shots=2, folds=30))
     few = [each for each in study.retrievals if each.kind == "few-shot box"]
     ours, slow = ([set(each.supports) for each in few if each.method == name] for name in ("ours", "slow"))
     assert len(ours) == 3 and slow == [{"bert", "carl"}]
@@ -98,9 +97,9 @@ def test_a_support_without_box_is_left_out_of_the_mean_and_none_at_all_is_a_miss
 # Enlargement ----------------------------------------------------------------------------------------------------------
 
 
-def enlargement_of(boxes, subjects=None, **choices):
+def enlargement_of(boxes, cases=None, **choices):
     rows = [Retrieval("ours", "anna", ("b",), "few-shot box", "liver", box=box, fold=n) for n, box in enumerate(boxes)]
-    return enlargements(rows, study_of([], [], subjects, **choices))[0]
+    return enlargements(rows, study_of([], [], cases, **choices))[0]
 
 
 def test_enlargement_until_the_box_holds_the_organ():
@@ -138,7 +137,7 @@ def test_recall_counts_voxels_of_a_mask_where_there_is_one():
     """100 voxels in a row from R 0.5 to 99.5: the 99th is at 98.5, so the half width must grow to 98.5."""
     voxels = np.zeros((100, 3))
     voxels[:, 0] = np.arange(100) + 0.5
-    everyone = {"anna": subject("anna", voxels=voxels)}
+    everyone = {"anna": case("anna", voxels=voxels)}
     assert enlargement_of([cube(50)], everyone).alpha == pytest.approx(98.5 / 50, abs=1e-4)
 
 
@@ -161,7 +160,7 @@ FLAT = Box((0, -50, -50), (0, 50, 50))
 @pytest.mark.parametrize("voxels", [None, np.linspace(-50, 50, 30).reshape(10, 3)], ids=["box", "mask"])
 @pytest.mark.parametrize("choices", [{}, {"alpha_over": "fold"}, {"recall": "each", "volume_ratio": "ratio"}])
 def test_a_flat_box_reaches_the_recall_with_no_factor_but_with_a_margin(voxels, choices):
-    everyone = {"anna": subject("anna", voxels=voxels)}
+    everyone = {"anna": case("anna", voxels=voxels)}
     result = enlargement_of([FLAT], everyone, **choices)
     assert np.isnan(result.alpha) and np.isnan(result.volume_ratio) and result.recall < 0.99
     margin = enlargement_of([FLAT], everyone, enlargement="margin", **choices)
@@ -172,7 +171,7 @@ def test_the_table_has_a_dash_where_the_recall_is_not_reached_and_means_the_othe
     """The spleen's box holds 1/64 of the scan, and the liver's is flat."""
     rows = [Retrieval("ours", "anna", ("b",), "few-shot box", "liver", box=FLAT)]
     rows.append(Retrieval("ours", "anna", ("b",), "few-shot box", "spleen", box=TRUTH))
-    anna = subject("anna")
+    anna = case("anna")
     anna.organs["spleen"] = OrganMarks(TRUTH)
     _, _, mean, liver, spleen = enlargement_table(study_of(rows, ["b"], {"anna": anna}))
     assert liver == "| liver | 1 | – | 0.000 | – |"

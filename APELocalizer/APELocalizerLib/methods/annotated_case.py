@@ -4,15 +4,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from APELocalizerLib.core.annotations.organ_marks import (
-    OrganMarks,
-)
-from APELocalizerLib.core.base.geometry import Box, grid_corners, spacing_of, subgrid_affine
-from APELocalizerLib.core.preparation.body import body_box
-from APELocalizerLib.core.preparation.orientation import canonical_view
-from APELocalizerLib.core.scan.scan import Scan
-
-BODY_HU = -500.0
+from APELocalizerLib.core.annotations.organ_marks import OrganMarks
+from APELocalizerLib.core.base.geometry import Box
 
 
 @dataclass(frozen=True, order=True)
@@ -33,8 +26,11 @@ class Place:
 
 
 @dataclass(frozen=True, eq=False)
-class Subject:
-    """One annotated scan without its voxels. `places` maps a place to its position(s) (1, 3) or (6, 3)."""
+class AnnotatedCase:
+    """One annotated scan without its voxels. `places` maps a place to its position(s), (1, 3) or (6, 3) RAS mm.
+
+    `uncertainty_mm` is one sigma of each landmark's annotation; `body` is the box around the body.
+    """
 
     id: str
     patient: str
@@ -52,15 +48,3 @@ class Subject:
         if place.kind == "landmark":
             return self.uncertainty_mm.get(place.name, 0.0)
         return self.organs[place.name].uncertainty_mm
-
-
-def body_of(scan: Scan) -> Box:
-    """Box around the body in a scan (the whole scan if there is no body), RAS mm."""
-    voxels, grid = canonical_view(scan)
-    found = body_box(voxels.transpose(2, 0, 1), spacing_of(grid)[[2, 0, 1]], BODY_HU)
-    if found is None:
-        return scan.bounds()
-    part = (found[1], found[2], found[0])
-    start = np.array([each.start for each in part], dtype=float)
-    shape = tuple(each.stop - each.start for each in part)
-    return Box.around(grid_corners(shape, subgrid_affine(grid, start, np.ones(3))))

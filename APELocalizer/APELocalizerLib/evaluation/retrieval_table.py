@@ -1,4 +1,4 @@
-"""One retrieval, the unit of every table; and the CSV file that holds all of them."""
+"""One retrieval (one place looked up on one target by one method), and the CSV table of all of them."""
 
 import csv
 from collections.abc import Iterable
@@ -11,17 +11,22 @@ from APELocalizerLib.core.base.geometry import Box
 
 NAN = float("nan")
 
+EXTREME_POINT = "edge"
+"""Kind of the retrieval of one of an organ's six extreme points, as it is called in retrievals.csv."""
+
 
 @dataclass(frozen=True)
 class Retrieval:
     """One retrieval by one method.
 
-    `kind`: landmark, center or edge (one point each); box (from single or joint supports); few-shot box (mean of the
-    boxes of several supports, `fold` says of which draw); absent landmark, absent center, absent box (cropped away).
-    `shots` is how many supports were asked for (0: all at once). `part` is the edge of an extreme point, or the part of
-    the scan that was left. `definition` is where the truth comes from (point, mask, box). Errors are in mm, found minus
-    true; `wall_error_mm` is the mean distance of the six walls (RPR-Loc's AWD). `uncertainty_mm` is one sigma of the
-    two annotations together (0 where unknown). `found` is what a user is told (None: the method does not say).
+    `kind`: landmark, center or `EXTREME_POINT` (one point each); box (from single or joint supports); few-shot box
+    (mean of the boxes of several supports, `fold` says of which draw); absent landmark, absent center, absent box
+    (cropped away). `shots` is how many supports were asked for (0: all at once). `part` is the side of an extreme
+    point, or the part of the scan that was left. `definition` is where the truth comes from (point, mask, box). Errors
+    are in mm, found minus true; NaN along an axis on which the method says nothing, and `error_mm` is then NaN too.
+    `wall_error_mm` is the mean distance of the six sides of a box (RPR-Loc's average wall distance, AWD).
+    `uncertainty_mm` is one sigma of the two annotations together (0 where unknown). `found` is what a user is told
+    (None: the method does not say). The fields are the columns of retrievals.csv.
     """
 
     method: str
@@ -57,19 +62,18 @@ class Retrieval:
 
 
 BOX_SIDES = ("rmin", "rmax", "amin", "amax", "smin", "smax")
+"""Sides of a box, which are also the names of an organ's six extreme points, in this order."""
 
 
 def write_csv(retrievals: Iterable[Retrieval], path: str | Path) -> None:
     """Every single retrieval as a row; the supports are joined by "+", unknown values are empty."""
-    names = [each.name for each in fields(Retrieval) if each.name != "box"]
+    names = [column.name for column in fields(Retrieval) if column.name != "box"]
     with Path(path).open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow([*names, *BOX_SIDES])
-        for each in retrievals:
-            row = [_cell(getattr(each, name)) for name in names]
-            sides = (
-                [NAN] * 6 if each.box is None else np.transpose([each.box.minimum, each.box.maximum]).ravel().tolist()
-            )
+        for retrieval in retrievals:
+            row, box = [_cell(getattr(retrieval, name)) for name in names], retrieval.box
+            sides = [NAN] * 6 if box is None else np.transpose([box.minimum, box.maximum]).ravel().tolist()
             writer.writerow([*row, *map(_cell, sides)])
 
 
@@ -90,10 +94,10 @@ def select(
 ) -> list[Retrieval]:
     """The retrievals of a kind; of one method, number of supports, or definition where these are given."""
     return [
-        each
-        for each in retrievals
-        if each.kind == kind
-        and method in (None, each.method)
-        and shots in (None, each.shots)
-        and definition in (None, each.definition)
+        retrieval
+        for retrieval in retrievals
+        if retrieval.kind == kind
+        and method in (None, retrieval.method)
+        and shots in (None, retrieval.shots)
+        and definition in (None, retrieval.definition)
     ]
