@@ -10,7 +10,8 @@ import slicer.util
 from APELocalizerLib.core.base.errors import Cancelled
 from APELocalizerLib.core.base.geometry import Box
 from APELocalizerLib.scene import results
-from APELocalizerLib.scene.results import TABLE_COLUMNS, show_localization
+from APELocalizerLib.scene.result_table import TABLE_COLUMNS
+from APELocalizerLib.scene.results import show_localization
 from made_up.nodes import (
     CARINA,
     LIVER_BOX,
@@ -66,7 +67,7 @@ def test_only_found_organs_get_a_box(a_volume_node, a_localization):
     assert_same_box(world_bounds(roi), LIVER_BOX)
     np.testing.assert_allclose(roi.GetDisplayNode().GetSelectedColor(), (0.8, 0.3, 0.2))
     assert "SCT^10200004^Liver" in roi.GetAttribute("Terminologies.TerminologyEntry")
-    assert "round trip 5.5 mm" in roi.GetDescription()
+    assert "round trip 5.5 mm" in roi.GetNthControlPointDescription(0)
 
 
 @pytest.mark.parametrize("name", TRANSFORMS)

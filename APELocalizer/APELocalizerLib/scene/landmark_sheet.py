@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from APELocalizerLib.core.base.errors import SceneError
+from APELocalizerLib.core.library.spoken_names import spoken_name
 from APELocalizerLib.scene.cleanup import temporary_nodes
 from APELocalizerLib.scene.headless import inside_slicer
 from APELocalizerLib.scene.pictures import check_rendering, text_banner, write_png
@@ -51,6 +52,7 @@ def render_landmark_sheet(
         clicks = {}
         if support_node is not None and support_points_node is not None:
             clicks = _tiles(support_node, _defined(support_points_node), CLICK_COLOR)
+            clicks |= {spoken_name(name): tile for name, tile in clicks.items()}  # results are labeled as spoken
     cells = []
     for index in range(points_node.GetNumberOfControlPoints()):
         name = points_node.GetNthControlPointLabel(index)
@@ -99,7 +101,7 @@ def _cell(name: str, description: str, found, click, with_clicks: bool) -> np.nd
     tiles = np.concatenate(parts, axis=1)
     color = FOUND_COLOR if found is not None else MISSING_COLOR
     texts = [
-        (name.replace("_", " "), (4, 22), 17, {"color": color, "bold": True}),
+        (spoken_name(name), (4, 22), 17, {"color": color, "bold": True}),
         (_shortened(description, tiles.shape[1] // 8), (4, 5), 13, {"color": SOFT}),
     ]
     return np.concatenate([text_banner((tiles.shape[1], HEADER), texts), tiles])

@@ -19,6 +19,7 @@ from APELocalizerLib.core.embedding.trilinear import PAD, extend_from_mask
 from APELocalizerLib.scene.cleanup import all_or_nothing, subject_hierarchy
 from APELocalizerLib.scene.color_maps import heat_colors, viridis_colors
 from APELocalizerLib.scene.display_grid import DisplayGrid, body_outline, coarse_grid
+from APELocalizerLib.scene.references import SCAN_REFERENCE
 
 CHANNEL_NAMES = ("right-left", "posterior-anterior", "inferior-superior")
 VOXEL_MM = 3.0
@@ -135,7 +136,7 @@ def _add_volume(class_name: str, name: str, volume_node, array: np.ndarray, grid
     slicer.util.updateVolumeFromArray(node, np.ascontiguousarray(array.transpose(axes)))
     node.SetIJKToRASMatrix(slicer.util.vtkMatrixFromArray(grid.ijk_to_local))
     node.SetAndObserveTransformNodeID(volume_node.GetTransformNodeID())
-    node.SetNodeReferenceID("APELocalizer.scan", volume_node.GetID())
+    node.SetNodeReferenceID(SCAN_REFERENCE, volume_node.GetID())
     node.CreateDefaultDisplayNodes()
     scan_item = hierarchy.GetItemByDataNode(volume_node)
     parent = hierarchy.GetItemParent(scan_item) if scan_item else hierarchy.GetSceneItemID()

@@ -4,18 +4,20 @@ Positions come in as RAS world mm. The nodes are put under the scan's own parent
 that they lie right now and keep lying on the same anatomy when the scan is moved later.
 """
 
-import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
 import slicer
 import slicer.util
-import vtk
 
 from APELocalizerLib.core.base.geometry import Box
+from APELocalizerLib.core.library.spoken_names import spoken_names
 from APELocalizerLib.scene.cleanup import all_or_nothing, subject_hierarchy
 from APELocalizerLib.scene.overlays import add_rgb_overlay
+from APELocalizerLib.scene.references import RUN_ATTRIBUTE, SCAN_REFERENCE
+from APELocalizerLib.scene.result_table import fill_table, organ_note
+from APELocalizerLib.scene.slice_views import rendering_paused
 from APELocalizerLib.scene.volumes import check_scalar_volume, parent_to_world
 
 if TYPE_CHECKING:  # these modules load torch, which showing results does not need
@@ -23,10 +25,7 @@ if TYPE_CHECKING:  # these modules load torch, which showing results does not ne
     from APELocalizerLib.core.library.entries import Code
     from APELocalizerLib.core.localization.answers import Localization, LocatedOrgan, LocatedPoint
 
-TABLE_COLUMNS = ("Name", "Kind", "Status", "R (mm)", "A (mm)", "S (mm)", "Round trip (mm)", "Distance", "Code", "Note")
 POINT_COLOR = (1.0, 0.8, 0.2)
-SCAN_REFERENCE = "APELocalizer.scan"
-"""Node reference role that leads from each result node to its scan."""
 TERMINOLOGY_ATTRIBUTE = "Terminologies.TerminologyEntry"
 
 
@@ -59,8 +58,8 @@ def show_localization(
     """
     check_scalar_volume(volume_node)
     parent_to_world(volume_node)
-    with all_or_nothing():
-        folder = _add_folder(volume_node, folder_name or f"{volume_node.GetName()} landmarks")
+    with rendering_paused(), all_or_nothing():
+        folder = _add_folder(volume_node, folder_name or folder_title(volume_node))
         points_node = _add_points(volume_node, localization)
         roi_nodes = {organ.name: _add_roi(volume_node, organ) for organ in localization.organs if organ.found}
         table_node = _add_table(volume_node, localization)
@@ -70,7 +69,23 @@ def show_localization(
             new.append(overlay_node)
         for node in new:
             put_in_folder(node, folder)
+        subject_hierarchy().SetItemAttribute(folder, RUN_ATTRIBUTE, " ".join(node.GetID() for node in new))
         return ResultNodes(folder, points_node, roi_nodes, table_node, overlay_node)
+
+
+def folder_title(volume_node) -> str:
+    """Name of the folder with a scan's results, if it is free."""
+    return f"{volume_node.GetName()} landmarks"
+
+
+def points_title(volume_node) -> str:
+    """Name of the point list with a scan's landmarks, if it is free."""
+    return f"{volume_node.GetName()} landmarks"
+
+
+def table_title(volume_node) -> str:
+    """Name of the table with a scan's results, if it is free."""
+    return f"{volume_node.GetName()} landmark table"
 
 
 def put_in_folder(node, folder_item_id: int) -> None:
@@ -106,13 +121,14 @@ def _add_node(class_name: str, name: str, volume_node):
 
 
 def _add_points(volume_node, localization: "Localization"):
-    node = _add_node("vtkMRMLMarkupsFiducialNode", f"{volume_node.GetName()} landmarks", volume_node)
+    node = _add_node("vtkMRMLMarkupsFiducialNode", points_title(volume_node), volume_node)
     node.SetAttribute("APELocalizer.CheckpointId", localization.model_id)
     node.SetAttribute("APELocalizer.Spacing", localization.spacing)
     colors = {tuple(point.color) for point in localization.points}
     _set_color(node, colors.pop() if len(colors) == 1 else POINT_COLOR)
+    labels = spoken_names(point.name for point in localization.points)
     for point in localization.points:
-        _add_point(node, point)
+        _add_point(node, point, labels[point.name])
     node.SetLocked(True)
     display = node.GetDisplayNode()
     display.SetPointLabelsVisibility(True)
@@ -121,11 +137,11 @@ def _add_points(volume_node, localization: "Localization"):
     return node
 
 
-def _add_point(node, point: "LocatedPoint") -> None:
+def _add_point(node, point: "LocatedPoint", label: str) -> None:
     from APELocalizerLib.core.localization.answers import confidence_text  # not at file scope: it loads torch
 
-    index = node.AddControlPointWorld(point.position_ras if point.found else (0.0, 0.0, 0.0), point.name)
-    node.SetNthControlPointLabel(index, point.name)
+    index = node.AddControlPointWorld(point.position_ras if point.found else (0.0, 0.0, 0.0), label)
+    node.SetNthControlPointLabel(index, label)
     node.SetNthControlPointDescription(index, confidence_text(point))
     if not point.found:
         node.SetNthControlPointPositionMissing(index)
@@ -136,7 +152,7 @@ def _add_roi(volume_node, organ: "LocatedOrgan"):
     _place_roi(node, organ.box, parent_to_world(volume_node))
     node.SetLocked(True)
     node.SetNthControlPointVisibility(0, False)  # the handle in the middle looks like a landmark
-    node.SetDescription(_organ_note(organ))
+    node.SetNthControlPointDescription(0, organ_note(organ))  # Slicer overwrites the node's own description
     if organ.code is not None:
         node.SetAttribute(TERMINOLOGY_ATTRIBUTE, terminology_entry(organ.code))
     _set_color(node, organ.color)
@@ -162,16 +178,6 @@ def _place_roi(node, box: Box, parent_matrix: np.ndarray) -> None:
     node.SetSize(*(box.size * stretch))
 
 
-def _organ_note(organ: "LocatedOrgan") -> str:
-    from APELocalizerLib.core.localization.answers import confidence_text  # not at file scope: it loads torch
-
-    text = confidence_text(organ)
-    if not organ.found or organ.box is None:
-        return text
-    size = " × ".join(f"{edge:.0f}" for edge in organ.box.size)
-    return f"{text}, box {size} mm, volume ratio {organ.volume_ratio:.2f}"
-
-
 def _set_color(node, color: tuple[float, float, float]) -> None:
     display = node.GetDisplayNode()
     display.SetColor(*color)
@@ -179,40 +185,9 @@ def _set_color(node, color: tuple[float, float, float]) -> None:
 
 
 def _add_table(volume_node, localization: "Localization"):
-    """Texts with one decimal, empty where there is no value: made for reading, results.csv is for computing."""
-    node = _add_node("vtkMRMLTableNode", f"{volume_node.GetName()} landmark table", volume_node)
-    rows = [_point_row(point) for point in localization.points] + [_organ_row(organ) for organ in localization.organs]
-    table = vtk.vtkTable()
-    for column, title in enumerate(TABLE_COLUMNS):
-        values = vtk.vtkStringArray()
-        values.SetName(title)
-        for row in rows:
-            values.InsertNextValue(row[column])
-        table.AddColumn(values)
-    node.SetAndObserveTable(table)
-    node.SetUseColumnTitleAsColumnHeader(False)
-    node.SetLocked(True)
+    node = _add_node("vtkMRMLTableNode", table_title(volume_node), volume_node)
+    fill_table(node, localization)
     return node
-
-
-def _point_row(point: "LocatedPoint") -> tuple[str, ...]:
-    position = point.position_ras if point.found else None
-    return (point.name, "landmark", *_row_end(point, position, point.reason))
-
-
-def _organ_row(organ: "LocatedOrgan") -> tuple[str, ...]:
-    position = organ.center_ras if organ.found else None
-    return (organ.name, "organ", *_row_end(organ, position, _organ_note(organ) if organ.found else organ.reason))
-
-
-def _row_end(result, position, note: str) -> tuple[str, ...]:
-    code = f"{result.code.scheme} {result.code.value} {result.code.meaning}" if result.code else ""
-    numbers = (*((math.nan,) * 3 if position is None else position), result.round_trip_mm, result.distance)
-    return ("found" if result.found else "not found", *(_decimal(number) for number in numbers), code, note)
-
-
-def _decimal(number: float) -> str:
-    return f"{number:.1f}" if math.isfinite(number) else ""
 
 
 def terminology_entry(code: "Code") -> str:

@@ -15,6 +15,7 @@ import slicer.util
 
 from APELocalizerLib.core.base.errors import SceneError
 from APELocalizerLib.core.base.geometry import Box
+from APELocalizerLib.core.library.spoken_names import spoken_name
 from APELocalizerLib.scene.cleanup import temporary_nodes
 from APELocalizerLib.scene.display_grid import body_bounds
 from APELocalizerLib.scene.headless import inside_slicer
@@ -101,9 +102,10 @@ def _found_points(result_nodes: ResultNodes) -> dict[str, np.ndarray]:
 
 def _focus_position(points: dict[str, np.ndarray], body: Box, focus) -> np.ndarray:
     if isinstance(focus, str):
-        if focus not in points:
-            raise SceneError(f"The landmark '{focus}' was not found on this scan, so no slice can be laid through it.")
-        return points[focus]
+        label = focus if focus in points else spoken_name(focus)
+        if label not in points:
+            raise SceneError(f"The landmark '{focus}' was not found on this scan, so it cannot be centered.")
+        return points[label]
     if focus is not None:
         return np.asarray(focus, dtype=np.float64).reshape(3)
     if not points:
@@ -163,14 +165,10 @@ def _labels(view: SliceView, points: dict[str, np.ndarray], boxes, slice_mm: flo
             corners = np.array([view.to_pixel(low), view.to_pixel(high)])
             corner = (corners[:, 0].min(), corners[:, 1].max())
             anchors.append(
-                Label(_readable(name), corner, LABEL_SIZE, node.GetDisplayNode().GetSelectedColor(), inside=True)
+                Label(spoken_name(name), corner, LABEL_SIZE, node.GetDisplayNode().GetSelectedColor(), inside=True)
             )
-    anchors += [Label(_readable(name), tuple(view.to_pixel(point)), LABEL_SIZE) for name, point in points.items()]
+    anchors += [Label(spoken_name(name), tuple(view.to_pixel(point)), LABEL_SIZE) for name, point in points.items()]
     return place_labels(anchors, view.size)
-
-
-def _readable(name: str) -> str:
-    return name.replace("_", " ")
 
 
 @contextlib.contextmanager
@@ -204,7 +202,7 @@ def _banner(width: int, title: str, result_nodes: ResultNodes, overlay_node) -> 
     node = result_nodes.points_node
     labels = [node.GetNthControlPointLabel(i) for i in range(node.GetNumberOfControlPoints())] if node else []
     found = _found_points(result_nodes)
-    missing = [_readable(label) for label in labels if label not in found]
+    missing = [spoken_name(label) for label in labels if label not in found]
     summary = f"{len(found)} of {len(labels)} landmarks and {len(result_nodes.roi_nodes)} organ boxes found"
     if missing:
         summary += f"; not found: {', '.join(missing)}"

@@ -8,6 +8,7 @@ from scipy import ndimage
 from vtk.util import numpy_support
 
 from APELocalizerLib.core.base.geometry import Box
+from APELocalizerLib.core.library.spoken_names import spoken_name
 from APELocalizerLib.scene.cleanup import temporary_nodes
 from APELocalizerLib.scene.display_grid import DisplayGrid, coarse_grid, large_parts
 from APELocalizerLib.scene.rendering import ThreeDView
@@ -82,4 +83,4 @@ def _add_points(points: dict[str, np.ndarray]) -> None:
     display.SetOccludedOpacity(0.7)
     for index, (name, point) in enumerate(points.items()):
         node.AddControlPointWorld(tuple(point))
-        node.SetNthControlPointLabel(index, name.replace("_", " "))
+        node.SetNthControlPointLabel(index, spoken_name(name))
