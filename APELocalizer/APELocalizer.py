@@ -26,8 +26,8 @@ from slicer.ScriptedLoadableModule import (
 from slicer.util import VTKObservationMixin
 
 from APELocalizerLib.app.engine import Engine
-from APELocalizerLib.gui import setup_status
-from APELocalizerLib.gui.choices import Overlay, Spacing
+from APELocalizerLib.scene import setup_status
+from APELocalizerLib.scene.choices import Overlay, Spacing
 from APELocalizerLib.scene.overlay_keeper import OverlayKeeper
 from APELocalizerLib.scene.tasks import DEFAULT_SETTINGS, LearnTask, LocalizeTask, RunSettings, do
 
@@ -60,8 +60,9 @@ class APELocalizerParameterNode:
     """What the panel shows, kept in the scene.
 
     scan: CT on which to find; support, points, segmentation: CT, clicked landmarks and organs to learn from;
-    spacing: accuracy against time; overlay, opacity: what is drawn over the scan; device: "auto" or a name such as
-    "cuda:1"; model: registry id or file; resultPoints, resultTable: the last run's nodes.
+    spacing: accuracy against time; replaceResults: whether a run replaces the scan's earlier results;
+    overlay, opacity: what is drawn over the scan; device: "auto" or a name such as "cuda:1"; model: registry id or
+    file; resultPoints, resultTable: the last run's nodes.
     """
 
     scan: vtkMRMLScalarVolumeNode
@@ -69,6 +70,7 @@ class APELocalizerParameterNode:
     points: vtkMRMLMarkupsFiducialNode
     segmentation: vtkMRMLSegmentationNode
     spacing: Spacing = Spacing.STANDARD
+    replaceResults: bool = True
     overlay: Overlay = Overlay.RGB
     opacity: Annotated[float, WithinRange(0.0, 1.0)] = 0.4
     device: str = "auto"
@@ -104,37 +106,51 @@ class APELocalizerWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.uiWidget.setMRMLScene(slicer.mrmlScene)
         self.logic = self.logic or APELocalizerLogic()
         self.session = Session(self.logic)
-        panels = (LibraryPanel, LearnPanel, LocalizePanel, StatusPanel, ResultsPanel, OverlayPanel, SetupPanel)
-        self.panels = [panel(self.ui, self.session) for panel in panels]
+        self.learnPanel = LearnPanel(self.ui, self.session)
+        # The overlay comes before the results: it fits the views to another scan, the results then center them.
+        others = (LibraryPanel, LocalizePanel, StatusPanel, OverlayPanel, ResultsPanel, SetupPanel)
+        self.panels = [self.learnPanel, *(panel(self.ui, self.session) for panel in others)]
+        self.session.listeners.append(self.onViewsChanged)
         self.addObserver(slicer.mrmlScene, slicer.mrmlScene.StartCloseEvent, self.onSceneStartClose)
-        self.addObserver(slicer.mrmlScene, slicer.mrmlScene.EndCloseEvent, self.onSceneEndClose)
-        self.addObserver(slicer.mrmlScene, slicer.mrmlScene.EndImportEvent, self.onSceneEndImport)
+        self.addObserver(slicer.mrmlScene, slicer.mrmlScene.EndCloseEvent, self.onSceneReady)
+        self.addObserver(slicer.mrmlScene, slicer.mrmlScene.StartImportEvent, self.onSceneStartImport)
+        self.addObserver(slicer.mrmlScene, slicer.mrmlScene.EndImportEvent, self.onSceneReady)
         self.connectParameterNode()
+        self.ui.learnSection.collapsed = self.session.library is not None
 
     def enter(self):
         """The module is opened."""
-        if self.session is not None and self.session.parameters is None:
+        if self.session is None:
+            return
+        self.session.in_front = True
+        if self.session.parameters is None:
             self.connectParameterNode()
+        else:
+            self.session.changed()
 
     def exit(self):
-        """Another module is opened: a running task goes on."""
+        """Another module is opened: a running task goes on, and shows its results when this one is opened again."""
+        if self.session is not None:
+            self.session.in_front = False
 
     def cleanup(self):
         """The module is about to be unloaded."""
         if self.session is not None:
-            self.session.runner.stop()
+            self.session.runner.stop(self.logic.engine.release)
+            self.learnPanel.let_go()
             self.disconnectParameterNode()
         self.removeObservers()
 
     def connectParameterNode(self):
-        """Show the scene's parameter node, and the library that the scene holds."""
+        """Show the scene's parameter node, and the library that the scene holds. No scan is chosen for the user."""
         self.disconnectParameterNode()
         parameters = self.logic.getParameterNode()
-        if parameters.scan is None:
-            parameters.scan = slicer.mrmlScene.GetFirstNodeByClass("vtkMRMLScalarVolumeNode")
         self._guiTag = parameters.connectGui(self.ui)
         self.session.parameters = parameters
         self.addObserver(parameters.parameterNode, "ModifiedEvent", self.onParametersModified)
+        for composite in slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode"):
+            if not self.hasObserver(composite, "ModifiedEvent", self.onViewsChanged):
+                self.addObserver(composite, "ModifiedEvent", self.onViewsChanged)
         self.session.restore()
         self.session.changed()
 
@@ -149,20 +165,29 @@ class APELocalizerWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         """Something was chosen."""
         self.session.changed()
 
+    def onViewsChanged(self, caller=None, event=None):
+        """Another scan is in view: show only what belongs to it."""
+        from APELocalizerLib.scene.result_visibility import show_only_results_in_view
+
+        parameters = self.session.parameters
+        if parameters is not None and not slicer.mrmlScene.IsBatchProcessing():
+            show_only_results_in_view(parameters.points, parameters.support)
+
     def onSceneStartClose(self, caller=None, event=None):
         """The nodes go away: a running task is cancelled and its result dropped. The library stays in use."""
         self.session.runner.abandon()
+        self.learnPanel.let_go()
         self.disconnectParameterNode()
         self.logic.overlays.forget()
+        self.logic.engine.forget_maps()
         self.session.say("")
 
-    def onSceneEndClose(self, caller=None, event=None):
-        """The scene is empty."""
-        if self.parent.isEntered:
-            self.connectParameterNode()
+    def onSceneStartImport(self, caller=None, event=None):
+        """A scene is loaded: until it is complete no selector may write into its parameters."""
+        self.disconnectParameterNode()
 
-    def onSceneEndImport(self, caller=None, event=None):
-        """A scene was loaded, perhaps with a library of its own."""
+    def onSceneReady(self, caller=None, event=None):
+        """The scene is empty now, or was loaded, perhaps with a library of its own."""
         if self.parent.isEntered:
             self.connectParameterNode()
 
@@ -243,11 +268,11 @@ class APELocalizerLogic(ScriptedLoadableModuleLogic):
         return do(task, progress, cancelled)
 
     def localizeTask(self, volumeNode, library, settings=DEFAULT_SETTINGS, overlay=True):
-        """What `localize` does, in steps that a panel can run in the background (see `gui.tasks`)."""
+        """What `localize` does, in steps that a panel can run in the background (see `scene.tasks`)."""
         return LocalizeTask(self.engine, volumeNode, library, settings, overlay, self.overlays)
 
     def learnTask(self, volumeNode, library, settings=DEFAULT_SETTINGS, points_node=None, segmentation_node=None):
-        """What `learn` does, in steps that a panel can run in the background (see `gui.tasks`)."""
+        """What `learn` does, in steps that a panel can run in the background (see `scene.tasks`)."""
         return LearnTask(self.engine, volumeNode, library, settings, points_node, segmentation_node)
 
     def folderName(self, resultNodes):
@@ -291,25 +316,15 @@ class APELocalizerLogic(ScriptedLoadableModuleLogic):
         state = load_state(slicer.mrmlScene)
         return state.library if state else None
 
-    # Set-up ------------------------------------------------------------------------------------------------------
+    # Setup -------------------------------------------------------------------------------------------------------
 
     def torchProblem(self):
         """What to do before PyTorch can be used; empty if it can."""
         return setup_status.pytorch_problem()
 
     def installTorch(self):
-        """Install the PyTorch extension or, by it, PyTorch; asks before. Call it only when the user wants it."""
-        try:
-            import PyTorchUtils
-        except ImportError:
-            extensions = slicer.app.extensionsManagerModel()
-            extensions.interactive = True  # asks, and offers the restart that a new extension needs
-            extensions.updateExtensionsMetadataFromServer(True, True)
-            extensions.installExtensionFromServer("PyTorch")
-            return
-        logic = PyTorchUtils.PyTorchUtilsLogic()
-        if not logic.torchInstalled():
-            logic.installTorch(askConfirmation=True)
+        """Install PyTorch; asks before. Returns what came of it, see `setup_status.install_pytorch`."""
+        return setup_status.install_pytorch()
 
 
 class APELocalizerTest(ScriptedLoadableModuleTest):

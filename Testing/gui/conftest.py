@@ -31,6 +31,10 @@ def pytest_collection_modifyitems(items):
     slicer_stand_ins.use_properties(*{item.module.__name__ for item in items if item.path.parent == here})
 
 
+SPACINGS = {"standard": ((6.0, 6.0, 6.0),), "fast": ((9.0, 9.0, 9.0),)}
+"""Spacing presets of the model that knows the torso."""
+
+
 @pytest.fixture(scope="session")
 def application():
     """The Qt application."""
@@ -93,7 +97,7 @@ def engine(embedder):
     """An engine for which every model is there and knows the torso."""
 
     def load(model: str) -> SimpleNamespace:
-        return SimpleNamespace(id=f"knowing {model}", anchored=True, round_trip_threshold_mm=20.0)
+        return SimpleNamespace(id=f"knowing {model}", anchored=True, round_trip_threshold_mm=20.0, presets=SPACINGS)
 
     return Engine(load, embedder)
 
@@ -107,6 +111,19 @@ def messages(monkeypatch):
 
 
 @pytest.fixture
+def questions(monkeypatch):
+    """Texts of the questions that were asked; the answer is yes unless a test appends another one to `answers`."""
+    asked = SimpleNamespace(texts=[], answers=[])
+
+    def ask(text, *_, **__):
+        asked.texts.append(text)
+        return asked.answers.pop(0) if asked.answers else True
+
+    monkeypatch.setattr(slicer.util, "confirmOkCancelDisplay", ask)
+    return asked
+
+
+@pytest.fixture
 def pytorch_extension(monkeypatch):
     """Slicer's PyTorch extension is installed."""
     monkeypatch.syspath_prepend(str(Path(slicer_stand_ins.__file__).parent / "extensions"))
@@ -115,7 +132,7 @@ def pytorch_extension(monkeypatch):
 
 
 @pytest.fixture
-def open_panel(application, scene, messages, engine, embedder):
+def open_panel(application, scene, messages, questions, engine, embedder):
     """Opens the module's panel in the scene, as Slicer does."""
     opened = []
 

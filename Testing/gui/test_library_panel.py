@@ -5,7 +5,7 @@ import qt
 
 from APELocalizerLib.core.library import built_in
 from APELocalizerLib.core.library.files import load_library, save_library
-from APELocalizerLib.gui.library_panel import summary
+from APELocalizerLib.scene.wording import library_summary
 
 
 @pytest.fixture
@@ -34,7 +34,7 @@ def test_a_library_is_saved_and_opened_again(panel, patient, choose_file, tmp_pa
     assert panel.session.library is None
     panel.click("openLibraryButton")
     assert panel.session.library.names == ("carina", "heart", "liver", "spleen")
-    assert "Landmarks: 4" in panel.ui.librarySummaryLabel.text
+    assert "4 landmarks" in panel.ui.librarySummaryLabel.text
 
 
 def test_a_damaged_file_is_refused_and_the_library_stays(panel, patient, choose_file, messages, tmp_path):
@@ -104,7 +104,7 @@ def test_a_long_library_is_summarized(panel, patient):
         for landmark in library.landmarks[:1]:
             renamed = library.renamed(landmark.name, f"landmark {number}").landmark(f"landmark {number}")
         library = library.with_landmark(renamed)
-    assert summary(library).startswith("Landmarks: 24") and summary(library).endswith("…")
+    assert library_summary(library).startswith("24 landmarks") and library_summary(library).endswith("…")
 
 
 def test_a_library_of_another_model_is_refused_before_the_scan_is_embedded(panel, patient, add_patient, messages):

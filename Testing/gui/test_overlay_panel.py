@@ -2,8 +2,7 @@
 
 import pytest
 
-from APELocalizerLib.gui.choices import Overlay
-from APELocalizerLib.scene import overlay_keeper, results
+from APELocalizerLib.scene.choices import Overlay
 from APELocalizerLib.scene.headless import load_scene, save_scene
 
 
@@ -15,7 +14,7 @@ def layers(scene) -> tuple:
     """Background, foreground and opacity of the red slice view."""
     composite = scene.GetNodeByID("vtkMRMLSliceCompositeNodeRed")
     ids = composite.GetBackgroundVolumeID(), composite.GetForegroundVolumeID()
-    return (*(scene.GetNodeByID(each or "") for each in ids), composite.GetForegroundOpacity())
+    return (*(scene.GetNodeByID(node_id or "") for node_id in ids), composite.GetForegroundOpacity())
 
 
 @pytest.fixture
@@ -55,7 +54,8 @@ def test_nothing_one_channel_and_back_again_makes_each_overlay_once(localized, s
 
 def test_the_similarity_follows_the_selected_landmark_in_one_node(localized, scene, node_ids):
     choose(localized, Overlay.SIMILARITY)
-    assert layers(scene)[1] is None and "Click a landmark" in localized.ui.statusLabel.text
+    assert layers(scene)[1] is None and "Click a landmark" in localized.ui.overlayHintLabel.text
+    assert localized.ui.statusLabel.text.startswith("Found 4 of 4"), "what the run found stays to be read"
     localized.ui.resultTable.cellClicked.emit(0, 0)
     assert "carina" in layers(scene)[1].GetName()
     made = node_ids()
@@ -86,7 +86,7 @@ def test_without_the_overlay_chosen_no_overlay_is_made(panel, patient, scene):
 def test_a_loaded_result_is_left_as_it_was_saved_and_its_colors_can_be_chosen(localized, scene, messages, tmp_path):
     save_scene(tmp_path / "saved.mrb")
     scene.Clear(0)
-    localized.session.library = None
+    localized.session.set_library(None, "")
     load_scene(tmp_path / "saved.mrb")
     localized.wait()
     assert messages == [] and len(localized.rows()) == 4
@@ -94,7 +94,3 @@ def test_a_loaded_result_is_left_as_it_was_saved_and_its_colors_can_be_chosen(lo
     choose(localized, Overlay.NONE)
     choose(localized, Overlay.RGB)
     assert messages == [] and layers(scene)[1].IsA("vtkMRMLVectorVolumeNode")
-
-
-def test_the_reference_to_the_scan_is_the_one_the_scene_layer_sets():
-    assert overlay_keeper.SCAN_REFERENCE == results.SCAN_REFERENCE

@@ -26,7 +26,7 @@ def other(panel, patient, add_patient):
 def test_landmarks_clicked_on_one_scan_are_found_on_another(panel, patient, add_patient):
     other = add_patient("patient B")
     panel.learn(patient)
-    assert "Landmarks: 4" in panel.ui.librarySummaryLabel.text
+    assert "4 landmarks" in panel.ui.librarySummaryLabel.text
     panel.localize(other.volume)
     rows = panel.rows()
     assert [row[0] for row in rows] == ["carina", "heart", "liver", "spleen"]
@@ -36,7 +36,7 @@ def test_landmarks_clicked_on_one_scan_are_found_on_another(panel, patient, add_
         assert float(round_trip) < 2.0
     points = panel.parameters.resultPoints
     assert points.GetNumberOfControlPoints() == 4
-    assert panel.ui.statusLabel.text.startswith("4 of 4 found") and "patient B landmarks" in panel.ui.statusLabel.text
+    assert panel.ui.statusLabel.text.startswith("Found 4 of 4") and "patient B landmarks" in panel.ui.statusLabel.text
 
 
 def test_what_had_to_be_done_differently_is_said(panel, other):
@@ -67,7 +67,10 @@ def test_a_row_that_was_not_found_says_why_and_moves_nothing(panel, patient, sce
     after = slicer.util.arrayFromVTKMatrix(scene.GetNodeByID("vtkMRMLSliceNodeRed").GetSliceToRAS())
     assert np.allclose(before, after)
     assert "not found" in panel.rows()[1][1]
-    assert "heart" in panel.ui.statusLabel.text and "outside the field of view" in panel.ui.statusLabel.text
+    note, status = panel.ui.resultNoteLabel.text, panel.ui.statusLabel.text
+    assert "heart" in note and "outside the field of view" in note and status.startswith("Found 4 of 4")
+    panel.ui.resultTable.cellClicked.emit(0, 0)
+    assert not panel.ui.resultNoteLabel.visible, "what is said of one row does not stay for another"
 
 
 def test_the_panel_stays_alive_and_shows_progress_while_it_works(panel, other):
@@ -86,7 +89,7 @@ def test_the_panel_stays_alive_and_shows_progress_while_it_works(panel, other):
     assert np.diff(ticks).max() < 2.0
     panel.embedder.gate.set()
     panel.wait()
-    assert not panel.ui.progressBar.visible and panel.ui.localizeButton.text == "Localize"
+    assert not panel.ui.progressBar.visible and panel.ui.localizeButton.text == "&Localize"
     assert panel.ui.learnPointsButton.enabled and len(panel.rows()) == 4
 
 
@@ -205,7 +208,7 @@ def test_organs_of_a_segmentation_are_found_as_boxes(panel, patient, scene, phan
     panel.ui.segmentationSelector.setCurrentNode(segmentation)
     panel.click("learnOrgansButton")
     panel.wait()
-    assert "Organs: 1" in panel.ui.librarySummaryLabel.text
+    assert "1 organ " in panel.ui.librarySummaryLabel.text
     panel.localize(patient.volume)
     assert panel.rows()[0][0] == "liver"
     assert scene.GetNumberOfNodesByClass("vtkMRMLMarkupsROINode") == 1

@@ -11,8 +11,8 @@ import slicer.util
 
 from APELocalizerLib.core.base.progress import check_cancelled
 from APELocalizerLib.core.model import registry
-from APELocalizerLib.gui import setup_status
 from APELocalizerLib.gui.setup_panel import COLORS
+from APELocalizerLib.scene import setup_status
 
 GREEN, RED, GRAY = COLORS[True], COLORS[False], COLORS[None]
 
@@ -66,7 +66,7 @@ def test_the_extension_is_asked_for_in_the_extensions_manager(open_panel, monkey
     manager = SimpleNamespace(
         interactive=False,
         updateExtensionsMetadataFromServer=lambda *_: None,
-        installExtensionFromServer=lambda name: asked.append((name, manager.interactive)),
+        installExtensionFromServer=lambda name: asked.append((name, manager.interactive)) or True,
     )
     panel = open_panel()
     monkeypatch.setattr(slicer, "app", SimpleNamespace(extensionsManagerModel=lambda: manager), raising=False)

@@ -11,7 +11,7 @@ import APELocalizer
 from APELocalizerLib.core.base.errors import DeviceError
 from APELocalizerLib.core.base.progress import check_cancelled
 from APELocalizerLib.core.localization import localize as localization
-from APELocalizerLib.gui import setup_status
+from APELocalizerLib.scene import setup_status
 
 GUI = Path(APELocalizer.__file__).parent / "APELocalizerLib" / "gui"
 
@@ -34,7 +34,7 @@ with open_headless_scene():
     parent.isEntered = True
     widget = APELocalizer.APELocalizerWidget(parent)
     widget.setup()
-    assert widget.session.parameters.scan is not None
+    assert widget.session.parameters.scan is None
     {choice}
     end = time.monotonic() + 60
     while widget.session.runner.in_background_now and time.monotonic() < end:
@@ -133,7 +133,7 @@ def test_memory_freed_while_getting_ready_stays_free_until_the_next_choice(panel
     panel.click("freeMemoryButton")
     panel.embedder.warm_gate.set()
     settle(panel)
-    assert panel.session.logic.engine._embedder is None and "removed from memory" in panel.ui.statusLabel.text
+    assert panel.session.logic.engine._embedder is None and "Memory was freed" in panel.ui.statusLabel.text
     panel.ui.pointsSelector.setCurrentNode(patient.points)
     settle(panel)
     assert panel.embedder.warmed == 2

@@ -2,6 +2,9 @@
 
 import time
 
+import numpy as np
+import slicer
+import slicer.util
 from PySide6.QtWidgets import QApplication
 
 from made_up.embedders import KnowingEmbedder
@@ -38,6 +41,16 @@ class Panel:
         self.ui.pointsSelector.setCurrentNode(patient.points)
         self.click("learnPointsButton")
         self.wait()
+
+    def shown_scan(self):
+        """The background of the red slice view."""
+        composite = slicer.mrmlScene.GetNodeByID("vtkMRMLSliceCompositeNodeRed")
+        return slicer.mrmlScene.GetNodeByID(composite.GetBackgroundVolumeID() or "")
+
+    def center(self) -> np.ndarray:
+        """Where the slice views meet (RAS mm)."""
+        node = slicer.mrmlScene.GetNodeByID("vtkMRMLSliceNodeRed")
+        return slicer.util.arrayFromVTKMatrix(node.GetSliceToRAS())[:3, 3]
 
     def localize(self, volume) -> None:
         """Find the library on a scan."""

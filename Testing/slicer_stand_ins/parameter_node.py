@@ -51,6 +51,8 @@ def parameterNodeWrapper(wrapped):
             if _is_node(kind):
                 return self.parameterNode.GetNodeReference(name)
             text = self.parameterNode.GetParameter(name)
+            if kind is bool:
+                return text == "True"
             return kind[text] if issubclass(kind, enum.Enum) else kind(text)
 
         def setValue(self, name: str, value) -> None:
@@ -108,6 +110,8 @@ def _connector(widget, kind) -> tuple:
         return widget.currentNode, widget.setCurrentNode, widget.currentNodeChanged
     if kind is float and type(widget).__name__ == "ctkSliderWidget":
         return lambda: widget.value, lambda value: setattr(widget, "value", value), widget.valueChanged
+    if kind is bool and type(widget) is qt.QCheckBox:
+        return lambda: widget.checked, lambda value: setattr(widget, "checked", value), widget.toggled
     if issubclass(kind, enum.Enum) and type(widget) is qt.QComboBox:
         items = list(kind)
         widget.clear()

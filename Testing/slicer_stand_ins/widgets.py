@@ -112,17 +112,41 @@ class qMRMLWidget(QWidget):
                 child.setMRMLScene(scene)
 
 
+class SortFilterProxyModel:
+    """Which nodes a selector leaves out."""
+
+    def __init__(self, changed) -> None:
+        self._changed, self._hidden = changed, []
+
+    @property
+    def hiddenNodeIDs(self) -> list[str]:
+        return list(self._hidden)
+
+    @hiddenNodeIDs.setter
+    def hiddenNodeIDs(self, ids: list[str]) -> None:
+        if list(ids) != self._hidden:
+            self._hidden = list(ids)
+            self._changed()
+
+
 class qMRMLNodeComboBox(QWidget):
-    """Chooses a node of given classes in the scene."""
+    """Chooses a node of exactly the given classes in the scene.
+
+    As in Slicer, one without “None” chooses a node by itself as soon as there is one, also while a scene is loaded, and
+    `nodeActivated` is emitted by a program's choice as well as by the user's.
+    """
 
     currentNodeChanged = Signal(object)
+    nodeActivated = Signal(object)
 
     def __init__(self, parent=None) -> None:
         super().__init__(parent)
         self._box, self._scene, self._nodes, self._node = QComboBox(), None, [], None
+        self._filter = SortFilterProxyModel(self._update)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(self._box)
+        self.setFocusProxy(self._box)
         self._box.activated.connect(lambda index: self.setCurrentNode(self._nodes[index]))
 
     def setMRMLScene(self, scene) -> None:
@@ -130,6 +154,13 @@ class qMRMLNodeComboBox(QWidget):
         for event in (scene.NodeAddedEvent, scene.NodeRemovedEvent, scene.EndCloseEvent, scene.EndImportEvent):
             scene.AddObserver(event, lambda *_: self._update())
         self._update()
+
+    def sortFilterProxyModel(self) -> SortFilterProxyModel:
+        return self._filter
+
+    def offered(self) -> list:
+        """Nodes that the user can choose."""
+        return [node for node in self._nodes if node is not None]
 
     def currentNode(self):
         return self._node
@@ -142,6 +173,7 @@ class qMRMLNodeComboBox(QWidget):
         self._box.setCurrentIndex(self._nodes.index(node) if node in self._nodes else -1)
         if changed:
             self.currentNodeChanged.emit(node)
+            self.nodeActivated.emit(node)
 
     def _none_enabled(self) -> bool:
         return bool(self.property("noneEnabled"))
@@ -151,17 +183,22 @@ class qMRMLNodeComboBox(QWidget):
         for kind in self.property("nodeTypes") or []:
             collection = self._scene.GetNodesByClass(kind)
             collection.UnRegister(None)
-            found += [collection.GetItemAsObject(i) for i in range(collection.GetNumberOfItems())]
-        found = [node for node in found if node.GetClassName() == node.GetClassName() and not node.GetHideFromEditors()]
+            nodes = [collection.GetItemAsObject(i) for i in range(collection.GetNumberOfItems())]
+            found += [node for node in nodes if node.GetClassName() == kind]  # showChildNodeTypes is off everywhere
+        hidden = self._filter.hiddenNodeIDs
+        found = [node for node in found if not node.GetHideFromEditors() and node.GetID() not in hidden]
         self._nodes = ([None] if self._none_enabled() else []) + found
         self._box.clear()
         for node in self._nodes:
-            self._box.addItem(node.GetName() if node else "None")
+            self._box.addItem(node.GetName() if node else self.property("noneDisplay") or "None")
         self.setCurrentNode(self._node if self._node in found else None)
 
 
 class qSlicerSimpleMarkupsWidget(QWidget):
-    """Places points and shows their names and positions."""
+    """Places points and shows their names and positions.
+
+    As in Slicer it ignores None once its node is no longer in the scene, and notes for each point the scan in view.
+    """
 
     def __init__(self, parent=None) -> None:
         super().__init__(parent)
@@ -187,7 +224,21 @@ class qSlicerSimpleMarkupsWidget(QWidget):
     def currentNode(self):
         return self._node
 
+    def place(self, name: str, position) -> None:
+        """What a click of the user in a slice view does."""
+        scene = self._node.GetScene()
+        composite = scene.GetFirstNodeByClass("vtkMRMLSliceCompositeNode")
+        index = self._node.AddControlPointWorld(position, name)
+        self._node.SetNthControlPointAssociatedNodeID(index, composite.GetBackgroundVolumeID())
+        self._node.InvokeEvent(self._node.PointPositionDefinedEvent)
+
+    def names(self) -> list[str]:
+        """Names of the points that are listed."""
+        return [self._table.item(row, 0).text() for row in range(self._table.rowCount())]
+
     def setCurrentNode(self, node) -> None:
+        if node is None and self._node is not None and self._node.GetScene() is None:
+            return
         if self._node is not None:
             self._node.RemoveObserver(self._observer)
         self._node = node

@@ -38,6 +38,11 @@ class Engine:
             found = self._models[model] = (self._load or load_model)(model)
         return found
 
+    def spacings(self, model: str = "default") -> tuple[str, ...] | None:
+        """Names of a model's spacing presets, or None while the model is not loaded."""
+        loaded = self._models.get(model)
+        return None if loaded is None else tuple(loaded.presets)
+
     def embed(
         self,
         scan,
@@ -78,6 +83,11 @@ class Engine:
     def recall(self, scan_key: Hashable, model: str, spacing: str):
         """The map computed before for exactly this, or None."""
         return self._recall(self._map_key(scan_key, model, spacing)) if model in self._models else None
+
+    def forget_maps(self) -> None:
+        """Let go of the maps, for their scans are gone; the model stays."""
+        with self._lock:
+            self._maps.clear()
 
     def release(self) -> None:
         """Free the network's and the maps' memory, also a GPU's. Not while another thread embeds: see `Worker`."""

@@ -1,27 +1,75 @@
 """Learning from a support scan: clicked landmarks, and organs of a segmentation."""
 
+import slicer
 from slicer.i18n import tr as _
 
 from APELocalizerLib.gui.run_button import RunButton
 from APELocalizerLib.gui.session import Session
+from APELocalizerLib.scene.clicks import clicked_elsewhere
+from APELocalizerLib.scene.slice_views import scans_in_view, show_scan
+from APELocalizerLib.scene.wording import learned_text
 
 
 class LearnPanel:
-    """Section “Learn from a support scan”."""
+    """Section “Learn from a support scan”. Choosing the support shows it, so that it is the scan clicked on."""
 
     def __init__(self, ui, session: Session) -> None:
         self._ui, self._session = ui, session
+        self._parameters = self._support = self._points = self._placed = None
         RunButton(ui.learnPointsButton, "learn points", session.runner, self.learn_points)
         RunButton(ui.learnOrgansButton, "learn organs", session.runner, self.learn_organs)
         ui.pointsSelector.currentNodeChanged.connect(self._on_points_changed)
+        session.listeners.append(self.update)
         self._on_points_changed()
 
+    def update(self) -> None:
+        """Show the support when another one was chosen; not when the panel, or a scene, was just opened."""
+        parameters = self._session.parameters
+        support = parameters.support if parameters else None
+        chosen = support is not self._support and parameters is self._parameters
+        self._parameters, self._support = parameters, support
+        if chosen and support is not None:
+            show_scan(support)
+
+    def let_go(self) -> None:
+        """The scene is about to be closed: its points go away."""
+        self._observe(None)
+        self._ui.pointsWidget.setCurrentNode(None)
+
     def _on_points_changed(self, *_arguments) -> None:
-        self._ui.pointsWidget.setCurrentNode(self._ui.pointsSelector.currentNode())
+        points = self._ui.pointsSelector.currentNode()
+        self._ui.pointsWidget.setCurrentNode(points)
+        self._observe(points)
+
+    def _observe(self, points) -> None:
+        if self._points is not None:
+            self._points.RemoveObserver(self._placed)
+        self._points = points
+        if points is not None:
+            placed = slicer.vtkMRMLMarkupsNode.PointPositionDefinedEvent
+            self._placed = points.AddObserver(placed, self._on_placed)
+
+    def _on_placed(self, *_arguments) -> None:
+        """A point was placed: warn at once if the scan in view is not the support."""
+        support, in_view = self._support, scans_in_view()
+        if support is not None and in_view and support not in in_view:
+            text = _(
+                "This point was placed on “{shown}”, but the support scan is “{support}”. "
+                "Delete the point, show the support scan, and place it there."
+            )
+            self._session.say(text.format(shown=in_view[0].GetName(), support=support.GetName()))
 
     def learn_points(self) -> None:
-        """Learn the clicked landmarks."""
-        self._learn("learn points", points_node=self._ui.pointsSelector.currentNode())
+        """Learn the clicked landmarks; asks if some were clicked on another scan than the support."""
+        points, support = self._ui.pointsSelector.currentNode(), self._ui.supportSelector.currentNode()
+        for scan, labels in clicked_elsewhere(points, support).items():
+            question = _(
+                "{labels}: clicked on “{scan}”, but the support scan is “{support}”. On the support these positions "
+                "may be other anatomy. Learn them anyway?"
+            ).format(labels=", ".join(labels), scan=scan, support=support.GetName())
+            if not slicer.util.confirmOkCancelDisplay(question):
+                return
+        self._learn("learn points", points_node=points)
 
     def learn_organs(self) -> None:
         """Learn the visible segments."""
@@ -33,13 +81,7 @@ class LearnPanel:
         def make_task():
             return session.logic.learnTask(support, session.library, session.run_settings(), **sources)
 
-        session.start(owner, make_task, self._on_learned)
+        session.start(owner, make_task, lambda library: self._on_learned(library, owner == "learn organs"))
 
-    def _on_learned(self, library) -> None:
-        before = self._session.library.names if self._session.library else ()
-        new = [name for name in library.names if name not in before]
-        if new:
-            text = _("Learned {names}.").format(names=", ".join(new))
-        else:
-            text = _("Learned again: the landmarks now have this support scan, too.")
-        self._session.set_library(library, text)
+    def _on_learned(self, library, organs: bool) -> None:
+        self._session.set_library(library, learned_text(library, self._session.library, organs))

@@ -1,14 +1,16 @@
 """The landmark library: what it holds, new, open, built-in, save, undo."""
 
-from html import escape
+from pathlib import Path
 
 import qt
+import slicer
 from slicer.i18n import tr as _
 
 from APELocalizerLib.gui.messages import errors_shown
 from APELocalizerLib.gui.session import Session
+from APELocalizerLib.scene.wording import library_summary
 
-NAMES_SHOWN = 12
+ENDING = ".json"
 
 
 class LibraryPanel:
@@ -30,7 +32,7 @@ class LibraryPanel:
         ui, session = self._ui, self._session
         holds_any = bool(session.library and session.library.names)
         idle = not session.runner.busy
-        ui.librarySummaryLabel.text = summary(session.library)
+        ui.librarySummaryLabel.text = library_summary(session.library)
         ui.newLibraryButton.enabled = idle and holds_any
         ui.openLibraryButton.enabled = idle
         ui.builtInLibraryButton.enabled = idle
@@ -39,7 +41,7 @@ class LibraryPanel:
         ui.undoLibraryButton.enabled = idle and session.can_undo
 
     def _on_new(self, *_arguments) -> None:
-        self._session.set_library(None, _("A new, empty library was started."))
+        self._session.set_library(None, _("A new, empty library was started. Use Undo to get the former one back."))
 
     def _on_open(self, *_arguments) -> None:
         path = qt.QFileDialog.getOpenFileName(
@@ -60,6 +62,11 @@ class LibraryPanel:
         path = qt.QFileDialog.getSaveFileName(
             self._ui.saveLibraryButton, _("Save the library"), "landmarks.json", _("Landmark libraries (*.json)")
         )
+        if path and not path.lower().endswith(ENDING):
+            path += ENDING
+            question = _("{path} exists already. Replace it?").format(path=path)
+            if Path(path).exists() and not slicer.util.confirmOkCancelDisplay(question):
+                return  # the dialog asked about the name without the ending only
         if path:
             with errors_shown():
                 self._session.logic.saveLibrary(self._session.library, path)
@@ -67,17 +74,3 @@ class LibraryPanel:
 
     def _on_undo(self, *_arguments) -> None:
         self._session.undo()
-
-
-def summary(library) -> str:
-    """What a library holds, and its first names, as HTML."""
-    if library is None or not library.names:
-        return _("Empty. Learn landmarks from a support scan below, or open a library.")
-    names = list(library.names[:NAMES_SHOWN]) + (["…"] if len(library.names) > NAMES_SHOWN else [])
-    text = _("Landmarks: {landmarks} · Organs: {organs} · Support scans: {supports}<br>{names}")
-    return text.format(
-        landmarks=len(library.landmarks),
-        organs=len(library.organs),
-        supports=len(library.supports),
-        names=escape(", ".join(names)),
-    )

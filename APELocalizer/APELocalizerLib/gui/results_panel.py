@@ -1,13 +1,16 @@
 """The result table: one row per landmark and organ; a click on a row moves all slices there."""
 
 import qt
-import slicer
 from slicer.i18n import tr as _
 
+from APELocalizerLib.gui.messages import errors_shown
 from APELocalizerLib.gui.session import Session
+from APELocalizerLib.scene.references import SCAN_REFERENCE
+from APELocalizerLib.scene.result_rows import ResultRow, first_position, position_of, result_rows
+from APELocalizerLib.scene.slice_views import center_on, reset_3d_views
 
-COLUMNS = ("Name", "Status", "R (mm)", "A (mm)", "S (mm)", "Round trip (mm)")
-"""Columns of the scene's result table (see `scene.results`) in the order of the panel's."""
+NUMBERS_FROM = 2
+"""First column of the panel's table that holds numbers."""
 
 
 class ResultsPanel:
@@ -16,71 +19,80 @@ class ResultsPanel:
     def __init__(self, ui, session: Session) -> None:
         self._ui, self._session = ui, session
         self._shown = None
+        self._rows: list[ResultRow] = []
         header = ui.resultTable.horizontalHeader()
         header.setSectionResizeMode(qt.QHeaderView.ResizeToContents)
         header.setSectionResizeMode(0, qt.QHeaderView.Stretch)
         ui.resultTable.cellClicked.connect(self._on_clicked)
         ui.resultTable.currentCellChanged.connect(self._on_clicked)
         session.listeners.append(self.update)
+        self._say("")
 
     def update(self) -> None:
-        """Fill the table anew if there is another result."""
-        node = self._session.parameters.resultTable if self._session.parameters else None
+        """Fill the table anew if there is another result, and let the views go to it if it was just found."""
+        session = self._session
+        node = session.parameters.resultTable if session.parameters else None
         version = (node, node.GetMTime()) if node else None
-        if version == self._shown:
+        if version == self._shown or not session.in_front:
             return
-        self._shown = version
-        self._session.selected_landmark = ""
-        rows = table_rows(node) if node else []
+        is_new = node is not None and node is session.result and (self._shown is None or self._shown[0] is not node)
+        self._shown, self._rows = version, result_rows(node)
+        session.selected_landmark = ""
+        self._fill()
+        self._say("")
+        if is_new:
+            self._go_to_result(node)
+
+    def _go_to_result(self, node) -> None:
+        position = first_position(node, self._session.parameters.resultPoints)
+        if position is not None:
+            center_on(position)
+        reset_3d_views()
+        area = scroll_area_of(self._ui.resultTable)
+        if area is not None:
+            area.ensureWidgetVisible(self._ui.resultTable)
+
+    def _fill(self) -> None:
         table = self._ui.resultTable
         table.blockSignals(True)
         table.clearContents()
-        table.rowCount = len(rows)
-        for number, row in enumerate(rows):
-            self._fill(number, row)
+        table.rowCount = len(self._rows)
+        for number, row in enumerate(self._rows):
+            status = _("✓ found") if row.found else _("✗ not found")
+            for column, text in enumerate((row.label, status, *row.position, row.round_trip)):
+                item = qt.QTableWidgetItem(text)
+                item.setToolTip("\n".join(part for part in (row.label, row.note) if part))
+                if column >= NUMBERS_FROM:
+                    item.setTextAlignment(qt.Qt.AlignRight | qt.Qt.AlignVCenter)
+                table.setItem(number, column, item)
         table.setCurrentCell(-1, -1)
         table.blockSignals(False)
 
-    def _fill(self, number: int, row: dict[str, str]) -> None:
-        found = row["Status"] == "found"
-        for column, title in enumerate(COLUMNS):
-            text = (_("✓ found") if found else _("✗ not found")) if title == "Status" else row[title]
-            item = qt.QTableWidgetItem(text)
-            item.setToolTip(row["Note"])
-            if column >= COLUMNS.index("R (mm)"):
-                item.setTextAlignment(qt.Qt.AlignRight | qt.Qt.AlignVCenter)
-            self._ui.resultTable.setItem(number, column, item)
-
     def _on_clicked(self, number: int, *_arguments) -> None:
-        node = self._session.parameters.resultTable if self._session.parameters else None
-        if node is None or not 0 <= number < node.GetNumberOfRows():
+        parameters = self._session.parameters
+        if parameters is None or not 0 <= number < len(self._rows):
             return
-        row = table_rows(node)[number]
-        self._session.selected_landmark = row["Name"] if row["Kind"] == "landmark" else ""
-        position = self._position(row)
+        row = self._rows[number]
+        self._session.selected_landmark = row.name if row.is_landmark else ""
+        position = position_of(row, parameters.resultPoints)
         if position is None:
-            self._session.say(_("{name} was not found: {reason}").format(name=row["Name"], reason=row["Note"]))
-            return
-        mode = slicer.vtkMRMLSliceNode.CenteredJumpSlice
-        slicer.vtkMRMLSliceNode.JumpAllSlices(slicer.mrmlScene, *position, mode)
+            self._say(_("{name} was not found: {reason}").format(name=row.label, reason=row.note))
+        else:
+            self._say("")
+            with errors_shown():
+                self._session.logic.overlays.bring_back(parameters.resultTable.GetNodeReference(SCAN_REFERENCE))
+                center_on(position)
         self._session.changed()
 
-    def _position(self, row: dict[str, str]) -> tuple[float, ...] | None:
-        """Where the result is now (RAS mm): the point itself if it is still there, else what the table says."""
-        points = self._session.parameters.resultPoints
-        if row["Status"] != "found":
-            return None
-        index = points.GetControlPointIndexByLabel(row["Name"]) if points else -1
-        if index >= 0 and row["Kind"] == "landmark":
-            return tuple(points.GetNthControlPointPositionWorld(index))
-        return tuple(float(row[axis]) for axis in ("R (mm)", "A (mm)", "S (mm)"))
+    def _say(self, text: str) -> None:
+        """Show a line about the selected row."""
+        self._ui.resultNoteLabel.text = text
+        self._ui.resultNoteLabel.visible = bool(text)
 
 
-def table_rows(node) -> list[dict[str, str]]:
-    """Rows of a table node as texts by column title."""
-    table = node.GetTable()
-    titles = [table.GetColumnName(column) for column in range(table.GetNumberOfColumns())]
-    return [
-        {title: table.GetValue(row, column).ToString() for column, title in enumerate(titles)}
-        for row in range(table.GetNumberOfRows())
-    ]
+def scroll_area_of(widget):
+    """The scroll area that a widget lies in, or None."""
+    parent = widget.parent()
+    while parent is not None and not hasattr(parent, "ensureWidgetVisible"):
+        parent = parent.parent()
+    return parent

@@ -106,11 +106,13 @@ class TaskRunner:
             self._forget()
             self._changed()
 
-    def stop(self) -> None:
-        """The panel closes: forget the task and let the thread end."""
+    def stop(self, at_last: Callable[[], None] | None = None) -> None:
+        """The panel closes: forget the task and let the thread end, after it did `at_last`."""
         self.listeners.clear()
         self._background.clear()
         self.abandon()
+        if at_last is not None:
+            self._worker.submit(lambda progress, cancelled: at_last())
         self._worker.stop()
 
     def _poll(self) -> None:
@@ -130,11 +132,11 @@ class TaskRunner:
                 outcome = task.finish(job.result)
             except Exception as raised:
                 error = raised
+        self._changed()  # first: a message that is shown now must not stand before a panel that looks busy
         if error is None:
             on_done(outcome)
         else:
             on_error(error)
-        self._changed()
 
     def _poll_background(self) -> None:
         if self._background:

@@ -5,31 +5,31 @@ from collections.abc import Callable
 import slicer
 from slicer.i18n import tr as _
 
+from APELocalizerLib.app.library_history import LibraryHistory
 from APELocalizerLib.core.base.errors import Cancelled
 from APELocalizerLib.gui.messages import errors_shown, show_error
 from APELocalizerLib.gui.runner import TaskRunner
 from APELocalizerLib.scene.tasks import RunSettings
 
-HISTORY_KEPT = 50
-
 
 class Session:
     """State of one open module panel. `listeners` are called after every change of it.
 
-    `parameters` is the module's parameter node, or None while the scene closes; `result` the table node of the last run
-    in this session; `selected_landmark` the one chosen in the result table.
+    `parameters` is the module's parameter node, or None while a scene is closed or loaded; `result` the table node of
+    the last run in this session; `selected_landmark` the one chosen in the result table, by its name in the library;
+    `in_front` whether the module is the one that is open: only then may it change the views.
     """
 
     def __init__(self, logic, runner: TaskRunner | None = None) -> None:
         self.logic = logic
         self.runner = runner or TaskRunner()
         self.parameters = None
-        self.library = None
         self.status = ""
         self.selected_landmark = ""
         self.result = None
         self.listeners: list[Callable[[], None]] = []
-        self._history: list = []
+        self.in_front = True
+        self._history = LibraryHistory()
 
     def changed(self) -> None:
         """Tell every panel."""
@@ -43,35 +43,36 @@ class Session:
 
     # Library -----------------------------------------------------------------------------------------------------
 
+    @property
+    def library(self):
+        """The `LandmarkLibrary` in use, or None."""
+        return self._history.current
+
     def set_library(self, library, status: str) -> None:
         """Use another library, store it in the scene, and keep the former for undo."""
-        self._history = [*self._history, self.library][-HISTORY_KEPT:]
-        self._use(library, status)
+        self._history.replace(library)
+        self._store(status)
 
     @property
     def can_undo(self) -> bool:
         """Whether the library was changed."""
-        return bool(self._history)
+        return self._history.can_undo
 
     def undo(self) -> None:
         """Go back to the library before the last change."""
-        if self._history:
-            self._use(self._history.pop(), _("The last change of the library was undone."))
+        if self._history.undo():
+            self._store(_("The last change of the library was undone."))
 
     def restore(self) -> None:
-        """Take up the library that the scene holds, if it holds one; the former can be had back by undo."""
+        """Adopt the scene's library, if it holds one; undo restores the previous one."""
         stored = None
         with errors_shown():
             stored = self.logic.storedLibrary()
-        if stored is not None and stored != self.library:
-            if self.library is not None:
-                self._history.append(self.library)
-            self.library = stored
+        if stored is not None and self._history.adopt(stored):
             self.say(_("The landmark library of this scene is in use."))
 
-    def _use(self, library, status: str) -> None:
-        self.library = library
-        self.logic.storeLibrary(library, self.run_settings())
+    def _store(self, status: str) -> None:
+        self.logic.storeLibrary(self.library, self.run_settings())
         self.say(status)
 
     # Tasks -------------------------------------------------------------------------------------------------------

@@ -6,18 +6,18 @@ import qt
 import slicer
 from slicer.i18n import tr as _
 
-from APELocalizerLib.gui import setup_status
 from APELocalizerLib.gui.messages import errors_shown, show_error
 from APELocalizerLib.gui.session import Session
-from APELocalizerLib.gui.setup_status import Found, Light
 from APELocalizerLib.gui.warm_up import WarmUp
+from APELocalizerLib.scene import setup_status
+from APELocalizerLib.scene.setup_status import Found, Light
 from APELocalizerLib.scene.tasks import CallTask
 
 COLORS = {True: "#2e9e44", False: "#d0342c", None: "#b0b0b0"}
 
 
 class SetupPanel:
-    """Section “Set-up”; opens by itself while a light is red."""
+    """Section “Setup”; opens by itself while a light is red."""
 
     def __init__(self, ui, session: Session) -> None:
         self._ui, self._session = ui, session
@@ -124,9 +124,8 @@ class SetupPanel:
 
     def _on_torch(self, *_arguments) -> None:
         with errors_shown():
-            self._session.logic.installTorch()
+            self._session.say(self._session.logic.installTorch())
         self.look_up()
-        self._session.changed()
 
     def _on_weights(self, *_arguments) -> None:
         if self._session.runner.owner == "download":
@@ -156,7 +155,7 @@ class SetupPanel:
 
     def _on_freed(self, job) -> None:
         self._warm_up.forget()
-        self._session.say(_("The model and the maps were removed from memory. They are loaded again when needed."))
+        self._session.say(_("Memory was freed. The model is loaded again when it is needed."))
 
 
 def fill(box, choices: list[tuple[str, str]], chosen: str) -> None:

@@ -9,7 +9,7 @@ from APELocalizerLib.gui.session import Session
 class WarmUp:
     """Loads PyTorch and makes model and library ready in the background, as soon as the user chooses something.
 
-    Opening the panel alone loads nothing. What goes wrong here is not told: the run itself will tell it. A run never
+    Opening the panel alone loads nothing. Errors are not reported here; the run will report them. A run never
     waits for it: it is stopped when one is started.
     """
 
@@ -56,3 +56,5 @@ class WarmUp:
     def _on_end(self, job: Job) -> None:
         if job.error is not None:
             self.forget()
+        else:
+            self._session.changed()  # what the model offers is known now

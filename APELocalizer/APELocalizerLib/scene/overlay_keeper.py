@@ -5,10 +5,8 @@ from slicer.i18n import tr as _
 
 from APELocalizerLib.app.engine import Engine
 from APELocalizerLib.core.base.errors import LibraryError, SceneError
+from APELocalizerLib.scene.references import SCAN_REFERENCE
 from APELocalizerLib.scene.tasks import DEFAULT_SETTINGS, RunSettings, scan_key
-
-SCAN_REFERENCE = "APELocalizer.scan"
-"""Reference role of a result node to its scan (see `scene.results`)."""
 
 
 class OverlayKeeper:
@@ -17,12 +15,14 @@ class OverlayKeeper:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._settings: dict[str, RunSettings] = {}
+        self._folders: dict[str, int] = {}
         self._made: dict[tuple, object] = {}
         self._current = None
 
     def adopt(self, volume_node, settings: RunSettings, nodes) -> None:
         """Remember how a scan was localized and the overlay that was made of it."""
         self._settings[volume_node.GetID()] = settings
+        self._folders[volume_node.GetID()] = nodes.folder_item_id
         if nodes.overlay_node is not None:
             self._made[self._key(volume_node, "rgb", "")] = nodes.overlay_node
 
@@ -40,14 +40,28 @@ class OverlayKeeper:
         gone or its map is not in memory, LibraryError for an unknown landmark.
         """
         from APELocalizerLib.scene.overlays import show_in_slices
+        from APELocalizerLib.scene.slice_views import rendering_paused, show_scan
 
         if volume_node is None:
             raise SceneError(_("The scan of this result is no longer in the scene."))
-        node = None if kind == "none" else self._node(volume_node, kind, library, landmark)
-        slicer.util.setSliceViewerLayers(background=volume_node)
-        show_in_slices(node, opacity)
+        with rendering_paused():
+            node = None if kind == "none" else self._node(volume_node, kind, library, landmark)
+            show_scan(volume_node)
+            show_in_slices(node, opacity)
         self._current = node
         return node
+
+    def bring_back(self, volume_node) -> None:
+        """Show a scan, and the overlay it had last, if another scan was put in front of it. None does nothing."""
+        from APELocalizerLib.scene.slice_views import scans_in_view, show_scan
+
+        if volume_node is None or volume_node in scans_in_view():
+            return
+        show_scan(volume_node)
+        node = self._current
+        if node is not None and slicer.mrmlScene.IsNodePresent(node):
+            if node.GetNodeReference(SCAN_REFERENCE) is volume_node:
+                slicer.util.setSliceViewerLayers(foreground=node)
 
     def set_opacity(self, opacity: float) -> None:
         """Change the opacity of the overlay shown last."""
@@ -59,6 +73,7 @@ class OverlayKeeper:
     def forget(self) -> None:
         """The scene was closed."""
         self._settings.clear()
+        self._folders.clear()
         self._made.clear()
         self._current = None
 
@@ -70,6 +85,7 @@ class OverlayKeeper:
         node = self._made.get(key) or (loaded_rgb_overlay(volume_node) if kind == "rgb" else None)
         if node is None or not slicer.mrmlScene.IsNodePresent(node):
             node = self._make(volume_node, kind, library, landmark)
+            self._put_beside_results(node, volume_node)
             self._remove_other_similarity(volume_node, kind)
         self._made[key] = node
         return node
@@ -87,6 +103,15 @@ class OverlayKeeper:
             return overlays.add_similarity_overlay(volume_node, found, mean_embedding(library, landmark), landmark)
         return overlays.add_channel_overlay(volume_node, found, kind)
 
+    def _put_beside_results(self, node, volume_node) -> None:
+        """Move an overlay into the folder of the scan's last results, if that is still there."""
+        from APELocalizerLib.scene.cleanup import subject_hierarchy
+        from APELocalizerLib.scene.results import put_in_folder
+
+        folder = self._folders.get(volume_node.GetID())
+        if folder and subject_hierarchy().GetItemName(folder):
+            put_in_folder(node, folder)
+
     def _remove_other_similarity(self, volume_node, kind) -> None:
         """Keep one heat map per scan: there may be dozens of landmarks."""
         if kind != "similarity":
@@ -99,8 +124,14 @@ def remove_volume(node) -> None:
     """Remove a volume node with its display nodes."""
     if slicer.mrmlScene.IsNodePresent(node):
         displays = [node.GetNthDisplayNode(index) for index in range(node.GetNumberOfDisplayNodes())]
-        for each in (node, *displays):  # the volume first: one without a display node is given a new one
-            slicer.mrmlScene.RemoveNode(each)
+        for removed in (node, *displays):  # the volume first: one without a display node is given a new one
+            slicer.mrmlScene.RemoveNode(removed)
+
+
+def overlay_ids() -> tuple[str, ...]:
+    """Ids of overlays that look like a CT to a node selector: scalar volumes with a reference to their scan."""
+    nodes = slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode")
+    return tuple(node.GetID() for node in nodes if node.GetNodeReference(SCAN_REFERENCE) is not None)
 
 
 def loaded_rgb_overlay(volume_node):

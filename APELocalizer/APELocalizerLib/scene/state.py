@@ -6,13 +6,15 @@ they are saved with the scene and come back with it. There is one state per scen
 
 import json
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import slicer
 
 from APELocalizerLib.core.base.errors import SceneError
-from APELocalizerLib.core.library.files import from_json, to_json
-from APELocalizerLib.core.library.library import LandmarkLibrary
 from APELocalizerLib.scene.cleanup import all_or_nothing
+
+if TYPE_CHECKING:  # it loads SimpleITK, which opening the panel does not need
+    from APELocalizerLib.core.library.library import LandmarkLibrary
 
 SINGLETON_TAG = "APELocalizerState"
 VERSION = 1
@@ -23,12 +25,12 @@ LIBRARY_TAG = "APELocalizerLibrary"
 class State:
     """Library (None if none was learned or opened), settings (JSON values only) and model id."""
 
-    library: LandmarkLibrary | None = None
+    library: "LandmarkLibrary | None" = None
     settings: dict = field(default_factory=dict)
     model_id: str = ""
 
 
-def save_state(scene, library: LandmarkLibrary | None, settings: dict, model_id: str) -> None:
+def save_state(scene, library: "LandmarkLibrary | None", settings: dict, model_id: str) -> None:
     """Keep library, settings and model id in the scene, in place of what was kept before.
 
     Raises SceneError if `settings` cannot be written as JSON; the scene is unchanged then.
@@ -37,7 +39,7 @@ def save_state(scene, library: LandmarkLibrary | None, settings: dict, model_id:
         settings_text = json.dumps(settings, ensure_ascii=False, sort_keys=True)
     except (TypeError, ValueError) as error:
         raise SceneError(f"The settings cannot be saved in the scene: {error}.") from error
-    library_text = None if library is None else to_json(library)
+    library_text = "" if library is None else _to_text(library)
     with all_or_nothing():
         node = _state_node(scene) or _new_state_node(scene)
         text_node = _library_node(scene) or _new_library_node(scene)
@@ -46,7 +48,7 @@ def save_state(scene, library: LandmarkLibrary | None, settings: dict, model_id:
     node.SetParameter("settings", settings_text)
     node.SetParameter("checkpointId", model_id or "")
     node.EndModify(modified)
-    text_node.SetText(library_text or "")
+    text_node.SetText(library_text)
 
 
 def load_state(scene) -> State:
@@ -66,8 +68,20 @@ def load_state(scene) -> State:
         raise SceneError("This scene was saved by a newer version of APELocalizer. Update the extension to use it.")
     text_node = _library_node(scene)
     text = (text_node.GetText() or "") if text_node is not None else ""
-    library = from_json(text) if text else None
+    library = _from_text(text) if text else None
     return State(library, settings, node.GetParameter("checkpointId") or "")
+
+
+def _to_text(library: "LandmarkLibrary") -> str:
+    from APELocalizerLib.core.library.files import to_json
+
+    return to_json(library)
+
+
+def _from_text(text: str) -> "LandmarkLibrary":
+    from APELocalizerLib.core.library.files import from_json
+
+    return from_json(text)
 
 
 def _state_node(scene):

@@ -16,7 +16,7 @@ class Spacing(enum.Enum):
         return {
             Spacing.FAST: _("Fast (coarse)"),
             Spacing.STANDARD: _("Standard"),
-            Spacing.FINE: _("Fine (slow, not every model)"),
+            Spacing.FINE: _("Fine (slow)"),
         }[self]
 
 

@@ -10,8 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import slicer
 from slicer.i18n import tr as _
 
+from APELocalizerLib.core.base.errors import APELocalizerError
 from APELocalizerLib.core.base.progress import CancelCheck, Progress
 
 
@@ -58,16 +60,46 @@ def pytorch_problem() -> str:
     light = pytorch_light()
     if light.ok:
         return ""
-    return _("{problem} Open “Set-up” and press “{button}”.").format(problem=light.text, button=light.action)
+    return _("{problem} Open “Setup” and press “{button}”.").format(problem=light.text, button=light.action)
+
+
+def install_pytorch() -> str:
+    """Install the PyTorch extension or, by it, PyTorch; both ask before. Call it only when the user wants it.
+
+    Returns what came of it where nothing was installed, else an empty text. Raises APELocalizerError in a Slicer that
+    cannot install extensions.
+    """
+    try:
+        import PyTorchUtils
+    except ImportError:
+        return _install_extension()
+    logic = PyTorchUtils.PyTorchUtilsLogic()
+    if not logic.torchInstalled():
+        logic.installTorch(askConfirmation=True)
+    return ""
+
+
+def _install_extension() -> str:
+    get_manager = getattr(getattr(slicer, "app", None), "extensionsManagerModel", None)
+    manager = get_manager() if get_manager else None
+    if manager is None:
+        text = _("This Slicer cannot install extensions. Use a Slicer from download.slicer.org, and try again.")
+        raise APELocalizerError(text)
+    manager.interactive = True  # asks, and offers the restart that a new extension needs
+    if manager.installExtensionFromServer("PyTorch"):
+        return ""
+    return _("The PyTorch extension was not installed. Check the internet connection, or try again later.")
 
 
 def device_light(found: Found | None, chosen: str) -> Light:
     """The device that is used (`found` is None until PyTorch was asked)."""
     if found is None:
-        return Light(None, _("The computing device is looked up when PyTorch is ready."))
+        return Light(None, _("Shown when PyTorch is ready."))
     texts = dict(found.devices)
     if chosen not in texts:
-        return Light(False, _("The device “{name}” is not in this computer. Choose another one.").format(name=chosen))
+        return Light(
+            False, _("The device “{name}” is not available on this computer. Choose another one.").format(name=chosen)
+        )
     if all(name in ("auto", "cpu") for name in texts):
         return Light(True, _("{device}, slower than a GPU").format(device=texts[chosen]))
     return Light(True, texts[chosen])
@@ -76,7 +108,7 @@ def device_light(found: Found | None, chosen: str) -> Light:
 def weights_light(found: Found | None, model: str) -> Light:
     """Whether the weights of a model (registry id or file) are on this computer."""
     if found is None:
-        return Light(None, _("The weights are looked up when PyTorch is ready."))
+        return Light(None, _("Shown when PyTorch is ready."))
     if model not in dict(found.models):
         there = Path(model).is_file()
         text = _("Model file {name}") if there else _("The model file {name} does not exist. Choose another one.")
