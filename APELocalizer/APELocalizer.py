@@ -203,7 +203,6 @@ class APELocalizerLogic(ScriptedLoadableModuleLogic):
         logic.saveLibrary(library, "landmarks.json")
         results = logic.localize(scan, library, spacing="standard", device="auto")
         print(slicer.util.arrayFromMarkupsControlPoints(results.points_node, world=True))
-        print(slicer.util.dataframeFromTable(results.table_node))
         logic.overlays.show(scan, "similarity", library=library, landmark=library.names[0])
 
     All methods raise `APELocalizerError` (core/base/errors.py) with a sentence that says what to do; then the scene is

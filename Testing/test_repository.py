@@ -73,6 +73,7 @@ def installable_files() -> list[str]:
         and path.name != "CMakeLists.txt"
         and not path.name.startswith(".")
         and path.suffix not in (".pyc", ".part")
+        and not (path.name == "README.md" and path.is_relative_to(LIBRARY))
         and path.relative_to(MODULE).parts[0] != "Testing"
         and not any(part == "__pycache__" or part.endswith(".egg-info") for part in path.parts)
     )
@@ -209,15 +210,18 @@ def test_extension_metadata_passes_the_checks_of_the_extensions_index():
     assert extension_variable("DEPENDS") == "PyTorch"
     assert "CT" in extension_variable("DESCRIPTION")
     for name in ("ICONURL", "SCREENSHOTURLS"):
-        assert re.fullmatch(r"https://raw\.githubusercontent\.com/\S+\.(png|jpg|jpeg|gif)", extension_variable(name))
+        for address in extension_variable(name).split():
+            assert re.fullmatch(r"https://raw\.githubusercontent\.com/\S+\.(png|jpg|jpeg|gif)", address)
+    assert len(extension_variable("SCREENSHOTURLS").split()) >= 2
     for name in ("HOMEPAGE", "CONTRIBUTORS", "KEYWORDS"):
         assert extension_variable(name)
 
 
 @pytest.mark.parametrize("name", ["ICONURL", "SCREENSHOTURLS"])
 def test_linked_pictures_are_in_the_repository(name):
-    path = ROOT / extension_variable(name).split("/main/", 1)[1]
-    assert path.is_file(), f"{path.relative_to(ROOT)} is missing"
+    for address in extension_variable(name).split():
+        path = ROOT / address.split("/main/", 1)[1]
+        assert path.is_file(), f"{path.relative_to(ROOT)} is missing"
 
 
 def test_icon_is_a_png_of_128_pixels():

@@ -134,7 +134,7 @@ def _need(module: str, sentence: str, otherwise: str) -> None:
     from importlib.util import find_spec
 
     if find_spec(module) is None:
-        raise EvaluationError(f'{sentence}: pip install "apelocalizer[evaluate]", or {otherwise}.')
+        raise EvaluationError(f'{sentence}: pip install ".[evaluate]", or {otherwise}.')
 
 
 def _study_settings(arguments: argparse.Namespace) -> "StudySettings":

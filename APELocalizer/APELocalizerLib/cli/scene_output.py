@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 def check_scene_possible() -> None:
     """Raise SceneError if the packages for scenes are not installed."""
     if find_spec("slicer") is None or find_spec("vtk") is None:
-        raise SceneError('--scene needs the packages slicer-core and vtk: pip install "apelocalizer[slicer]".')
+        raise SceneError('--scene needs the packages slicer-core and vtk: pip install ".[slicer]".')
 
 
 def write_scene(

@@ -55,7 +55,7 @@ def signed_rank(differences: np.ndarray) -> float:
         from scipy.stats import wilcoxon
     except ImportError as error:
         raise EvaluationError(
-            'The Wilcoxon test needs SciPy: pip install "apelocalizer[evaluate]", or leave out the second method.'
+            'The Wilcoxon test needs SciPy: pip install ".[evaluate]", or leave out the second method.'
         ) from error
     if len(differences) < FEWEST or not np.any(differences):
         return float("nan")
