@@ -14,6 +14,8 @@ OUT ?= out/demo
 TESTS ?= Testing
 SCREENSHOT := Resources/Screenshots/demo.png
 
+# Steps install into the same environment, and must not run beside each other (make -j).
+.NOTPARALLEL:
 .PHONY: demo screenshot bench evaluate test lint clean
 
 demo: $(VENV)/.demo
@@ -39,14 +41,25 @@ test: $(VENV)/.dev lint
 
 lint: $(VENV)/.dev
 	$(BIN)/python -m ruff check .
-	$(BIN)/python -m codespell_lib APELocalizer Testing Resources README.md CMakeLists.txt Makefile pyproject.toml
+	$(BIN)/python -m codespell_lib APELocalizer Testing Resources .github *.md CITATION.cff CMakeLists.txt Makefile pyproject.toml
 
 clean:
 	rm -rf out build dist
 
+# An environment without a working pip (venv stopped halfway, or its Python is gone) is made anew.
+ifneq ($(wildcard $(VENV)),)
+ifneq ($(shell $(BIN)/python -c 'import pip' 2>/dev/null && echo whole),whole)
+$(info $(VENV) is incomplete (an earlier run was stopped?) and is made anew.)
+$(shell rm -rf $(VENV))
+endif
+endif
+
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13) and \
 	  "Python 3.10 to 3.13 is needed. Name one: make PYTHON=python3.12")'
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
+	  echo "Python lacks its venv package. On Debian or Ubuntu: sudo apt-get install" \
+	    "$$($(PYTHON) -c 'import sys; print("python3.%d-venv" % sys.version_info[1])') (or python3-venv)" >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 
 # The CPU build by its exact name, where the configured package index has it; else from PyTorch's own CPU index.
