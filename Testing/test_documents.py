@@ -250,6 +250,12 @@ def test_files_named_on_the_page_of_the_code_exist():
     assert not missing
 
 
+@pytest.mark.parametrize("page", documents(), ids=name_of)
+def test_rooms_that_pages_name_are_where_they_say(page):
+    names = re.findall(r"`((?:core|app|methods|training|scene|gui|cli)/[\w/]+\.py)`", page.read_text(encoding="utf-8"))
+    assert not [name for name in names if not (LIBRARY / name).exists()]
+
+
 def test_how_a_landmark_is_found_leads_to_one_file():
     page = (LIBRARY / "README.md").read_text(encoding="utf-8")
     assert re.search(r"How is a landmark found\?\*\* Read `core/localization/localize\.py`", page)
