@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from APELocalizerLib.app.library_builder import build_library
-from APELocalizerLib.core.annotations.cases import read_cases
+from APELocalizerLib.core.annotations.cases import read_cases, with_patients
 from APELocalizerLib.core.base.errors import Cancelled, LibraryError
 from APELocalizerLib.core.embedding.embedding_map import EmbeddingMap
 from APELocalizerLib.core.library.built_in import built_in_terms_path
@@ -60,10 +60,6 @@ def cases(tmp_path, monkeypatch):
     )
     everyone = read_cases(tmp_path, tmp_path / "landmarks.csv", tmp_path / "boxes.csv")
     return {case.id: case for case in everyone}
-
-
-def same_person(first: str, second: str) -> bool:
-    return first.split("_")[0] == second.split("_")[0]
 
 
 # What is learned ------------------------------------------------------------------------------------------------------
@@ -130,14 +126,14 @@ def test_enlargement_covers_what_was_found_too_small(cases, terms):
 def test_a_patient_is_never_measured_with_own_scans(cases, terms):
     """Were Anna's later scan a support for the first, boxes would be found at 0.9 of their size, and α be 1.11."""
     everyone = list(cases.values())
-    apart = build_library(everyone, size_embedding, terms, same_patient=same_person)
+    apart = build_library(with_patients(everyone, ["anna"]), size_embedding, terms)
     assert apart.library.organ("liver").alpha == pytest.approx(1.25)
     mixed = build_library(everyone, size_embedding, terms)
     assert mixed.library.organ("liver").alpha == pytest.approx(1.11)
 
 
 def test_enlargement_is_one_and_said_to_be_unmeasured_where_a_single_patient_shows_the_organ(cases, terms):
-    built = build_library(list(cases.values()), size_embedding, terms, same_patient=same_person)
+    built = build_library(with_patients(list(cases.values()), ["anna"]), size_embedding, terms)
     assert built.library.organ("bladder").alpha == 1.0
     assert any("bladder" in note and "could not be measured" in note for note in built.notes)
 

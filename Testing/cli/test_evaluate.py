@@ -75,6 +75,17 @@ def test_boxes_alone_make_a_report(evaluate, files, folder):
     assert figures["box IoU"]["mean of 5 boxes"]["count"] == 2 and "landmarks, mm" not in figures
 
 
+def test_other_methods_are_measured_alone_by_their_names(evaluate, files, folder):
+    """The phantom on itself: the same place by proportion in the body's box is the right one."""
+    mark(folder, all_points("one", "two"))
+    assert evaluate("--methods", "body-box").code == 0
+    text, figures = written(files)
+    assert figures["landmarks, mm"]["one support"] == {"mean": 0.0, "std": 0.0, "median": 0.0, "p90": 0.0, "count": 6}
+    assert "Methods body-box. Made by" in text and "Model" not in text
+    drawn = {path.stem for path in files.out.glob("*.png")}
+    assert drawn == {"error_cdf", "structures"}
+
+
 def test_all_supports_at_once_give_boxes_without_means_of_a_few(evaluate, files, folder):
     mark(folder, boxes=all_boxes("one", "two"))
     assert evaluate("--shots", "0").code == 0

@@ -88,6 +88,8 @@ def landmark_errors(folder) -> float:
         (["--pictures", "nobody"], "no annotated scan for: nobody"),
         (["--against-rule", "paper"], "Both methods are identical"),
         (["--no-align", "--against-no-align"], "Both methods are identical"),
+        (["--methods", "magic"], "no method called “magic”. The methods are: ape, body-box, affine, bspline"),
+        (["--methods", "body-box", "--against-no-align"], "Add it to --methods"),
         (["--study", "{missing}"], "cannot be read as JSON"),
         (["--study", "{unknown}"], "it has target"),
         (["--study", "{empty}"], "supports names no case"),

@@ -14,6 +14,7 @@ from APELocalizerLib.evaluation.report_tables import by_name, time_table
 from APELocalizerLib.evaluation.retrieval_table import Retrieval
 from APELocalizerLib.evaluation.study import run_study
 from APELocalizerLib.methods.body_box import BodyBox
+from APELocalizerLib.methods.transfer import Transfer
 
 
 @pytest.fixture
@@ -65,6 +66,44 @@ def test_confidence_is_binned_by_the_round_trip():
     found = reliability_bins(rows)
     assert [(low, high) for low, high, _ in found] == [(0, 5), (5, 10), (60, float("inf"))]
     assert [each[2].tolist() for each in found] == [[1], [2, 4], [90]]
+
+
+class Heights(Transfer):
+    """A method that finds heights only, 4 mm too high."""
+
+    name = "heights"
+
+    def carry(self, support_id, target_id, points):
+        return np.column_stack([np.full((len(points), 2), np.nan), points[:, 2] + 4])
+
+
+def report_of(patients, methods, folder):
+    cases = list(read_data_folder([patients.folder]).values())
+    study = with_few_shot_boxes(run_study(cases, cases, methods))
+    write_figures(study, folder / "figures.json")
+    return study, markdown(study, "A study"), json.loads((folder / "figures.json").read_text(encoding="utf-8"))
+
+
+def test_a_method_that_finds_heights_only_is_compared_in_height(patients, tmp_path):
+    """Bert lies 30 mm higher, so that heights carried over as they are end up 34 mm or 26 mm off."""
+    _, text, figures = report_of(patients, [patients.method(), Heights()], tmp_path)
+    line = next(line for line in text.splitlines() if line.startswith("| landmarks, superior–inferior only, mm, one"))
+    assert "| 6 | 0.0 ± 0.0 (0.0) | 30.0 ± 4.0 (30.0) | -30.0 |" in line
+    assert figures["landmarks, superior–inferior only, mm"]["one support"]["count"] == 6
+    assert "nan" not in text and figures["landmarks, mm"]["one support"]["mean"] == pytest.approx(0, abs=0.5)
+
+
+def test_a_study_needs_no_method_with_an_embedding(patients, tmp_path):
+    study, text, figures = report_of(patients, [Heights(), BodyBox()], tmp_path)
+    assert "### Landmarks: distance from the annotation, superior–inferior only, mm" in text and "nan" not in text
+    assert "landmarks, mm" not in figures and "## Confidence" not in text and "## Boxes" not in text
+    assert figures["landmarks, superior–inferior only, mm"]["one support"]["mean"] == pytest.approx(30)
+    pytest.importorskip("matplotlib")
+    from APELocalizerLib.evaluation.pictures import draw_pictures
+    from APELocalizerLib.evaluation.plots import draw_all
+
+    draw_all(study, tmp_path)
+    assert draw_pictures(study, {}, tmp_path, ("R", "A", "S")) == {}
 
 
 def test_times_are_told_per_method(study):

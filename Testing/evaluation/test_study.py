@@ -63,7 +63,7 @@ def test_answers_of_all_supports_are_averaged(world):
     assert together.supports == ("bert", "carl") and together.error_r_mm == pytest.approx(3, abs=0.1)
     [box] = select(results, "box", shots=0)
     assert np.allclose(box.box.minimum, (-57, -50, -20), atol=0.2)
-    assert box.wall_error_mm == pytest.approx(1.0, abs=0.1), "two of six walls are 3 mm off"
+    assert box.wall_error_mm == pytest.approx(1.0, abs=0.1), "two of six sides are 3 mm off"
 
 
 @pytest.mark.parametrize("how", ["prefix", "column", "table"])
@@ -196,6 +196,29 @@ def test_pairs_are_bounded_for_all_methods_and_for_slow_ones(world):
     assert len(slow) == 4 and len({r.target for r in slow}) == 4, "every target in turn"
     assert len(select(results, "landmark", "made up")) == 12
     assert len(study_of(world, pairs=5, shots=(1,), absent=False).retrievals) == 5
+
+
+class Heights(Transfer):
+    """A method that finds heights only, 4 mm too high."""
+
+    name = "heights"
+
+    def carry(self, support_id, target_id, points):
+        return np.column_stack([np.full((len(points), 2), np.nan), points[:, 2] + 4])
+
+
+@pytest.mark.parametrize("answers", ["exact", "voxel"])
+def test_a_method_may_answer_along_one_axis_only(world, answers):
+    for name in ("anna", "bert"):
+        world.add(name)
+        world.mark(name, "carina", (12, 20, 92))  # a voxel's center
+        world.box(name, "liver", (-60, 36, -52, 52, -20, 60))
+    study = study_of(world, Heights(), protocol=Protocol(answers=answers), targets=["anna"], absent=False)
+    [carina] = select(study.retrievals, "landmark")
+    assert carina.error_s_mm == pytest.approx(4 if answers == "exact" else 0)
+    assert np.isnan([carina.error_r_mm, carina.error_a_mm, carina.error_mm]).all()
+    assert not select(study.retrievals, "box"), "boxes need all axes"
+    assert len(select(study.retrievals, "edge")) == 6
 
 
 def test_groups_of_supports_are_drawn_at_random_but_repeatably(world):

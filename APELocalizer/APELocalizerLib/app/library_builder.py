@@ -21,6 +21,8 @@ from APELocalizerLib.core.scan.read import read_scan
 from APELocalizerLib.core.scan.scan import Scan
 
 RECALL = 0.99
+"""Mean part of an organ's box that the enlarged boxes must hold."""
+
 LARGEST = 5.0
 """Where the search for α ends."""
 
@@ -55,15 +57,14 @@ def build_library(
     embed: Callable[[Scan], EmbeddingMap],
     terms: Mapping[str, Term],
     settings: LocalizationSettings | None = None,
-    same_patient: Callable[[str, str], bool] = lambda a, b: a == b,
     progress: Progress | None = None,
     cancelled: CancelCheck | None = None,
 ) -> BuiltLibrary:
     """Library of everything annotated on the supports, each named by its case id.
 
-    Organs that the field of view cuts are left out, since their true extremes cannot be seen. `same_patient` says of
-    two case ids whether they are one patient's. Raises `LibraryError` for annotated names that `terms` does not know
-    (before anything is embedded) and if nothing is annotated, and `Cancelled`.
+    Organs that the field of view cuts are left out, since their true extremes cannot be seen. Scans of one patient
+    (`Case.person`) are never searched with each other. Raises `LibraryError` for annotated names that `terms` does not
+    know (before anything is embedded) and if nothing is annotated, and `Cancelled`.
     """
     points = {name for case in supports for name in case.points}
     check_names(terms, points, {name for case in supports for name in case.boxes})
@@ -84,22 +85,23 @@ def build_library(
         check_cancelled(cancelled)
         done = EMBEDDING_SHARE + (1 - EMBEDDING_SHARE) * number / len(library.organs)
         report(progress, done, f"Measuring the enlargement of {organ.name}")
-        enlargements.append(_enlargement(organ.name, supports, maps, parts, settings, same_patient))
+        enlargements.append(_enlargement(organ.name, supports, maps, parts, settings))
     notes += _remarks(library, terms, enlargements)
     report(progress, 1.0, "Done")
     return BuiltLibrary(_described(library, terms, enlargements), tuple(enlargements), tuple(notes))
 
 
 def _remarks(library: LandmarkLibrary, terms: Mapping[str, Term], enlargements: Sequence[Enlargement]) -> list[str]:
+    """What the user should know about the enlargements and the terms, in sentences."""
     remarks = []
-    for each in enlargements:
-        if not each.found:
+    for organ in enlargements:
+        if not organ.found:
             remarks.append(
-                f"{each.organ}: its enlargement could not be measured and is {each.alpha:g}; "
+                f"{organ.organ}: its enlargement could not be measured and is {organ.alpha:g}; "
                 "more patients that show it whole are needed."
             )
-        elif each.alpha >= LARGEST:
-            remarks.append(f"{each.organ}: not even an enlargement of {LARGEST:g} gives a mean recall of {RECALL:g}.")
+        elif organ.alpha >= LARGEST:
+            remarks.append(f"{organ.organ}: not even an enlargement of {LARGEST:g} gives a mean recall of {RECALL:g}.")
     missing = [name for name in terms if name not in library.names]
     if missing:
         remarks.append(f"Not on these supports: {', '.join(missing)}.")
@@ -140,7 +142,6 @@ def _enlargement(
     maps: Mapping[str, EmbeddingMap],
     parts: Mapping[str, LandmarkLibrary],
     settings: LocalizationSettings | None,
-    same_patient: Callable[[str, str], bool],
 ) -> Enlargement:
     """α of one organ: found on every support with the shots of the other patients, compared with its annotated box.
 
@@ -150,7 +151,7 @@ def _enlargement(
     pairs = []
     searched = 0
     for case in showing:
-        others = [parts[other.id].subset([name]) for other in showing if not same_patient(other.id, case.id)]
+        others = [parts[other.id].subset([name]) for other in showing if other.person != case.person]
         if not others:
             continue
         searched += 1
@@ -165,15 +166,15 @@ def _described(
     library: LandmarkLibrary, terms: Mapping[str, Term], enlargements: Sequence[Enlargement]
 ) -> LandmarkLibrary:
     """The library with codes, descriptions, colors and α, its entries in the order of the terms."""
-    alphas = {each.organ: each.alpha for each in enlargements}
+    alphas = {organ.organ: organ.alpha for organ in enlargements}
     order = list(terms)
 
     def with_term(entry):
         term = terms[entry.name]
         return replace(entry, code=term.code, description=term.description, color=term.color)
 
-    landmarks = sorted(map(with_term, library.landmarks), key=lambda each: order.index(each.name))
-    organs = sorted(map(with_term, library.organs), key=lambda each: order.index(each.name))
+    landmarks = sorted(map(with_term, library.landmarks), key=lambda entry: order.index(entry.name))
+    organs = sorted(map(with_term, library.organs), key=lambda entry: order.index(entry.name))
     return replace(
         library,
         landmarks=tuple(landmarks),

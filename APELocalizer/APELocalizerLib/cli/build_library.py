@@ -60,7 +60,6 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     supports = with_patients(
         read_cases(arguments.scans, arguments.landmarks, arguments.boxes, arguments.supports), arguments.patients
     )
-    person = {case.id: case.person for case in supports}
     model = load_model(arguments)
     embed = embedder(arguments, model).embed
 
@@ -69,7 +68,6 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
         lambda scan: embed(scan, arguments.spacing, cancelled=console.cancelled),
         terms,
         LocalizationSettings(round_trip_threshold_mm=model.round_trip_threshold_mm),
-        same_patient=lambda a, b: person[a] == person[b],
         progress=console.progress,
         cancelled=console.cancelled,
     )
@@ -84,13 +82,11 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
 
 def listing(built: "BuiltLibrary") -> str:
     """Return the table of what the library holds; the last columns say how each organ's enlargement came about."""
-    rows = [[each.name, "landmark", str(len(each.shots)), "", ""] for each in built.library.landmarks]
-    measured = {each.organ: each for each in built.enlargements}
+    rows = [[landmark.name, "landmark", str(len(landmark.shots)), "", ""] for landmark in built.library.landmarks]
+    measured = {enlargement.organ: enlargement for enlargement in built.enlargements}
     for organ in built.library.organs:
-        each = measured[organ.name]
-        rows.append(
-            [organ.name, "organ", str(len(organ.shots)), f"{organ.alpha:.2f}", f"{each.found} of {each.searched}"]
-        )
+        count = f"{measured[organ.name].found} of {measured[organ.name].searched}"
+        rows.append([organ.name, "organ", str(len(organ.shots)), f"{organ.alpha:.2f}", count])
     return table(rows, ["name", "kind", "shots", "enlarged by", "found"])
 
 

@@ -141,7 +141,7 @@ def _confidence(study: Study, plots: Mapping[str, str]) -> list[str]:
         reliability = reliability_table(study)
         lines += ["", "## Confidence: real error of landmarks by their round trip"] if reliability else []
         lines += reliability
-        lines += _plot(plots, "reliability", "Real error by round-trip error")
+        lines += _plot(plots, "reliability", "Real error by round trip")
     return lines
 
 
