@@ -125,5 +125,5 @@ def test_missing_packages_are_named_with_the_way_out(samples, tmp_path, capsys, 
     from APELocalizerLib.cli.evaluate import _need
     from APELocalizerLib.core.base.errors import EvaluationError
 
-    with pytest.raises(EvaluationError, match="apelocalizer.evaluate.*give --no-plots"):
+    with pytest.raises(EvaluationError, match=r"\.\[evaluate\].*give --no-plots"):
         _need("matplotlib", "The plots need matplotlib", "give --no-plots")
