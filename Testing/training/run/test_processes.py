@@ -113,4 +113,4 @@ def assert_two_are_like_one(double: TrainingConfig, half: TrainingConfig, folder
     output = finish(start(two, save_settings(half, folder / "half.json"), *launcher))
     assert output.count("model.pt") == 1, "every process reports"
     assert losses(two) == pytest.approx(losses(one), rel=2e-5)
-    assert len(set(losses(one).values())) == double.max_steps
+    assert len(set(losses(one).values())) == double.optimization.max_steps
