@@ -283,10 +283,7 @@ class APELocalizerLogic(ScriptedLoadableModuleLogic):
 
     def loadLibrary(self, path):
         """Read a landmark library file, or the one that comes with the extension for the name "built-in"."""
-        from APELocalizerLib.core.library.built_in import library_file
-        from APELocalizerLib.core.library.files import load_library
-
-        return load_library(library_file(path))
+        return self.engine.library(path)
 
     def saveLibrary(self, library, path):
         """Write a landmark library file; an existing one is replaced only by a complete one."""

@@ -34,7 +34,7 @@ def model():
 
 @pytest.fixture(scope="module")
 def embedder(model):
-    return Embedder(model)
+    return Embedder(model, reference=built_in_reference(model.id))
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +70,9 @@ def positions(localization) -> np.ndarray:
 
 
 def test_bfloat16_moves_landmarks_by_less_than_a_millimeter(model, library, target, target_map):
-    in_half = Embedder(model, InferenceSettings(device="cpu", mixed_precision=True)).embed(target)
+    in_half = Embedder(
+        model, InferenceSettings(device="cpu", mixed_precision=True), built_in_reference(model.id)
+    ).embed(target)
     plain, half = (localize(each, library, model=model) for each in (target_map, in_half))
     assert np.abs(in_half.values - target_map.values).max() > 0, "bfloat16 was not used"
     moved = np.linalg.norm(positions(half) - positions(plain), axis=1)
@@ -80,7 +82,7 @@ def test_bfloat16_moves_landmarks_by_less_than_a_millimeter(model, library, targ
 
 def test_coordinates_that_are_three_centimeters_off_come_back(model, target):
     """As if the network took the patient for a taller one."""
-    plain = Embedder(model, InferenceSettings(device="cpu", align=False)).embed(target)
+    plain = Embedder(model, InferenceSettings(device="cpu")).embed(target)
     passes = [replace(each, values=each.values + np.float32([0, 0, 30])) for each in plain.passes]
     reference = built_in_reference(model.id)
     wanted, found = (align(each, reference) for each in (plain, fuse(passes).with_coarse_ct(plain.coarse_ct)))

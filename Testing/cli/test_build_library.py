@@ -4,6 +4,7 @@ import shutil
 
 import pytest
 
+from APELocalizerLib.app.memory import Memory
 from APELocalizerLib.core.library import built_in
 from APELocalizerLib.core.library.files import load_library
 from made_up.files import BOXES, POINTS, read_table, write_table
@@ -48,8 +49,10 @@ def test_library_of_two_scans_holds_a_shot_of_each(run, annotated):
 
 
 def test_what_others_are_aligned_with_is_not_aligned_itself(run, annotated, monkeypatch):
-    monkeypatch.setattr("APELocalizerLib.core.embedder.built_in_reference", None)  # it would be called
+    asked = []
+    monkeypatch.setattr(Memory, "reference", lambda self, name, model: asked.append(name) or (None, ""))
     assert build(run, annotated).code == 0
+    assert set(asked) == {None}
 
 
 def test_only_the_named_supports_are_used(run, annotated):

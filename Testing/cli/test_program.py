@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from APELocalizerLib.app.runs import result_folders
 from APELocalizerLib.cli.console import Console, table
-from APELocalizerLib.cli.localize import result_folders
 from made_up.paths import MODULE
 
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from APELocalizerLib.core import embedder as pipeline
-from APELocalizerLib.core.base.errors import Cancelled, DeviceError, LibraryError, ModelError
+from APELocalizerLib.core.base.errors import Cancelled, DeviceError, ModelError
 from APELocalizerLib.core.base.geometry import apply_affine
 from APELocalizerLib.core.embedder import Embedder, embed_scan, fuse
 from APELocalizerLib.core.embedding.map_files import load_map, save_map
@@ -307,15 +307,3 @@ def test_the_grid_runs_posterior_left_inferior(torso_map):
     directions = torso_map.grid_to_ras[:3, :3] / np.linalg.norm(torso_map.grid_to_ras[:3, :3], axis=0)
     np.testing.assert_allclose(directions, pli_grid((2, 2, 2), (1, 1, 1))[:3, :3], atol=1e-9)
     np.testing.assert_allclose(np.linalg.norm(torso_map.grid_to_ras[:3, :3], axis=0), [16, 16, 24], rtol=0.05)
-
-
-def test_a_damaged_built_in_library_is_said_and_does_not_stop_the_work(torso, tiny, monkeypatch):
-    def damaged(model_id):
-        raise LibraryError("torso.json: This is not a landmark library.")
-
-    monkeypatch.setattr(pipeline, "built_in_reference", damaged)
-    embedder = Embedder(tiny, CPU)
-    embedder.warm_up()
-    made = embedder.embed(torso, "fast")
-    assert made.notes[-1] == "Coordinates are not aligned: torso.json: This is not a landmark library."
-    assert not made.space.aligned

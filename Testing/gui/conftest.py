@@ -13,6 +13,7 @@ from PySide6.QtWidgets import QApplication, QVBoxLayout, QWidget
 
 import APELocalizer
 from APELocalizerLib.app.engine import Engine
+from APELocalizerLib.app.memory import Memory
 from APELocalizerLib.core.model.model import Model
 from APELocalizerLib.scene.headless import add_volume, open_headless_scene
 from made_up.embedders import KnowingEmbedder
@@ -99,7 +100,7 @@ def engine(embedder):
     def load(model: str) -> SimpleNamespace:
         return SimpleNamespace(id=f"knowing {model}", anchored=True, round_trip_threshold_mm=20.0, presets=SPACINGS)
 
-    return Engine(load, embedder)
+    return Engine(reference=None, memory=Memory(load, embedder))
 
 
 @pytest.fixture

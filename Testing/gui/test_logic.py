@@ -7,6 +7,7 @@ import slicer.util
 
 from APELocalizer import APELocalizerLogic
 from APELocalizerLib.app.engine import Engine
+from APELocalizerLib.app.memory import Memory
 from APELocalizerLib.core.base.errors import APELocalizerError, Cancelled, SceneError
 from made_up.scans import LANDMARKS
 
@@ -149,7 +150,7 @@ def test_another_spacing_or_model_is_embedded_again(logic, patient, embedder):
 
 
 def test_with_a_real_network_each_click_is_recognized_on_its_own_scan(scene, patient, load_tiny):
-    logic = APELocalizerLogic(Engine(load_tiny))
+    logic = APELocalizerLogic(Engine(memory=Memory(load_tiny)))
     fractions = []
 
     def progress(fraction: float, text: str) -> None:

@@ -133,7 +133,7 @@ def test_memory_freed_while_getting_ready_stays_free_until_the_next_choice(panel
     panel.click("freeMemoryButton")
     panel.embedder.warm_gate.set()
     settle(panel)
-    assert panel.session.logic.engine._embedder is None and "Memory was freed" in panel.ui.statusLabel.text
+    assert panel.session.logic.engine._memory._warm is None and "Memory was freed" in panel.ui.statusLabel.text
     panel.ui.pointsSelector.setCurrentNode(patient.points)
     settle(panel)
     assert panel.embedder.warmed == 2

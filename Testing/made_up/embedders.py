@@ -35,7 +35,7 @@ class KnowingEmbedder:
             raise self.fail_with
         self.warmed += 1
 
-    def __call__(self, model, settings) -> "KnowingEmbedder":
+    def __call__(self, model, settings, reference=None) -> "KnowingEmbedder":
         self.model = model
         return self
 

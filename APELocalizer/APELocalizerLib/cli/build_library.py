@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from APELocalizerLib.cli.console import Console, table
-from APELocalizerLib.cli.options import add_model_options, embedder, load_model
+from APELocalizerLib.cli.options import add_model_options, engine_of
 from APELocalizerLib.core.base.errors import LibraryError
 from APELocalizerLib.core.library.built_in import built_in_terms_path
 
@@ -60,14 +60,14 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     supports = with_patients(
         read_cases(arguments.scans, arguments.landmarks, arguments.boxes, arguments.supports), arguments.patients
     )
-    model = load_model(arguments)
-    embed = embedder(arguments, model).embed
+    engine = engine_of(arguments)
+    engine.check()
 
     built = build_library(
         supports,
-        lambda scan: embed(scan, arguments.spacing, cancelled=console.cancelled),
+        lambda scan: engine.map(scan, arguments.spacing, cancelled=console.cancelled),
         terms,
-        LocalizationSettings(round_trip_threshold_mm=model.round_trip_threshold_mm),
+        LocalizationSettings(round_trip_threshold_mm=engine.model.round_trip_threshold_mm),
         progress=console.progress,
         cancelled=console.cancelled,
     )

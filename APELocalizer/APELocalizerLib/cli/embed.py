@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from APELocalizerLib.cli.console import Console
-from APELocalizerLib.cli.options import add_model_options, add_scan, embedder, load_model
+from APELocalizerLib.cli.options import add_model_options, add_scan, engine_of
 
 
 def add_parser(subparsers) -> None:
@@ -29,9 +29,9 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     from APELocalizerLib.core.scan.read import read_scan
 
     scan = read_scan(arguments.scan)
-    model = load_model(arguments)
-    embed = embedder(arguments, model).embed
-    embedding_map = embed(scan, arguments.spacing, console.progress, console.cancelled)
+    engine = engine_of(arguments)
+    engine.check()
+    embedding_map = engine.map(scan, arguments.spacing, None, console.progress, console.cancelled)
     save_map(embedding_map, arguments.out)
     for note in embedding_map.notes:
         console.remark(note)

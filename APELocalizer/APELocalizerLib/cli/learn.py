@@ -3,22 +3,15 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from APELocalizerLib.cli.console import Console
-from APELocalizerLib.cli.options import add_model_options, add_scan, embedder, load_model
+from APELocalizerLib.cli.options import add_model_options, add_scan, engine_of
 from APELocalizerLib.core.library.built_in import BUILT_IN
 
 if TYPE_CHECKING:
-    import numpy as np
-
-    from APELocalizerLib.core.base.geometry import Box
-    from APELocalizerLib.core.embedding.embedding_map import EmbeddingMap
-    from APELocalizerLib.core.library.library import LandmarkLibrary
-
+    from APELocalizerLib.core.library.marks import Marks
 
 NO_CT_HELP = "keep no coarse copy of the CT in the library: more private, less exact"
 
@@ -59,55 +52,25 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     library = load_library(arguments.library) if arguments.library.exists() else LandmarkLibrary()
     marks = read_marks(arguments)
     scan = read_scan(arguments.support)
-    model = load_model(arguments)
-    embed = embedder(arguments, model).embed
-    support_map = embed(scan, arguments.spacing, console.progress, console.cancelled)
-    if arguments.no_coarse_ct:
-        support_map = replace(support_map, coarse_ct=None)
-    learned = marks.learned(library, support_map)
-    save_library(learned, arguments.library)
+    engine = engine_of(arguments)
+    engine.check()
+    support_map = engine.map(scan, arguments.spacing, None, console.progress, console.cancelled)
+    learned = engine.learn(support_map, marks, library, coarse_ct=not arguments.no_coarse_ct)
+    save_library(learned.library, arguments.library)
     for note in support_map.notes:
         console.remark(note)
-    for name in marks.left_out(learned, support_map):
+    for name in learned.left_out:
         why = "the field of view of the support cuts it, or it reaches into the air around the body"
         console.remark(f"{name} was left out: {why}.")
-    console.remark(f"{arguments.library}: {len(learned.landmarks)} landmarks and {len(learned.organs)} organs.")
+    landmarks, organs = len(learned.library.landmarks), len(learned.library.organs)
+    console.remark(f"{arguments.library}: {landmarks} landmarks and {organs} organs.")
     return 0
-
-
-@dataclass(frozen=True)
-class Marks:
-    """What was marked on a support, read from its files: positions in RAS mm, label maps with their index→RAS."""
-
-    points: Mapping[str, np.ndarray] | None = None
-    labels: tuple[np.ndarray, np.ndarray] | None = None
-    label_names: Mapping[int, str] | None = None
-    boxes: Mapping[str, Box] | None = None
-
-    def learned(self, library: LandmarkLibrary, support_map: EmbeddingMap) -> LandmarkLibrary:
-        """Return the library with one more shot of everything marked."""
-        from APELocalizerLib.core.library.learning import learn_box, learn_points, learn_segmentation
-
-        if self.points:
-            library = learn_points(library, support_map, self.points)
-        if self.labels:
-            library = learn_segmentation(library, support_map, *self.labels, self.label_names)
-        for name, box in (self.boxes or {}).items():
-            library = learn_box(library, support_map, name, box)
-        return library
-
-    def left_out(self, library: LandmarkLibrary, support_map: EmbeddingMap) -> list[str]:
-        """Names in the segmentation that the library learned no shot of on this support."""
-        from APELocalizerLib.core.library.library import support_id_of
-
-        here = support_id_of(support_map)
-        known = {organ.name for organ in library.organs if any(shot.support_id == here for shot in organ.shots)}
-        return [name for name in (self.label_names or {}).values() if name not in known]
 
 
 def read_marks(arguments: argparse.Namespace) -> Marks:
     """Read the mark files, before anything slow is done, so that a mistake in them shows at once."""
     from APELocalizerLib.core.annotations.marks import read_boxes, read_labels, read_points
+    from APELocalizerLib.core.library.marks import Marks
     from APELocalizerLib.core.scan.labels import read_label_volume
 
     return Marks(

@@ -5,9 +5,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from APELocalizerLib.core.embedder import Embedder
+    from APELocalizerLib.app.engine import Engine
     from APELocalizerLib.core.embedding.runner import InferenceSettings
-    from APELocalizerLib.core.model.model import Model
 
 NO_ALIGN_HELP = "leave coordinates as the network gives them"
 REFERENCE_HELP = (
@@ -36,25 +35,19 @@ def add_model_options(parser: argparse.ArgumentParser, align: bool = True) -> No
         parser.set_defaults(reference=None, no_align=True)
 
 
-def load_model(arguments: argparse.Namespace) -> "Model":
-    """Load the model that the options name."""
-    from APELocalizerLib.core.model.registry import load_model
+def engine_of(arguments: argparse.Namespace) -> "Engine":
+    """Return the engine that the options name; nothing is loaded yet."""
+    from APELocalizerLib.app.engine import BUILT_IN, Engine
+    from APELocalizerLib.core.library.built_in import library_file
 
-    return load_model(arguments.model)
+    reference = BUILT_IN if arguments.reference is None else library_file(arguments.reference)
+    if arguments.no_align:
+        reference = None
+    return Engine(arguments.model, arguments.device, reference, True if arguments.one_pass else None)
 
 
 def inference_settings(arguments: argparse.Namespace) -> "InferenceSettings":
     """Return the inference settings that the options name."""
     from APELocalizerLib.core.embedding.runner import InferenceSettings
 
-    one_pass = True if arguments.one_pass else None
-    return InferenceSettings(device=arguments.device, one_pass=one_pass, align=not arguments.no_align)
-
-
-def embedder(arguments: argparse.Namespace, model: "Model") -> "Embedder":
-    """Return what embeds scans in the way that the options name. Raises `LibraryError`, `ModelError`."""
-    from APELocalizerLib.core.embedder import Embedder
-    from APELocalizerLib.core.localization.alignment import Reference
-
-    reference = Reference.of_file(arguments.reference) if arguments.reference else None
-    return Embedder(model, inference_settings(arguments), reference)
+    return InferenceSettings(device=arguments.device, one_pass=True if arguments.one_pass else None)

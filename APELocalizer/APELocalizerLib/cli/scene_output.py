@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from APELocalizerLib.core.base.errors import SceneError
 
 if TYPE_CHECKING:
+    from APELocalizerLib.app.runs import WriteMore
     from APELocalizerLib.core.embedding.embedding_map import EmbeddingMap
     from APELocalizerLib.core.library.library import LandmarkLibrary
     from APELocalizerLib.core.localization.answers import Localization
@@ -19,19 +20,21 @@ def check_scene_possible() -> None:
         raise SceneError('--scene needs the packages slicer-core and vtk: pip install ".[slicer]".')
 
 
-def write_scene(
-    scan: "Scan", found: "Localization", embedding_map: "EmbeddingMap", library: "LandmarkLibrary", folder: Path
-) -> None:
-    """Write scene.mrb (scan, landmarks, boxes, table, map, library) and views.png (three slice views) to `folder`."""
-    from APELocalizerLib.scene.headless import add_volume, open_headless_scene, save_scene
-    from APELocalizerLib.scene.results import show_localization
-    from APELocalizerLib.scene.snapshot import render_views
-    from APELocalizerLib.scene.state import save_state
+def scene_writer(library: "LandmarkLibrary") -> "WriteMore":
+    """Return what writes scene.mrb (scan, landmarks, boxes, table, map, library) and views.png (three slice views)."""
 
-    with open_headless_scene() as headless:
-        volume = add_volume(scan.voxels, scan.ijk_to_ras, scan.name)
-        nodes = show_localization(volume, found, embedding_map)
-        settings = {"spacing": found.spacing, "rule": found.rule}
-        save_state(headless.scene, library, settings, found.model_id)
-        render_views(volume, nodes, folder / "views.png", overlay_node=nodes.overlay_node)
-        save_scene(folder / "scene.mrb")
+    def write(scan: "Scan", localization: "Localization", embedding_map: "EmbeddingMap", folder: Path) -> None:
+        from APELocalizerLib.scene.headless import add_volume, open_headless_scene, save_scene
+        from APELocalizerLib.scene.results import show_localization
+        from APELocalizerLib.scene.snapshot import render_views
+        from APELocalizerLib.scene.state import save_state
+
+        with open_headless_scene() as headless:
+            volume = add_volume(scan.voxels, scan.ijk_to_ras, scan.name)
+            nodes = show_localization(volume, localization, embedding_map)
+            settings = {"spacing": localization.spacing, "rule": localization.rule}
+            save_state(headless.scene, library, settings, localization.model_id)
+            render_views(volume, nodes, folder / "views.png", overlay_node=nodes.overlay_node)
+            save_scene(folder / "scene.mrb")
+
+    return write

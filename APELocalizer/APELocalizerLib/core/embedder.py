@@ -1,19 +1,16 @@
 """From a scan to its embedding map: every spacing of a preset is prepared and embedded, the maps are fused, and their
 coordinates are aligned with a reference."""
 
-from contextlib import suppress
-from dataclasses import replace
-
 import torch
 
 from APELocalizerLib.core.base.device import resolve_device
-from APELocalizerLib.core.base.errors import LibraryError, ModelError
+from APELocalizerLib.core.base.errors import ModelError
 from APELocalizerLib.core.base.progress import CancelCheck, Progress, report, sub_progress
 from APELocalizerLib.core.embedding.coarse_ct import VIEW, CoarseCT
 from APELocalizerLib.core.embedding.embedding_map import EmbeddingMap
 from APELocalizerLib.core.embedding.passes import fuse
 from APELocalizerLib.core.embedding.runner import InferenceSettings, Runner
-from APELocalizerLib.core.localization.alignment import Reference, align, built_in_reference
+from APELocalizerLib.core.localization.alignment import Reference, align
 from APELocalizerLib.core.model.model import Model
 from APELocalizerLib.core.preparation.config import PreparedScan
 from APELocalizerLib.core.preparation.prepare import PreparationRequest, prepare_all
@@ -32,9 +29,10 @@ class Embedder:
         settings: InferenceSettings | None = None,
         reference: Reference | None = None,
     ) -> None:
-        """`reference`: what scans are aligned with, if the settings say so (default: the built-in library, if it was
-        learned with the model). Raises `ModelError` for the reference of another model, and
-        `LibraryError` for one that nothing can be aligned with."""
+        """`reference`: what the coordinates of scans are aligned with; without one they are as the network gives them.
+
+        Raises `ModelError` for the reference of another model, `LibraryError` for one that nothing can be aligned with.
+        """
         if reference is not None and reference.library.model_id not in (None, model.id):
             raise ModelError(
                 f"Scans of the model {model.id} cannot be aligned with a library of the model "
@@ -68,32 +66,17 @@ class Embedder:
             start, stop = (PREPARATION_SHARE + NETWORK_SHARE * n / len(passes) for n in (number, number + 1))
             maps.append(self._runner.embed(each, spacing, sub_progress(progress, start, stop), cancelled))
         report(progress, PREPARATION_SHARE + NETWORK_SHARE, "Aligning coordinates")
-        found = fuse(maps).with_coarse_ct(CoarseCT.of_prepared(coarse))
-        try:
-            reference = self._what_to_align_with()
-        except LibraryError as error:  # no reason to find nothing at all
-            return replace(found, notes=(*found.notes, f"Coordinates are not aligned: {error}"))
-        if reference is not None:
-            found = align(found, reference, cancelled)
+        embedding_map = fuse(maps).with_coarse_ct(CoarseCT.of_prepared(coarse))
+        if self._reference is not None:
+            embedding_map = align(embedding_map, self._reference, cancelled)
         report(progress, 1.0, "Aligning coordinates")
-        return found
+        return embedding_map
 
     def warm_up(self) -> None:
         """Get ready, so that the first scan takes no longer than the next; see `Runner.warm_up`."""
         self._runner.warm_up()
-        with suppress(LibraryError):  # the first scan will say so
-            reference = self._what_to_align_with()
-            if reference is not None:
-                reference.get_ready()
-
-    def _what_to_align_with(self) -> Reference | None:
-        """The reference, if coordinates are to be aligned and there is one for the model.
-
-        Raises `LibraryError` if the built-in library is damaged.
-        """
-        if not self._runner.settings.align:
-            return None
-        return self._reference or built_in_reference(self.model.id)
+        if self._reference is not None:
+            self._reference.get_ready()
 
 
 def embed_scan(

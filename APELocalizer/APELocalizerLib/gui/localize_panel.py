@@ -30,7 +30,7 @@ class LocalizePanel:
         for selector in (self._ui.scanSelector, self._ui.supportSelector):
             selector.sortFilterProxyModel().hiddenNodeIDs = list(overlay_ids())
         session = self._session
-        offered = session.logic.engine.spacings(session.run_settings().model) if session.parameters else None
+        offered = session.run_settings().engine(session.logic.engine).spacings() if session.parameters else None
         if offered == self._offered:
             return
         self._offered = offered

@@ -43,9 +43,9 @@ class WarmUp:
         if session.runner.busy or session.logic.torchProblem():
             return
         self._ready_on, self._ready_library = device, library
-        engine = session.logic.engine
+        engine = settings.engine(session.logic.engine)
         session.runner.prepare(
-            lambda progress, cancelled: engine.warm_up(settings.model, settings.device, library, cancelled),
+            lambda progress, cancelled: engine.warm_up(library, cancelled),
             self._on_end,
         )
 

@@ -128,7 +128,7 @@ def make_ape(
     Raises `ModelError` for a reference of another model, and `LibraryError` for one that nothing can be aligned with.
     """
     model, reference = settings.model, settings.reference
-    embedder = Embedder(model, replace(settings.inference, align=reference is not None), reference)
+    embedder = Embedder(model, settings.inference, reference)
     store = MapStore(cache)
     made_with = model.id if reference is None else f"{model.id} aligned with {reference.digest}"
 

@@ -94,11 +94,11 @@ class OverlayKeeper:
         from APELocalizerLib.scene import overlays
 
         settings = self._settings.get(volume_node.GetID(), DEFAULT_SETTINGS)
-        found = self._engine.recall(scan_key(volume_node), settings.model, settings.spacing)
+        found = settings.engine(self._engine).recall(scan_key(volume_node), settings.spacing)
         if found is None:
             raise SceneError(_("The map of this scan is not in memory. Press “Localize” to compute it."))
         if kind == "rgb":
-            return overlays.add_rgb_overlay(volume_node, found, self._engine.loaded_model(settings.model).anchored)
+            return overlays.add_rgb_overlay(volume_node, found, settings.engine(self._engine).model.anchored)
         if kind == "similarity":
             return overlays.add_similarity_overlay(volume_node, found, mean_embedding(library, landmark), landmark)
         return overlays.add_channel_overlay(volume_node, found, kind)

@@ -27,6 +27,10 @@ class RunSettings:
     device: str = "auto"
     model: str = "default"
 
+    def engine(self, engine: Engine) -> Engine:
+        """The engine with this model and device."""
+        return engine.using(model=self.model, device=self.device)
+
 
 DEFAULT_SETTINGS = RunSettings()
 
@@ -50,17 +54,15 @@ class _ScanTask:
         from APELocalizerLib.scene.volumes import scan_from_volume_node
 
         scan = scan_from_volume_node(volume_node)
-        self._engine, self._settings, self._node = engine, settings, volume_node
+        self._engine, self._settings, self._node = settings.engine(engine), settings, volume_node
         self._name = volume_node.GetName()
         self._key = scan_key(volume_node)
         # A copy: the node's memory may change or go away while the worker reads.
         self._scan = dataclasses.replace(scan, voxels=scan.voxels.copy(order="K"))
 
-    def _embed(self, progress: Progress | None, cancelled: CancelCheck | None):
-        settings, share = self._settings, sub_progress(progress, 0.0, EMBEDDING_SHARE)
-        return self._engine.embed(
-            self._scan, self._key, settings.model, settings.spacing, settings.device, share, cancelled
-        )
+    def _map(self, progress: Progress | None, cancelled: CancelCheck | None):
+        share = sub_progress(progress, 0.0, EMBEDDING_SHARE)
+        return self._engine.map(self._scan, self._settings.spacing, self._key, share, cancelled)
 
     def _check_scan_is_unchanged(self) -> None:
         if not slicer.mrmlScene.IsNodePresent(self._node):
@@ -100,35 +102,33 @@ class LocalizeTask(_ScanTask):
         self.localization = None
 
     def run(self, progress: Progress | None = None, cancelled: CancelCheck | None = None):
-        """Embed and localize: (Localization, EmbeddingMap)."""
-        from APELocalizerLib.core.localization.localize import localize
-
+        """Read the scan and localize: (Localization, EmbeddingMap)."""
         report(progress, 0.0, _("Loading the model"))
-        loaded_model = self._engine.loaded_model(self._settings.model)
-        if self._library.model_id != loaded_model.id:  # said before the scan is embedded, not minutes later
+        model = self._engine.model
+        if self._library.model_id != model.id:  # said before the scan is embedded, not minutes later
             raise LocalizationError(
                 _(
                     "The library was learned with the model {learned}, but {chosen} is chosen. "
                     "Choose the library's model under “Set-up”, or learn the landmarks again."
-                ).format(learned=self._library.model_id, chosen=loaded_model.id)
+                ).format(learned=self._library.model_id, chosen=model.id)
             )
-        found_map = self._embed(progress, cancelled)
+        embedding_map = self._map(progress, cancelled)
         check_cancelled(cancelled)
         share = sub_progress(progress, EMBEDDING_SHARE, 1.0)
-        found = localize(found_map, self._library, model=loaded_model, progress=share, cancelled=cancelled)
-        return found, found_map
+        localization = self._engine.localize(embedding_map, self._library, progress=share, cancelled=cancelled)
+        return localization, embedding_map
 
     def finish(self, computed):
         """Show the result: `ResultNodes`. Raises SceneError if the scan is gone or was changed."""
         from APELocalizerLib.scene.results import show_localization
 
-        localization, found_map = computed
+        localization, embedding_map = computed
         self._check_scan_is_unchanged()
         self.localization = localization
         if self._overlay:
             before = self._overlays.rgb_of(self._node, self._settings) if self._overlays else None
-            anchored = self._engine.loaded_model(self._settings.model).anchored
-            nodes = show_localization(self._node, localization, found_map, overlay_node=before, anchored=anchored)
+            anchored = self._engine.model.anchored
+            nodes = show_localization(self._node, localization, embedding_map, overlay_node=before, anchored=anchored)
         else:
             nodes = show_localization(self._node, localization)
         if self._overlays:
@@ -149,6 +149,7 @@ class LearnTask(_ScanTask):
         segmentation_node=None,
     ) -> None:
         from APELocalizerLib.core.library.library import LandmarkLibrary
+        from APELocalizerLib.core.library.marks import Marks
         from APELocalizerLib.scene.volumes import labels_from_segmentation, points_from_markups
 
         if volume_node is None:
@@ -156,23 +157,19 @@ class LearnTask(_ScanTask):
         if points_node is None and segmentation_node is None:
             raise SceneError(_("Choose a point list or a segmentation to learn from."))
         self._library = library if library is not None else LandmarkLibrary()
-        self._points = points_from_markups(points_node) if points_node else None
-        self._labels = labels_from_segmentation(segmentation_node, volume_node) if segmentation_node else None
+        *labels, names = labels_from_segmentation(segmentation_node, volume_node) if segmentation_node else [None]
+        self._marks = Marks(
+            points=points_from_markups(points_node) if points_node else None,
+            labels=tuple(labels) or None,
+            label_names=names,
+        )
         super().__init__(engine, volume_node, settings)
 
     def run(self, progress: Progress | None = None, cancelled: CancelCheck | None = None):
-        """Embed the support and learn: the new `LandmarkLibrary`."""
-        from APELocalizerLib.core.library.learning import learn_points, learn_segmentation
-
+        """Read the support and learn: the new `LandmarkLibrary`."""
         report(progress, 0.0, _("Loading the model"))
-        support_map = self._embed(progress, cancelled)
-        library = self._library
-        if self._points:
-            library = learn_points(library, support_map, self._points)
-        if self._labels:
-            library = learn_segmentation(library, support_map, *self._labels)
-        check_cancelled(cancelled)
-        return library
+        support_map = self._map(progress, cancelled)
+        return self._engine.learn(support_map, self._marks, self._library, cancelled=cancelled).library
 
     def finish(self, computed):
         """The new library. Raises SceneError if the support is gone or was changed, for its clicks may be wrong."""

@@ -1,6 +1,5 @@
 """Coordinates that are off as a whole are put right by landmarks that are known from other patients."""
 
-import threading
 from dataclasses import replace
 
 import numpy as np
@@ -13,7 +12,6 @@ from APELocalizerLib.core.embedding.coarse_ct import CoarseCT
 from APELocalizerLib.core.embedding.coordinate_space import CoordinateSpace
 from APELocalizerLib.core.embedding.embedding_map import EmbeddingMap
 from APELocalizerLib.core.embedding.passes import fuse
-from APELocalizerLib.core.library.built_in import built_in_library_path
 from APELocalizerLib.core.library.learning import learn_box, learn_points
 from APELocalizerLib.core.library.library import LandmarkLibrary
 from APELocalizerLib.core.localization import alignment
@@ -154,19 +152,6 @@ def test_the_built_in_library_is_the_reference_of_the_default_model_alone():
     model = load_model("default")
     assert len(built_in_reference(model.id).library.landmarks) >= 20
     assert built_in_reference("another@0123456789ab") is None
-
-
-def test_several_threads_read_the_built_in_library_once(monkeypatch):
-    read = []
-    monkeypatch.setattr(alignment, "load_library", lambda path: read.append(path) or LandmarkLibrary("some@1"))
-    alignment._read.cache_clear()
-    threads = [threading.Thread(target=built_in_reference, args=("some@1",)) for _ in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    alignment._read.cache_clear()
-    assert read == [built_in_library_path()]
 
 
 def test_without_a_built_in_library_there_is_no_reference(monkeypatch):

@@ -40,8 +40,7 @@ class InferenceSettings:
     trained; `mixed_precision` None means half precision on CUDA and, for networks as wide as the published one,
     bfloat16 on processors made for it (a third faster; on the default model it moves places by about 0.1 mm, on the
     published one, without its weights, this could not be measured); `cpu_fallback` allows the last step when a GPU's
-    memory is full. `align`: take off what the coordinates of a scan are off by as a whole (see `alignment`), if there
-    is a reference for the model; without it they are as the network gives them.
+    memory is full.
     """
 
     device: str = "auto"
@@ -51,7 +50,6 @@ class InferenceSettings:
     batch_size: int = 4
     mixed_precision: bool | None = None
     cpu_fallback: bool = True
-    align: bool = True
 
     def __post_init__(self) -> None:
         if len(self.tile) != 3 or min(self.tile) < 32 or any(n % 4 for n in self.tile) or not 0 <= self.overlap < 1:

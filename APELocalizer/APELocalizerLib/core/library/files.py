@@ -2,12 +2,11 @@
 
 import json
 import math
-from functools import lru_cache
 from pathlib import Path
 
 from APELocalizerLib.core.base.errors import LibraryError, MapError
 from APELocalizerLib.core.base.files import write_text
-from APELocalizerLib.core.library.built_in import built_in_library_path
+from APELocalizerLib.core.library.built_in import library_file
 from APELocalizerLib.core.library.entries import Code, Landmark, Organ, OrganShot, Shot
 from APELocalizerLib.core.library.library import LandmarkLibrary, Support
 
@@ -79,24 +78,14 @@ def save_library(library: LandmarkLibrary, path: str | Path) -> None:
     write_text(path, to_json(library))
 
 
+def open_library(name_or_path: str | Path) -> LandmarkLibrary:
+    """Read a library file, or the library that comes with the extension for the name "built-in"."""
+    return load_library(library_file(name_or_path))
+
+
 def load_library(path: str | Path) -> LandmarkLibrary:
-    """Read a library file; raises `LibraryError` naming the file.
-
-    The built-in library is read once and then shared, with all that was made from it: every scan is aligned with it.
-    """
+    """Read a library file; raises `LibraryError` naming the file."""
     path = Path(path)
-    if path == built_in_library_path():
-        return _shared(path, path.stat().st_mtime_ns)
-    return _read(path)
-
-
-@lru_cache(maxsize=1)
-def _shared(path: Path, changed: int) -> LandmarkLibrary:
-    """The library of a file that changed last at that time."""
-    return _read(path)
-
-
-def _read(path: Path) -> LandmarkLibrary:
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError as error:

@@ -9,10 +9,9 @@ search on the scan and for what is learned on it. The model card says what that 
 """
 
 import hashlib
-import threading
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import cached_property, lru_cache
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -144,22 +143,11 @@ class Reference:
 def built_in_reference(model_id: str) -> Reference | None:
     """The built-in library's landmarks, if it was learned with the model; None if it was not, or is not installed.
 
-    It is read once. Raises `LibraryError` if it is damaged.
+    Raises `LibraryError` if it is damaged. An engine reads it once and keeps it (`app.memory`).
     """
     path = built_in_library_path()
-    if path is None:
-        return None
-    with _reading:
-        reference = _read(path, path.stat().st_mtime_ns)
-    return reference if reference.library.model_id == model_id else None
-
-
-_reading = threading.Lock()
-
-
-@lru_cache(maxsize=1)
-def _read(path: Path, changed: int) -> Reference:
-    return Reference.of_file(path)
+    reference = None if path is None else Reference(load_library(path))
+    return reference if reference is not None and reference.library.model_id == model_id else None
 
 
 def align(embedding_map: EmbeddingMap, reference: Reference, cancelled: CancelCheck | None = None) -> EmbeddingMap:
