@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from APELocalizerLib.core.embedding.embedding_map import EmbeddingMap
     from APELocalizerLib.core.library.library import LandmarkLibrary
     from APELocalizerLib.core.library.marks import Learned, Marks
+    from APELocalizerLib.core.localization.alignment import Reference
     from APELocalizerLib.core.localization.answers import Localization
     from APELocalizerLib.core.localization.localize import LocalizationSettings
     from APELocalizerLib.core.model.model import Model
@@ -80,6 +81,11 @@ class Engine:
     def model(self) -> Model:
         """The model, loaded once. Raises ModelError."""
         return self._memory.model(self.settings.model)
+
+    @property
+    def reference(self) -> Reference | None:
+        """What coordinates are aligned with, or None. Raises LibraryError, ModelError."""
+        return self._memory.reference(self.settings.reference, self.model)[0]
 
     def library(self, name_or_path: str | Path) -> LandmarkLibrary:
         """Open a library file, or the one that comes with the extension for the name "built-in". Raises LibraryError.

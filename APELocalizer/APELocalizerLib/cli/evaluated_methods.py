@@ -3,17 +3,15 @@
 import argparse
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from APELocalizerLib.cli.options import inference_settings, load_model
+from APELocalizerLib.cli.options import engine_of
 from APELocalizerLib.core.base.errors import EvaluationError
 from APELocalizerLib.core.base.progress import CancelCheck
 from APELocalizerLib.methods.registry import APE, BASELINES, MAKERS, Workshop, make_methods
 
 if TYPE_CHECKING:
     from APELocalizerLib.core.localization.alignment import Reference
-    from APELocalizerLib.core.model.model import Model
     from APELocalizerLib.methods.ape import ApeSettings
     from APELocalizerLib.methods.method import Method
 
@@ -69,35 +67,27 @@ def ape_settings(arguments: argparse.Namespace) -> "ApeSettings":
     """How the options say that the product embeds and searches. Raises `ModelError`, `LibraryError`."""
     from APELocalizerLib.methods.ape import ApeSettings
 
-    model = load_model(arguments)
-    reference = _reference(model, arguments.reference, not arguments.no_align)
-    settings = inference_settings(arguments)
-    return ApeSettings(model, reference, settings, arguments.spacing, arguments.rule, not arguments.no_refine)
+    engine = engine_of(arguments)
+    engine.check()
+    return ApeSettings(engine, arguments.spacing, arguments.rule, not arguments.no_refine)
 
 
 def _second_settings(arguments: argparse.Namespace, first: "ApeSettings") -> "ApeSettings":
     """The first settings, changed as the options --against-… say."""
-    from APELocalizerLib.core.model.registry import load_model as load
+    from APELocalizerLib.app.engine import BUILT_IN, Engine
 
-    model = load(arguments.against_model) if arguments.against_model else first.model
-    file = arguments.reference if model.id == first.model.id else None
+    settings = first.engine.settings
+    engine = Engine(arguments.against_model or settings.model, settings.device, None, settings.one_pass)
+    if not (arguments.no_align or arguments.against_no_align):
+        same = engine.model.id == first.model.id
+        engine = engine.using(reference=settings.reference if same else BUILT_IN)
     return replace(
         first,
-        model=model,
-        reference=_reference(model, file, not (arguments.no_align or arguments.against_no_align)),
+        engine=engine,
         spacing=arguments.against_spacing or first.spacing,
         rule=arguments.against_rule or first.rule,
         refined=first.refined and not arguments.against_no_refine,
     )
-
-
-def _reference(model: "Model", file: Path | None, aligned: bool) -> "Reference | None":
-    """What coordinates are aligned with, or None if they are not."""
-    from APELocalizerLib.core.localization.alignment import Reference, built_in_reference
-
-    if not aligned:
-        return None
-    return built_in_reference(model.id) if file is None else Reference.of_file(file)
 
 
 def made_by(ape: "ApeSettings | None", methods: Sequence["Method"]) -> str:

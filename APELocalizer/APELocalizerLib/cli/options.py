@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from APELocalizerLib.app.engine import Engine
-    from APELocalizerLib.core.embedding.runner import InferenceSettings
 
 NO_ALIGN_HELP = "leave coordinates as the network gives them"
 REFERENCE_HELP = (
@@ -44,10 +43,3 @@ def engine_of(arguments: argparse.Namespace) -> "Engine":
     if arguments.no_align:
         reference = None
     return Engine(arguments.model, arguments.device, reference, True if arguments.one_pass else None)
-
-
-def inference_settings(arguments: argparse.Namespace) -> "InferenceSettings":
-    """Return the inference settings that the options name."""
-    from APELocalizerLib.core.embedding.runner import InferenceSettings
-
-    return InferenceSettings(device=arguments.device, one_pass=True if arguments.one_pass else None)

@@ -10,12 +10,11 @@ from pathlib import Path
 
 import numpy as np
 
+from APELocalizerLib.app.engine import Engine
 from APELocalizerLib.app.library_builder import joined
 from APELocalizerLib.core.base.errors import LearningError
 from APELocalizerLib.core.base.progress import CancelCheck
-from APELocalizerLib.core.embedder import Embedder
 from APELocalizerLib.core.embedding.embedding_map import EmbeddingMap
-from APELocalizerLib.core.embedding.runner import InferenceSettings
 from APELocalizerLib.core.library.entries import Landmark
 from APELocalizerLib.core.library.learning import learn_box, learn_points, learn_six_points
 from APELocalizerLib.core.library.library import LandmarkLibrary
@@ -30,14 +29,22 @@ from APELocalizerLib.methods.method import ANSWER, SCAN, SEARCH, Answer, Clock
 
 @dataclass(frozen=True, eq=False)
 class ApeSettings:
-    """How the product embeds scans and finds places. `reference`: what coordinates are aligned with, or None."""
+    """How the product embeds scans (`engine`, `spacing`) and finds places (`rule`, `refined`)."""
 
-    model: Model
-    reference: Reference | None
-    inference: InferenceSettings
+    engine: Engine
     spacing: str = "standard"
     rule: str = "paper"
     refined: bool = True
+
+    @property
+    def model(self) -> Model:
+        """The engine's model."""
+        return self.engine.model
+
+    @property
+    def reference(self) -> Reference | None:
+        """What the engine aligns coordinates with, or None."""
+        return self.engine.reference
 
 
 class ApeMethod:
@@ -128,12 +135,12 @@ def make_ape(
     Raises `ModelError` for a reference of another model, and `LibraryError` for one that nothing can be aligned with.
     """
     model, reference = settings.model, settings.reference
-    embedder = Embedder(model, settings.inference, reference)
+    settings.engine.check()
     store = MapStore(cache)
     made_with = model.id if reference is None else f"{model.id} aligned with {reference.digest}"
 
     def compute(scan: Scan) -> EmbeddingMap:
-        return embedder.embed(scan, settings.spacing, cancelled=cancelled)
+        return settings.engine.map(scan, settings.spacing, cancelled=cancelled)
 
     def embed(scan: Scan) -> tuple[EmbeddingMap, float]:
         return store.get(scan, made_with, settings.spacing, compute)

@@ -31,14 +31,11 @@ class Workshop:
 
 
 def _ape(workshop: Workshop) -> Method:
-    from APELocalizerLib.core.embedding.runner import InferenceSettings
-    from APELocalizerLib.core.localization.alignment import built_in_reference
-    from APELocalizerLib.core.model.registry import load_model
+    from APELocalizerLib.app.engine import Engine
     from APELocalizerLib.methods.ape import ApeSettings, make_ape
 
-    model = load_model()
-    settings = ApeSettings(model, built_in_reference(model.id), InferenceSettings())
-    return make_ape(model.id, settings, workshop.cache)
+    engine = Engine()
+    return make_ape(engine.model.id, ApeSettings(engine), workshop.cache)
 
 
 def _body_box(workshop: Workshop) -> Method:
