@@ -26,17 +26,13 @@ def localize_in_memory(shape: list[int], size_mm: list[float], device: str = "cp
     """Localize the built-in library on a scan made in memory: its bytes, and PyTorch's peak on the GPU."""
     import torch
 
-    from APELocalizerLib.core.embedder import Embedder
-    from APELocalizerLib.core.embedding.runner import InferenceSettings
-    from APELocalizerLib.core.localization.localize import localize
+    from APELocalizerLib import Engine
     from benchmarks import scans
 
-    scan = scans.stretched(tuple(shape), tuple(size_mm))
-    model, library = _model_and_library()
-    embedded = Embedder(model, InferenceSettings(device=device)).embed(scan)
-    found = localize(embedded, library, model=model)
+    scan, engine = scans.stretched(tuple(shape), tuple(size_mm)), Engine(device=device)
+    localization = engine.localize(scan, engine.library("built-in"))
     card = torch.cuda.max_memory_allocated() if device != "cpu" else None
-    return {"scan_bytes": scan.voxels.nbytes, "landmarks": len(found.points), "card_peak_bytes": card}
+    return {"scan_bytes": scan.voxels.nbytes, "landmarks": len(localization.points), "card_peak_bytes": card}
 
 
 def command_line(words: list[str]) -> dict:
@@ -53,20 +49,20 @@ def command_line(words: list[str]) -> dict:
 def first_and_later(path: str, repeats: int = 3) -> dict:
     """Seconds of importing, of loading model and library, and of localizations one after another on one scan file."""
     start = time.perf_counter()
-    from APELocalizerLib.core.embedder import Embedder
-    from APELocalizerLib.core.embedding.runner import InferenceSettings
-    from APELocalizerLib.core.localization.localize import localize
-    from APELocalizerLib.core.scan.read import read_scan
+    import APELocalizerLib.core.embedder
+    import APELocalizerLib.core.localization.localize  # noqa: F401
+    from APELocalizerLib import Engine, read_scan
 
     imported = time.perf_counter()
-    model, library = _model_and_library()
-    embedder = Embedder(model, InferenceSettings(device="cpu"))
+    engine = Engine(device="cpu")
+    library = engine.library("built-in")
+    engine.check(library)
     loaded = time.perf_counter()
     scan = read_scan(Path(path))
     seconds = []
     for _ in range(1 + repeats):
         begin = time.perf_counter()
-        localize(embedder.embed(scan), library, model=model)
+        engine.localize(scan, library)
         seconds.append(time.perf_counter() - begin)
     return {"import": imported - start, "load": loaded - imported, "localize": seconds}
 
@@ -97,7 +93,7 @@ def first_after_getting_ready(path: str, repeats: int = 3) -> dict:
         logic = APELocalizerLogic()
         library = logic.loadLibrary("built-in")
         begin = time.perf_counter()
-        logic.engine.warm_up(device="cpu", library=library)
+        logic.engine.using(device="cpu").warm_up(library)
         ready = time.perf_counter() - begin
         scan = read_scan(Path(path))
         volume, seconds = add_volume(scan.voxels, scan.ijk_to_ras, scan.name), []
@@ -133,7 +129,7 @@ def second_library(path: str, repeats: int = 5) -> dict:
             whole = logic.loadLibrary(copied)
             other = whole.without(whole.names[number % len(whole.names)])
             if name.endswith("ready"):
-                logic.engine.warm_up(device="cpu", library=other)
+                logic.engine.using(device="cpu").warm_up(other)
             begin = time.perf_counter()
             logic.localize(volume, other, device="cpu", overlay=name.endswith("overlay"))
             seconds[name].append(time.perf_counter() - begin)
@@ -146,14 +142,6 @@ def second_library(path: str, repeats: int = 5) -> dict:
             for overlay, library in ((each, logic.loadLibrary(copied)) for each in (False, True))
         ]
     return {**seconds, "profiles": profiles}
-
-
-def _model_and_library():
-    from APELocalizerLib.core.library.built_in import BUILT_IN, library_file
-    from APELocalizerLib.core.library.files import load_library
-    from APELocalizerLib.core.model.registry import load_model
-
-    return load_model("default"), load_library(library_file(BUILT_IN))
 
 
 def main() -> None:

@@ -104,7 +104,9 @@ def _bf16(bench: Workbench, operations: int) -> Iterator[Row]:
         remark=f"{times['ours'].median:.3f} s, {times['ours'].spread}; {how}",
     )
     pair = scans.sample_pair()
-    plain, halved = (Embedder(bench.default, replace(CPU, mixed_precision=half)) for half in (False, True))
+    plain, halved = (
+        Embedder(bench.default, replace(CPU, mixed_precision=half), bench.reference) for half in (False, True)
+    )
     expected = [plain.embed(scan) for scan in pair]
     with in_bf16():
         moved = _moved(expected, [halved.embed(scan) for scan in pair])
@@ -117,11 +119,11 @@ def _bf16(bench: Workbench, operations: int) -> Iterator[Row]:
 def _tiles(bench: Workbench) -> Iterator[Row]:
     """What a search answers when the maps are made in tiles instead of in one pass, and what the tiles cost."""
     pair = scans.sample_pair()
-    whole = Embedder(bench.default, ONE_PASS)
+    whole = Embedder(bench.default, ONE_PASS, bench.reference)
     expected = [whole.embed(scan) for scan in pair]
     error = _landmark_error(expected)
     for overlap in (0.5, 0.25, 0.0):
-        tiled = Embedder(bench.default, replace(TILED, overlap=overlap))
+        tiled = Embedder(bench.default, replace(TILED, overlap=overlap), bench.reference)
         maps = [tiled.embed(scan) for scan in pair]
         times = bench.alternating(
             whole=lambda: whole.embed(pair[1]), tiled=lambda tiled=tiled: tiled.embed(pair[1]), limit_s=5

@@ -14,6 +14,7 @@ from APELocalizerLib.core.embedding.runner import InferenceSettings
 from APELocalizerLib.core.library.built_in import BUILT_IN, library_file
 from APELocalizerLib.core.library.files import load_library
 from APELocalizerLib.core.library.library import LandmarkLibrary
+from APELocalizerLib.core.localization.alignment import Reference, built_in_reference
 from APELocalizerLib.core.model.model import Model
 from APELocalizerLib.core.model.registry import load_model
 from APELocalizerLib.core.scan.scan import Scan
@@ -76,9 +77,14 @@ class Workbench:
         return load_library(library_file(BUILT_IN))
 
     @cached_property
+    def reference(self) -> Reference | None:
+        """What maps of the default model are aligned with, as in every run."""
+        return built_in_reference(self.default.id)
+
+    @cached_property
     def embedder(self) -> Embedder:
         """The default model, warm, on the CPU."""
-        return Embedder(self.default, CPU)
+        return Embedder(self.default, CPU, self.reference)
 
     @cached_property
     def published_embedder(self) -> Embedder:

@@ -6,7 +6,6 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
 
@@ -125,9 +124,3 @@ def test_interrupted_localization_writes_nothing(run, files, monkeypatch):
 def test_table_sets_numbers_flush_right():
     text = table([["carina", "1.5"], ["apex", "-12.25"], ["dome", ""]], ["name", "mm"])
     assert text.splitlines() == ["name        mm", "------  ------", "carina     1.5", "apex    -12.25", "dome"]
-
-
-def test_result_folders_are_named_after_the_scans():
-    assert result_folders([Path("a/x.nii.gz")], Path("out")) == [Path("out")]
-    scans = [Path("a/x.nii.gz"), Path("b/x.NII.GZ"), Path("series"), Path("v1.2.mha")]
-    assert [path.name for path in result_folders(scans, Path("out"))] == ["x", "x-2", "series", "v1.2"]
