@@ -11,7 +11,7 @@ import pytest
 
 from APELocalizerLib.app.engine import Engine, EngineSettings
 from APELocalizerLib.app.memory import MAPS_KEPT, Memory
-from APELocalizerLib.core.base.errors import Cancelled, LibraryError, LocalizationError
+from APELocalizerLib.core.base.errors import Cancelled, LearningError, LibraryError, LocalizationError
 from APELocalizerLib.core.library import built_in
 from APELocalizerLib.core.library.files import load_library
 from APELocalizerLib.core.library.library import LandmarkLibrary
@@ -79,6 +79,11 @@ def test_an_organ_cut_by_the_field_of_view_is_left_out_and_named(engine, torso):
     learned = engine.learn(torso, Marks(labels=(labels, torso.ijk_to_ras), label_names=ORGANS))
     assert learned.left_out == ("everything",)
     assert [organ.name for organ in learned.library.organs] == ["right lung"]
+
+
+def test_learning_from_no_marks_is_refused(engine, torso):
+    with pytest.raises(LearningError, match="nothing to learn"):
+        engine.learn(torso, Marks())
 
 
 def test_learning_leaves_the_given_library_as_it_is(engine, torso):

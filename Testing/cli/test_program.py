@@ -9,7 +9,6 @@ import time
 
 import pytest
 
-from APELocalizerLib.app.runs import result_folders
 from APELocalizerLib.cli.console import Console, table
 from made_up.paths import MODULE
 

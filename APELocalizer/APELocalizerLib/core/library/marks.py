@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from APELocalizerLib.core.base.errors import LearningError
 from APELocalizerLib.core.base.geometry import Box
 from APELocalizerLib.core.embedding.embedding_map import EmbeddingMap
 from APELocalizerLib.core.library.learning import learn_box, learn_points, learn_segmentation
@@ -38,6 +39,8 @@ def learn_marks(library: LandmarkLibrary, support_map: EmbeddingMap, marks: Mark
 
     Raises `LearningError` for marks that cannot be learned, `LibraryError` where they do not fit the library.
     """
+    if not (marks.points or marks.labels or marks.boxes):
+        raise LearningError("There is nothing to learn: mark at least one landmark or organ on the support scan.")
     if marks.points:
         library = learn_points(library, support_map, marks.points)
     if marks.labels:
