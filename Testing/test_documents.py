@@ -94,6 +94,13 @@ def test_the_example_for_slicers_console_works(checkout):
     assert (checkout / "landmarks.json").is_file()
 
 
+def test_the_example_without_slicer_works(checkout, capsys):
+    (example,) = (block for block in blocks(README, "python") if "APELocalizerLogic" not in block)
+    exec(example, {})
+    lines = capsys.readouterr().out.splitlines()
+    assert any(line.startswith("lung_apex_right found (") for line in lines) and len(lines) == 26
+
+
 def slicer_example() -> str:
     (example,) = (block for block in blocks(README, "python") if "APELocalizerLogic" in block)
     return example
