@@ -7,6 +7,7 @@ import re
 import struct
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -79,7 +80,8 @@ def installable_files() -> list[str]:
     )
 
 
-def imported_modules(path: Path, file_scope_only: bool = False) -> set[str]:
+@cache
+def imported_modules(path: Path, file_scope_only: bool = False) -> frozenset[str]:
     """Full dotted names of everything that a file imports."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
     names: set[str] = set()
@@ -89,7 +91,7 @@ def imported_modules(path: Path, file_scope_only: bool = False) -> set[str]:
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}: imports are absolute"
             names.update(f"{node.module}.{alias.name}" for alias in node.names)
-    return names
+    return frozenset(names)
 
 
 def _nodes_at_file_scope(node: ast.AST):
