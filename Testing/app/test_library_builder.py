@@ -46,8 +46,8 @@ def cases(tmp_path, monkeypatch):
     rows = "case,name,r_mm,a_mm,s_mm\n"
     for name in FACTOR:
         (tmp_path / f"{name}.nii.gz").touch()
-        rows += f"{name},carina,5,0,30\n{name},apex,20,-10,80\n"
-    (tmp_path / "landmarks.csv").write_text(rows + "bert,apex,0,0,500\n")
+        rows += f"{name},carina,5,0,30\n{name},apex," + ("0,0,500\n" if name == "bert" else "20,-10,80\n")
+    (tmp_path / "landmarks.csv").write_text(rows)
     boxes = "case,name,rmin,rmax,amin,amax,smin,smax,uncertainty_mm,cut_sides\n"
     for name in FACTOR:
         boxes += f"{name},liver,-40,40,-40,40,-40,40,3,\n"
@@ -170,7 +170,7 @@ def test_building_can_be_cancelled(cases, terms):
         ("SCT,10200004", "SCT,", "scheme, value and meaning"),
         ("SCT,10200004", "ICD,10200004", "SNOMED CT"),
         ("#0069ff", "blue", "#ff8000"),
-        (",color\n", "\n", "column color"),
+        (",color\n", "\n", "column.s. color"),
         ("apex,", ",", "no name"),
     ],
 )

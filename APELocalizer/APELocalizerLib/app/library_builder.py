@@ -74,7 +74,9 @@ def build_library(
     for number, case in enumerate(supports):
         check_cancelled(cancelled)
         report(progress, EMBEDDING_SHARE * number / len(supports), f"Embedding {case.id}")
-        maps[case.id] = replace(embed(read_scan(case.path)), scan_fingerprint=case.id, scan_name=case.id)
+        scan = read_scan(case.path)
+        notes += scan.warnings
+        maps[case.id] = replace(embed(scan), scan_fingerprint=case.id, scan_name=case.id)
         parts[case.id], left_out = learn_case(case, maps[case.id])
         notes += left_out
     library = joined(list(parts.values()))

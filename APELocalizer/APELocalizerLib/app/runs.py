@@ -35,7 +35,8 @@ MAP_SHARE, WRITING_SHARE = 0.8, 0.1
 class LocalizationRun:
     """What is looked for on every scan, and how: the engine, the library, and the settings.
 
-    `write_more`, if given, writes further files into each result folder: a scene, a report.
+    `write_more`, if given, writes further files into each result folder: a scene, a report. `warn` is told what a
+    scan's file left open or what is doubtful about its values, in sentences.
     """
 
     engine: Engine
@@ -43,6 +44,7 @@ class LocalizationRun:
     settings: LocalizationSettings
     spacing: str = "standard"
     write_more: WriteMore | None = None
+    warn: Callable[[str], None] | None = None
 
     def on_scan(
         self, path: Path, folder: Path, progress: Progress | None = None, cancelled: CancelCheck | None = None
@@ -53,6 +55,8 @@ class LocalizationRun:
         from APELocalizerLib.core.scan.read import read_scan
 
         scan = read_scan(path)
+        for warning in scan.warnings if self.warn is not None else ():
+            self.warn(warning)
         share = sub_progress(progress, 0.0, MAP_SHARE)
         embedding_map = self.engine.map(scan, self.spacing, None, share, cancelled)
         share = sub_progress(progress, MAP_SHARE, 1.0 - WRITING_SHARE)

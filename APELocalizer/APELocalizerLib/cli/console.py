@@ -35,6 +35,11 @@ class Console:
             self._clear_bar()
             print(text, file=self.errors)
 
+    def warning(self, text: str) -> None:
+        """Print what a user must know about the results on standard error, also in a pipe."""
+        self._clear_bar()
+        print(f"ape-localizer: warning: {text}", file=self.errors)
+
     def error(self, text: str) -> None:
         """Print one sentence on standard error, also in a pipe."""
         self._clear_bar()

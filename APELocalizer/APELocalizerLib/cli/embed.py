@@ -29,6 +29,8 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     from APELocalizerLib.core.scan.read import read_scan
 
     scan = read_scan(arguments.scan)
+    for warning in scan.warnings:
+        console.warning(warning)
     engine = engine_of(arguments)
     engine.check()
     embedding_map = engine.map(scan, arguments.spacing, None, console.progress, console.cancelled)

@@ -127,6 +127,7 @@ def _scan(path: Path) -> list[tuple[str, str]]:
         ("voxels", f"{_times(scan.voxels.shape)} of {_times(scan.spacing)} mm"),
         ("values", values),
         *_bounds(scan.bounds()),
+        *(("warning", warning) for warning in scan.warnings),
     ]
 
 

@@ -12,6 +12,7 @@ from APELocalizerLib.core.library.built_in import BUILT_IN
 
 if TYPE_CHECKING:
     from APELocalizerLib.core.library.marks import Marks
+    from APELocalizerLib.core.scan.label_map import LabelMap
 
 NO_CT_HELP = "keep no coarse copy of the CT in the library: more private, less exact"
 
@@ -26,10 +27,12 @@ def add_parser(subparsers) -> None:
     )
     add_scan(parser, "support")
     marks = parser.add_argument_group("marks on the support (at least one)")
-    marks.add_argument("--points", type=Path, metavar="P", help="point list (.mrk.json), or .csv: name,r_mm,a_mm,s_mm")
+    marks.add_argument(
+        "--points", type=Path, metavar="P", help="point list (.mrk.json, .fcsv), or .csv: name,r_mm,a_mm,s_mm"
+    )
     marks.add_argument("--segmentation", type=Path, metavar="SEG", help="label map: each label is an organ")
     marks.add_argument("--labels", type=Path, metavar="L", help='names of the labels: .json like {"1": "spleen"}')
-    marks.add_argument("--boxes", type=Path, metavar="B", help=".csv: name,rmin,rmax,amin,amax,smin,smax")
+    marks.add_argument("--boxes", type=Path, metavar="B", help="ROIs (.mrk.json), or .csv: name,rmin,rmax,amin,…")
     parser.add_argument("--library", type=Path, required=True, metavar="LIB", help="library to add to (.json)")
     parser.add_argument("--no-coarse-ct", action="store_true", help=NO_CT_HELP)
     add_model_options(parser)
@@ -47,11 +50,17 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
 
     from APELocalizerLib.core.library.files import load_library, save_library
     from APELocalizerLib.core.library.library import LandmarkLibrary
+    from APELocalizerLib.core.scan.label_map import check_place, read_label_map
     from APELocalizerLib.core.scan.read import read_scan
 
     library = load_library(arguments.library) if arguments.library.exists() else LandmarkLibrary()
-    marks = read_marks(arguments)
+    label_map = read_label_map(arguments.segmentation) if arguments.segmentation else None
+    marks = read_marks(arguments, label_map)
     scan = read_scan(arguments.support)
+    for warning in (*scan.warnings, *(label_map.warnings if label_map else ())):
+        console.warning(warning)
+    if label_map is not None:
+        check_place(label_map, scan.bounds(), scan.voxels.shape, scan.ijk_to_ras)
     engine = engine_of(arguments)
     engine.check()
     support_map = engine.map(scan, arguments.spacing, None, console.progress, console.cancelled)
@@ -67,15 +76,14 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     return 0
 
 
-def read_marks(arguments: argparse.Namespace) -> Marks:
+def read_marks(arguments: argparse.Namespace, label_map: LabelMap | None) -> Marks:
     """Read the mark files, before anything slow is done, so that a mistake in them shows at once."""
     from APELocalizerLib.core.annotations.marks import read_boxes, read_labels, read_points
     from APELocalizerLib.core.library.marks import Marks
-    from APELocalizerLib.core.scan.labels import read_label_volume
 
     return Marks(
         points=read_points(arguments.points) if arguments.points else None,
-        labels=read_label_volume(arguments.segmentation) if arguments.segmentation else None,
+        labels=(label_map.labels, label_map.ijk_to_ras) if label_map else None,
         label_names=read_labels(arguments.labels) if arguments.labels else None,
         boxes=read_boxes(arguments.boxes) if arguments.boxes else None,
     )

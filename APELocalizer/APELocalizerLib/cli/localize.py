@@ -44,7 +44,7 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     library = engine.library(arguments.library)
     settings = LocalizationSettings(arguments.rule, arguments.threshold, refine=not arguments.no_refine)
     write_more = scene_writer(library) if arguments.scene else None
-    run_of = LocalizationRun(engine, library, settings, arguments.spacing, write_more)
+    run_of = LocalizationRun(engine, library, settings, arguments.spacing, write_more, console.warning)
     failed = 0
     for outcome in run_of.on_scans(arguments.scan, arguments.out, console.progress, console.cancelled):
         if outcome.error is not None:

@@ -14,9 +14,9 @@ from APELocalizerLib.core.annotations.organ_marks import (
     OrganMarks,
     marks_of_box,
     marks_of_mask,
-    read_label_map,
     side_centers,
 )
+from APELocalizerLib.core.scan.label_map import check_place, read_label_map
 from APELocalizerLib.core.scan.scan import Scan
 from APELocalizerLib.evaluation.protocol import Protocol
 from APELocalizerLib.methods.annotated_case import AnnotatedCase, Place
@@ -32,7 +32,7 @@ def annotated_case(
     """The case with its scan. `organs` keeps the organs named, `skipped` drops organs by pattern.
 
     Where a table and a label map both show an organ, the label map counts. Raises `EvaluationError` for a label map
-    that cannot be read.
+    that cannot be read or lies elsewhere than the scan.
     """
     view = scan.bounds()
     marks = {
@@ -44,17 +44,21 @@ def annotated_case(
     def counts(name: str) -> bool:
         return name in wanted if wanted is not None else not any(fnmatch(name, pattern) for pattern in skipped)
 
+    warnings = scan.warnings
     if case.label_map is not None:
-        labels, ijk_to_ras = read_label_map(case.label_map)
+        label_map = read_label_map(case.label_map)
+        check_place(label_map, view, scan.voxels.shape, scan.ijk_to_ras)
+        warnings += label_map.warnings
         for label, name in case.label_names.items():
-            organ = marks_of_mask(labels == label, ijk_to_ras, view, protocol) if counts(name) else None
+            mask = label_map.labels == label
+            organ = marks_of_mask(mask, label_map.ijk_to_ras, view, protocol) if counts(name) else None
             if organ is not None:
                 marks[name] = organ
     marks = {name: organ for name, organ in marks.items() if counts(name)}
     points, places, notes = _places(case, marks, protocol)
     return AnnotatedCase(
         *(case.id, case.person, points, marks, case.uncertainty_mm, view, body_bounds(scan), scan.ijk_to_ras),
-        *(places, notes),
+        *(places, (*warnings, *notes)),
     )
 
 

@@ -26,9 +26,9 @@ def test_missing_cases_are_named(tmp_path):
         ("case,name,r_mm,a_mm\nanna,carina,1,2\n", None, "l.csv lacks the column.s. s_mm; it needs case,name,r_mm"),
         ("", None, "l.csv lacks the column.s. case, name, r_mm, a_mm, s_mm"),
         (HEADER + "anna,carina,1,two,3,\n", None, 'carina of anna has no number in the column a_mm, but "two"'),
-        (HEADER + "anna\n", None, "l.csv: a row of anna names no landmark or organ"),
+        (HEADER + "anna\n", None, "l.csv, line 2: a row of anna names no landmark or organ"),
         (HEADER + "anna,carina,1\n", None, 'carina of anna has no number in the column a_mm, but ""'),
-        (None, BOX_HEADER + "anna, ,0,1,0,1,0,1\n", "b.csv: a row of anna names no landmark or organ"),
+        (None, BOX_HEADER + "anna, ,0,1,0,1,0,1\n", "b.csv, line 2: a row of anna names no landmark or organ"),
         (HEADER + "anna,carina,1,nan,3,\n", None, 'has no number in the column a_mm, but "nan"'),
         (HEADER + "anna,carina,1,2,3,some\n", None, "has no number in the column uncertainty_mm"),
         (None, "case,name,rmin,rmax,amin,amax,smin\nanna,liver,0,1,0,1,0\n", "b.csv lacks the column.s. smax"),
@@ -63,7 +63,7 @@ def test_a_table_saved_by_a_spreadsheet_is_read(tmp_path):
 def test_one_case_has_one_patient(tmp_path):
     (tmp_path / "anna.nii.gz").write_bytes(b"not read yet")
     (tmp_path / "l.csv").write_text("case,name,r_mm,a_mm,s_mm,patient\nanna,a,1,2,3,p1\nanna,b,1,2,3,p2\n")
-    with pytest.raises(EvaluationError, match="patient of anna p2, but elsewhere p1"):
+    with pytest.raises(EvaluationError, match="case anna is listed under two patients .p1 and p2"):
         read_cases(tmp_path, tmp_path / "l.csv")
 
 

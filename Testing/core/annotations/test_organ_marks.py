@@ -2,10 +2,8 @@
 
 import numpy as np
 import pytest
-import SimpleITK as sitk
 
-from APELocalizerLib.core.annotations.organ_marks import marks_of_box, marks_of_mask, read_label_map, side_centers
-from APELocalizerLib.core.base.errors import EvaluationError
+from APELocalizerLib.core.annotations.organ_marks import marks_of_box, marks_of_mask, side_centers
 from APELocalizerLib.core.base.geometry import Box
 from APELocalizerLib.evaluation.protocol import Protocol
 
@@ -73,24 +71,3 @@ def test_face_centers_in_the_order_of_edge_points():
 
 def test_an_empty_label_has_no_marks():
     assert marks_of_mask(np.zeros((5, 5, 5), bool), GRID, VIEW, Protocol()) is None
-
-
-def test_label_maps_are_read_in_ras(tmp_path):
-    labels = np.zeros((6, 5, 4), np.uint8)  # k, j, i as ITK stores it
-    labels[5, 1, 3] = 7
-    image = sitk.GetImageFromArray(labels)
-    image.SetSpacing((2.0, 3.0, 4.0))
-    image.SetOrigin((10.0, 20.0, 30.0))
-    sitk.WriteImage(image, str(tmp_path / "x_seg.nii.gz"))
-    values, ijk_to_ras = read_label_map(tmp_path / "x_seg.nii.gz")
-    assert values.shape == (4, 5, 6) and values[3, 1, 5] == 7
-    assert (ijk_to_ras @ [3, 1, 5, 1])[:3] == pytest.approx((-16, -23, 50))
-
-
-def test_what_is_no_label_map_is_refused(tmp_path):
-    (tmp_path / "text_seg.nii.gz").write_text("no image")
-    with pytest.raises(EvaluationError, match="cannot be read"):
-        read_label_map(tmp_path / "text_seg.nii.gz")
-    sitk.WriteImage(sitk.GetImageFromArray(np.full((3, 3, 3), 0.5, np.float32)), str(tmp_path / "half.nrrd"))
-    with pytest.raises(EvaluationError, match="not whole numbers"):
-        read_label_map(tmp_path / "half.nrrd")

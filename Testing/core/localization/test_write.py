@@ -7,11 +7,9 @@ import math
 import numpy as np
 import pytest
 
-from APELocalizerLib.core.annotations.marks import read_boxes, read_labels, read_points
-from APELocalizerLib.core.base.errors import LearningError
+from APELocalizerLib.core.annotations.marks import read_boxes, read_points
 from APELocalizerLib.core.base.geometry import Box
-from APELocalizerLib.core.library.learning import learn_box, learn_points
-from APELocalizerLib.core.library.library import LandmarkLibrary
+from APELocalizerLib.core.library.learning import learn_box
 from APELocalizerLib.core.localization.answers import LocatedOrgan, confidence_text
 from APELocalizerLib.core.localization.localize import LocalizationSettings, localize
 from APELocalizerLib.core.localization.write import safe_name, write_results
@@ -207,114 +205,6 @@ def test_points_that_slicer_wrote_are_read_where_they_are(scene, tmp_path, use_r
     assert list(points) == list(CLICKS)
     for name, place in CLICKS.items():
         np.testing.assert_allclose(points[name], place, atol=1e-4)
-
-
-# What users write --------------------------------------------------------------------------------------------------
-
-
-def write(path, text: str):
-    path.write_text(text, encoding="utf-8")
-    return path
-
-
-def test_points_from_a_spreadsheet(tmp_path, support_map):
-    text = '\ufeffnote,name,s_mm,a_mm,r_mm\nx,"carina, tip",61.9,-12.7,3.3\ny,apex,97,14,-31\n'
-    points = read_points(write(tmp_path / "P.csv", text))
-    np.testing.assert_allclose(points["carina, tip"], [3.3, -12.7, 61.9])
-    assert list(points) == ["carina, tip", "apex"]
-    assert learn_points(LandmarkLibrary(), support_map, points).names == ("carina, tip", "apex")
-
-
-@pytest.mark.parametrize(
-    "text, sentence",
-    [
-        ("name,x,y,z\na,1,2,3\n", "lacks the column.* r_mm, a_mm, s_mm; it needs name,r_mm,a_mm,s_mm"),
-        ("", "lacks the column"),
-        ("name,r_mm,a_mm,s_mm\n", "holds no placed landmark"),
-        ("name,r_mm,a_mm,s_mm\na,1,2\n", "not a number"),
-        ("name,r_mm,a_mm,s_mm\na,1,2,abc\n", '"abc" is not a number'),
-        ("name,r_mm,a_mm,s_mm\na,1,2,nan\n", "not a finite number"),
-        ("name,r_mm,a_mm,s_mm\na,1,2,3\na,1,2,3\n", 'the landmark "a" twice'),
-        ("name,r_mm,a_mm,s_mm\n,1,2,3\n", "without a name"),
-    ],
-)
-def test_wrong_spreadsheets_are_refused(tmp_path, text, sentence):
-    with pytest.raises(LearningError, match=sentence):
-        read_points(write(tmp_path / "P.csv", text))
-
-
-def markups(**changes) -> dict:
-    markup = {"type": "Fiducial", "coordinateSystem": "LPS", "controlPoints": [{"label": "a", "position": [1, 2, 3]}]}
-    return {"markups": [{**markup, **changes}]}
-
-
-@pytest.mark.parametrize(
-    "system, expected", [("LPS", [-1, -2, 3]), ("RAS", [1, 2, 3]), (1, [-1, -2, 3]), (0, [1, 2, 3]), ("0", [1, 2, 3])]
-)
-def test_markups_coordinate_systems(tmp_path, system, expected):
-    path = write(tmp_path / "P.mrk.json", json.dumps(markups(coordinateSystem=system)))
-    np.testing.assert_array_equal(read_points(path)["a"], expected)
-
-
-@pytest.mark.parametrize(
-    "content, sentence",
-    [
-        ("{", "not a Slicer markups file"),
-        ("[]", "not a Slicer markups file"),
-        ("{}", "not a Slicer markups file"),
-        ('{"markups": 5}', "not a Slicer markups file"),
-        ('{"markups": ["a"]}', "not a Slicer markups file"),
-        ('{"markups": [{"controlPoints": [{"label": "a"}]}]}', "not a Slicer markups file"),
-        ('{"markups": [{"controlPoints": [5]}]}', "not a Slicer markups file"),
-        (json.dumps(markups(controlPoints=[{"label": "a", "position": [1, 2]}])), "not a Slicer markups file"),
-        (json.dumps(markups(controlPoints=[{"label": "a", "position": [1, 2, None]}])), "not a number"),
-        (json.dumps(markups(coordinateSystem="IJK")), 'coordinate system "IJK"'),
-        (json.dumps(markups(controlPoints=[])), "holds no placed landmark"),
-        (
-            json.dumps(markups(controlPoints=[{"label": "a", "position": [1, 2, 3], "positionStatus": "undefined"}])),
-            "holds no placed landmark",
-        ),
-        (json.dumps(markups(controlPoints=[{"label": "a", "position": [1, 2, 3]}] * 2)), 'landmark "a" twice'),
-    ],
-)
-def test_wrong_markups_are_refused(tmp_path, content, sentence):
-    with pytest.raises(LearningError, match=sentence):
-        read_points(write(tmp_path / "P.mrk.json", content))
-
-
-def test_absent_and_binary_files_are_refused(tmp_path):
-    (tmp_path / "binary.csv").write_bytes(b"\xff\xfe\x00\x81")
-    for reader, name, sentence in (
-        (read_points, "absent.csv", "does not exist"),
-        (read_points, "binary.csv", "cannot be read as text"),
-        (read_boxes, "absent.csv", "does not exist"),
-        (read_boxes, "binary.csv", "cannot be read as text"),
-        (read_labels, "absent.json", "does not exist"),
-        (read_labels, "binary.csv", "must be JSON"),
-    ):
-        with pytest.raises(LearningError, match=sentence):
-            reader(tmp_path / name)
-
-
-@pytest.mark.parametrize(
-    "text, sentence",
-    [
-        ("name,rmin\na,1\n", "lacks the column.*rmax"),
-        ("name,rmin,rmax,amin,amax,smin,smax\na,5,1,0,1,0,1\n", 'box of "a" a minimum exceeds'),
-        ("name,rmin,rmax,amin,amax,smin,smax\na,0,1,0,1,0,x\n", "not a number"),
-        ("name,rmin,rmax,amin,amax,smin,smax\na,0,1,0,1,0,1\na,0,1,0,1,0,1\n", "twice"),
-    ],
-)
-def test_wrong_boxes_are_refused(tmp_path, text, sentence):
-    with pytest.raises(LearningError, match=sentence):
-        read_boxes(write(tmp_path / "B.csv", text))
-
-
-def test_label_names(tmp_path):
-    assert read_labels(write(tmp_path / "L.json", '{"1": "spleen", "12": "aorta"}')) == {1: "spleen", 12: "aorta"}
-    for text in ("[]", "{", '{"one": "spleen"}', '{"1.5": "spleen"}', "5"):
-        with pytest.raises(LearningError, match='such as {"1": "spleen"}'):
-            read_labels(write(tmp_path / "L.json", text))
 
 
 def test_numbers_in_the_tables_are_numbers(folder):

@@ -124,8 +124,8 @@ def test_a_sheared_nifti_sform_is_kept(tmp_path, name, order, qform_code):
 
 def test_slope_intercept_and_meters_of_a_sheared_nifti_are_applied(tmp_path):
     scan = sheared(phantom())
-    stored = (scan.voxels.astype(np.float32) + 1024).astype(np.int16)
     for slope in (1.0, 2.0):
+        stored = ((scan.voxels.astype(np.float32) + 1024) // slope).astype(np.int16)
         path = write_nifti(tmp_path / "ct.nii", stored, scan.ijk_to_ras, slope=slope, intercept=-1024.0)
         assert np.array_equal(read_scan(path).voxels, stored * slope - 1024)
     in_meters = scan.ijk_to_ras * [[0.001], [0.001], [0.001], [1]]

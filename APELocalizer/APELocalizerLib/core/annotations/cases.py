@@ -7,23 +7,14 @@ patient never support each other: name the patient in the column `patient`, in a
 the scans' folder, or see `with_patients`.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
-from APELocalizerLib.core.annotations.tables import (
-    BOX_COLUMNS,
-    POINT_COLUMNS,
-    box_of,
-    cut_sides,
-    name_of,
-    numbers,
-    read_rows,
-    uncertainty,
-)
-from APELocalizerLib.core.base.errors import EvaluationError
+from APELocalizerLib.core.annotations.tables import BOX_COLUMNS, POINT_COLUMNS, Row, read_rows
+from APELocalizerLib.core.base.errors import AnnotationError, EvaluationError
 from APELocalizerLib.core.base.geometry import Box
 
 SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".mha")
@@ -63,18 +54,16 @@ class Case:
 
     # Filling, while the tables are read -------------------------------------------------------------------------------
 
-    def add_point(self, row: Mapping[str, str], path: str | Path) -> None:
+    def add_point(self, row: Row) -> None:
         """Take over one row of a table of points."""
-        name = name_of(row, path, self.id)
-        self.points[name] = np.array(numbers(row, POINT_COLUMNS[1:], path, self.id))
-        self.uncertainty_mm[name] = uncertainty(row, path, self.id)
+        self.points[row.name] = np.array(row.numbers(POINT_COLUMNS[1:]))
+        self.uncertainty_mm[row.name] = row.uncertainty_mm
 
-    def add_box(self, row: Mapping[str, str], path: str | Path) -> None:
+    def add_box(self, row: Row) -> None:
         """Take over one row of a table of boxes."""
-        name = name_of(row, path, self.id)
-        self.boxes[name] = box_of(row, path, self.id)
-        self.cut[name] = cut_sides(row, path, self.id)
-        self.box_uncertainty_mm[name] = uncertainty(row, path, self.id)
+        self.boxes[row.name] = row.box
+        self.cut[row.name] = row.cut_sides
+        self.box_uncertainty_mm[row.name] = row.uncertainty_mm
 
 
 def read_cases(
@@ -100,37 +89,51 @@ def read_cases(
 
 def add_tables(
     cases: dict[str, Case],
-    scan_of,
+    scan_of: Callable[[str], Path | None],
     landmarks_csv: str | Path | None = None,
     boxes_csv: str | Path | None = None,
 ) -> None:
     """Put the rows of the two tables into `cases`; `scan_of(name)` gives a case's scan, or None (rows are skipped)."""
     for table, columns, add in ((landmarks_csv, POINT_COLUMNS, Case.add_point), (boxes_csv, BOX_COLUMNS, Case.add_box)):
-        if table is None:
-            continue
-        for row in read_rows(table, ("case", *columns)):
+        for row in read_annotations(table, ("case", *columns)) if table is not None else ():
             name = row["case"]
             if name not in cases:
                 path = scan_of(name)
                 if path is None:
                     continue
                 cases[name] = Case(name, path)
-            patient = (row.get("patient") or "").strip()
-            if patient:
-                if cases[name].patient not in ("", patient):
-                    raise EvaluationError(
-                        f"{Path(table).name} calls the patient of {name} {patient}, but elsewhere "
-                        f"{cases[name].patient}. Give a case one patient."
-                    )
-                cases[name] = replace(cases[name], patient=patient)
-            add(cases[name], row, table)
+            _set_patient(cases, row)
+            add(cases[name], row)
+
+
+def read_annotations(table: str | Path, columns: Iterable[str]) -> Iterator[Row]:
+    """Rows of a table that annotates everything once; raises `AnnotationError` for a name that a scan has twice."""
+    seen: dict[tuple[str | None, str], str] = {}
+    for row in read_rows(table, columns):
+        mark = (row.get("case"), row.name)
+        if mark in seen:
+            of = f" of {row['case']}" if row.get("case") else ""
+            raise AnnotationError(f"{row.place}: {row.name}{of} stands there twice. Remove one of the two rows.")
+        seen[mark] = row.place
+        yield row
 
 
 def add_patients(cases: dict[str, Case], path: str | Path | None) -> None:
     """Give the cases the patients that the table (case,patient) says; without a table nothing changes."""
     for row in read_rows(path, ("case", "patient")) if path else ():
         if row["case"] in cases:
-            cases[row["case"]] = replace(cases[row["case"]], patient=row["patient"].strip())
+            _set_patient(cases, row)
+
+
+def _set_patient(cases: dict[str, Case], row: Row) -> None:
+    patient, case = row.get("patient", ""), cases[row["case"]]
+    if not patient or patient == case.patient:
+        return
+    if case.patient:
+        raise AnnotationError(
+            f"{row.place}: case {case.id} is listed under two patients ({case.patient} and {patient}). Correct one."
+        )
+    cases[case.id] = replace(case, patient=patient)
 
 
 def table_of(folder: Path, name: str) -> Path | None:

@@ -22,11 +22,11 @@ from APELocalizerLib.core.annotations.cases import (
     add_patients,
     add_tables,
     find_scan,
+    read_annotations,
     table_of,
 )
 from APELocalizerLib.core.annotations.marks import read_labels
-from APELocalizerLib.core.annotations.tables import BOX_COLUMNS, POINT_COLUMNS, read_rows
-from APELocalizerLib.core.base.errors import LearningError
+from APELocalizerLib.core.annotations.tables import BOX_COLUMNS, POINT_COLUMNS
 
 SCAN_FOLDERS = ("", "scans", "train", "val")
 LABEL_FOLDERS = (*SCAN_FOLDERS, "labels")
@@ -54,8 +54,7 @@ def read_data_folder(
         if case.label_map or case.points or case.boxes:
             cases[name] = case
     for root in roots:
-        found = [table_of(root, table) for table in ("landmarks.csv", "boxes.csv")]
-        add_tables(cases, scans.get, *found)
+        add_tables(cases, scans.get, *(table_of(root, table) for table in ("landmarks.csv", "boxes.csv")))
     add_tables(cases, scans.get, landmarks_csv, boxes_csv)
     for root in roots:
         add_patients(cases, table_of(root, "patients.csv"))
@@ -69,7 +68,7 @@ def _scans(roots: Sequence[Path]) -> dict[str, Path]:
     scans: dict[str, Path] = {}
     for folder in (root / sub for root in roots for sub in SCAN_FOLDERS):
         for path in sorted(folder.glob("*")) if folder.is_dir() else ():
-            suffix = next((each for each in SUFFIXES if path.name.endswith(each)), None)
+            suffix = next((ending for ending in SUFFIXES if path.name.endswith(ending)), None)
             if suffix is None or not path.is_file():
                 continue
             name = path.name[: -len(suffix)]
@@ -90,15 +89,12 @@ def _with_label_map(case: Case, roots: Sequence[Path]) -> Case:
             continue
         if not names.is_file():
             raise EvaluationError(f"{path.name} needs {names.name} beside it, which names its labels.")
-        try:
-            return replace(case, label_map=path, label_names=read_labels(names))
-        except LearningError as error:
-            raise EvaluationError(str(error)) from error
+        return replace(case, label_map=path, label_names=read_labels(names))
     return case
 
 
 def _add_own_tables(case: Case) -> None:
     for kind, columns, add in (("points", POINT_COLUMNS, Case.add_point), ("boxes", BOX_COLUMNS, Case.add_box)):
         path = case.path.with_name(f"{case.id}_{kind}.csv")
-        for row in read_rows(path, columns) if path.is_file() else ():
-            add(case, row, path)
+        for row in read_annotations(path, columns) if path.is_file() else ():
+            add(case, row)

@@ -1,109 +1,82 @@
-"""Marks on one scan from files: named points and boxes, and the names of a label map's labels. RAS mm."""
+"""Marks on one scan from files of any kind: named points and boxes, and the names of a label map's labels. RAS mm."""
 
-import csv
-import json
-import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
-from APELocalizerLib.core.annotations.tables import BOX_COLUMNS, POINT_COLUMNS
-from APELocalizerLib.core.base.errors import LearningError
-from APELocalizerLib.core.base.geometry import LPS, Box
+from APELocalizerLib.core.annotations.markups import fcsv_points, markup_boxes, markup_points, parse_json
+from APELocalizerLib.core.annotations.tables import BOX_COLUMNS, POINT_COLUMNS, read_text, rows_of
+from APELocalizerLib.core.base.errors import AnnotationError
+from APELocalizerLib.core.base.geometry import Box
+
+LARGEST_LABEL = 2**31 - 1
+
+Mark = TypeVar("Mark", np.ndarray, Box)
 
 
 def read_points(path: str | Path) -> dict[str, np.ndarray]:
-    """Named points (3,) RAS mm from a Slicer markups file (.mrk.json) or a CSV with the columns name,r_mm,a_mm,s_mm.
+    """Named points (3,) RAS mm from a Slicer markups file (.mrk.json), a point list of an older Slicer (.fcsv), or a
+    CSV with the columns name,r_mm,a_mm,s_mm.
 
-    Raises `LearningError` naming what is wrong: a missing column, a value that is no number, a name given twice.
+    Raises `AnnotationError` naming what is wrong: a missing column, a value that is no number, a name given twice.
     """
     path = Path(path)
-    text = _text(path, "points")
-    points: dict[str, np.ndarray] = {}
-    pairs = _markup_points(text, path.name) if path.suffix.lower() == ".json" else _csv_points(text, path.name)
-    for name, position in pairs:
-        if name in points:
-            raise LearningError(f'{path.name} holds the landmark "{name}" twice. Rename or remove one of them.')
-        points[name] = position
+    readers = {".json": markup_points, ".fcsv": fcsv_points}
+    points = _once(
+        readers.get(path.suffix.lower(), _csv_points)(read_text(path, "points"), path.name), path, "landmark"
+    )
     if not points:
-        raise LearningError(f"{path.name} holds no placed landmark.")
+        raise AnnotationError(f"{path.name} holds no placed landmark.")
     return points
 
 
 def read_boxes(path: str | Path) -> dict[str, Box]:
-    """Named boxes from a CSV with the columns name,rmin,rmax,amin,amax,smin,smax (RAS mm); others are ignored."""
+    """Named boxes from a CSV with the columns name,rmin,rmax,amin,amax,smin,smax (RAS mm; others are ignored), or from
+    the ROIs of a Slicer markups file (.mrk.json). Raises `AnnotationError` as `read_points` does."""
     path = Path(path)
-    boxes: dict[str, Box] = {}
-    for row in _rows(_text(path, "boxes"), BOX_COLUMNS, path.name):
-        if row["name"] in boxes:
-            raise LearningError(f'{path.name} holds the organ "{row["name"]}" twice. Rename or remove one of them.')
-        low = tuple(_number(row[column], path.name) for column in ("rmin", "amin", "smin"))
-        high = tuple(_number(row[column], path.name) for column in ("rmax", "amax", "smax"))
-        try:
-            boxes[row["name"]] = Box(low, high)
-        except ValueError as error:
-            raise LearningError(f'{path.name}: in the box of "{row["name"]}" a minimum exceeds its maximum.') from error
-    return boxes
+    reader: Callable[[str, str], Iterator[tuple[str, Box]]]
+    reader = markup_boxes if path.suffix.lower() == ".json" else _csv_boxes
+    return _once(reader(read_text(path, "boxes"), path.name), path, "organ")
 
 
 def read_labels(path: str | Path) -> dict[int, str]:
-    """Label names of a segmentation from JSON such as {"1": "spleen"}."""
+    """Label names of a segmentation from JSON such as {"1": "spleen"}; raises `AnnotationError` for anything else."""
     path = Path(path)
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        return {int(label): str(name) for label, name in content.items()}
-    except FileNotFoundError as error:
-        raise LearningError(f"The labels file {path} does not exist.") from error
-    except (ValueError, AttributeError, OSError) as error:
-        text = f'{path.name} must be JSON that maps label numbers to names, such as {{"1": "spleen"}}.'
-        raise LearningError(text) from error
+    example = 'must be JSON that maps label numbers to names, such as {"1": "spleen"}'
+    content = parse_json(read_text(path, "labels"), path.name, example)
+    wrong = AnnotationError(f"{path.name} {example}.")
+    if not isinstance(content, dict):
+        raise wrong
+    labels: dict[int, str] = {}
+    for label, name in content.items():
+        try:
+            number = int(label)
+        except ValueError as error:
+            raise wrong from error
+        if not isinstance(name, str) or not name.strip() or not 0 <= number <= LARGEST_LABEL:
+            raise wrong
+        if number in labels:
+            raise AnnotationError(f"{path.name} names the label {number} twice. Remove one of them.")
+        labels[number] = name.strip()
+    return labels
 
 
-def _text(path: Path, what: str) -> str:
-    try:
-        return path.read_text(encoding="utf-8-sig")
-    except FileNotFoundError as error:
-        raise LearningError(f"The {what} file {path} does not exist.") from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise LearningError(f"The {what} file {path.name} cannot be read as text.") from error
+def _csv_points(text: str, table: str) -> Iterator[tuple[str, np.ndarray]]:
+    for row in rows_of(text, POINT_COLUMNS, table):
+        yield row.name, np.array(row.numbers(POINT_COLUMNS[1:]))
 
 
-def _markup_points(text: str, where: str) -> Iterable[tuple[str, np.ndarray]]:
-    try:
-        for markup in json.loads(text)["markups"]:
-            system = markup.get("coordinateSystem", "LPS")
-            if system not in ("LPS", "RAS", 0, 1, "0", "1"):
-                raise LearningError(f'{where} uses the coordinate system "{system}"; only LPS and RAS are known.')
-            signs = np.ones(3) if system in ("RAS", 0, "0") else LPS
-            for point in markup.get("controlPoints", []):
-                if point.get("positionStatus", "defined") == "defined":
-                    r, a, s = (_number(value, where) for value in point["position"])
-                    yield str(point.get("label") or point["id"]), np.array([r, a, s]) * signs
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise LearningError(f"{where} is not a Slicer markups file (.mrk.json).") from error
+def _csv_boxes(text: str, table: str) -> Iterator[tuple[str, Box]]:
+    for row in rows_of(text, BOX_COLUMNS, table):
+        yield row.name, row.box
 
 
-def _csv_points(text: str, where: str) -> Iterable[tuple[str, np.ndarray]]:
-    for row in _rows(text, POINT_COLUMNS, where):
-        if not row["name"].strip():
-            raise LearningError(f"{where} holds a landmark without a name. Give it one.")
-        yield row["name"], np.array([_number(row[column], where) for column in POINT_COLUMNS[1:]])
-
-
-def _rows(text: str, columns: tuple[str, ...], where: str) -> Iterable[dict[str, str]]:
-    reader = csv.DictReader(text.splitlines())
-    missing = [column for column in columns if column not in (reader.fieldnames or [])]
-    if missing:
-        raise LearningError(f"{where} lacks the column(s) {', '.join(missing)}; it needs {','.join(columns)}.")
-    return reader
-
-
-def _number(value: object, where: str) -> float:
-    try:
-        number = float(value)
-    except (TypeError, ValueError) as error:
-        raise LearningError(f'{where}: "{value}" is not a number.') from error
-    if not math.isfinite(number):
-        raise LearningError(f'{where}: "{value}" is not a finite number.')
-    return number
+def _once(pairs: Iterable[tuple[str, Mark]], path: Path, kind: str) -> dict[str, Mark]:
+    marks: dict[str, Mark] = {}
+    for name, mark in pairs:
+        if name in marks:
+            raise AnnotationError(f'{path.name} holds the {kind} "{name}" twice. Rename or remove one of them.')
+        marks[name] = mark
+    return marks

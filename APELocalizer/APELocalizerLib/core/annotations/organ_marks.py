@@ -1,15 +1,13 @@
 """What is known of an organ on one scan, from its box in a table or from its voxels in a label map. RAS mm."""
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 import SimpleITK as sitk
 
 from APELocalizerLib.core.annotations.extreme_points import extreme_points_of_mask, is_cut
-from APELocalizerLib.core.base.errors import EvaluationError
-from APELocalizerLib.core.base.geometry import RAS_LPS, Box, apply_affine
+from APELocalizerLib.core.base.geometry import Box, apply_affine
 
 MOST_VOXELS = 50_000
 """An organ with more voxels than this is thinned regularly to measure recall: it changes in the fourth digit."""
@@ -103,23 +101,6 @@ def largest_component(mask: np.ndarray) -> np.ndarray:
     """The largest part of a mask (i, j, k) whose voxels touch by their faces."""
     parts = sitk.GetArrayFromImage(sitk.ConnectedComponent(sitk.GetImageFromArray(mask.astype(np.uint8))))
     return parts == np.bincount(parts.ravel())[1:].argmax() + 1
-
-
-def read_label_map(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Labels (i, j, k) and their 4x4 index→RAS mm; raises `EvaluationError` for what is no label map."""
-    try:
-        image = sitk.ReadImage(str(path))
-    except RuntimeError as error:
-        raise EvaluationError(f"The label map {path} cannot be read. Save it as a NIfTI or NRRD file.") from error
-    if image.GetDimension() != 3 or image.GetNumberOfComponentsPerPixel() != 1:
-        raise EvaluationError(f"{path.name} is not one three-dimensional label map.")
-    values = sitk.GetArrayFromImage(image).transpose(2, 1, 0)
-    if not np.array_equal(values, np.round(values)):
-        raise EvaluationError(f"{path.name} holds values that are not whole numbers, so it is no label map.")
-    ijk_to_lps = np.eye(4)
-    ijk_to_lps[:3, :3] = np.array(image.GetDirection()).reshape(3, 3) * np.array(image.GetSpacing())
-    ijk_to_lps[:3, 3] = image.GetOrigin()
-    return values, RAS_LPS @ ijk_to_lps
 
 
 def _central_extreme_points(mask: np.ndarray, grid: np.ndarray) -> np.ndarray:

@@ -4,13 +4,13 @@
 and meaning are the code, all empty where none is known; color is #rrggbb.
 """
 
-import csv
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from APELocalizerLib.core.base.errors import LibraryError
+from APELocalizerLib.core.annotations.tables import read_rows
+from APELocalizerLib.core.base.errors import AnnotationError, LibraryError
 from APELocalizerLib.core.library.entries import Code
 
 COLUMNS = ("name", "kind", "scheme", "value", "meaning", "description", "color")
@@ -30,25 +30,18 @@ class Term:
 
 def read_terms(path: str | Path) -> dict[str, Term]:
     """Terms by name, in the table's order. Raises `LibraryError` naming the file and the line that is wrong."""
-    path = Path(path)
-    try:
-        with path.open(newline="", encoding="utf-8") as file:
-            reader = csv.DictReader(file)
-            rows = [(reader.line_num, row) for row in reader]
-            columns = reader.fieldnames or []
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise LibraryError(f"The table of terms {path} cannot be read ({error}).") from error
-    missing = [column for column in COLUMNS if column not in columns]
-    if missing:
-        raise LibraryError(f"The table of terms {path.name} lacks the column {missing[0]}.")
     terms: dict[str, Term] = {}
-    for line, row in rows:
+    try:
+        rows = read_rows(path, COLUMNS, "terms")
+    except AnnotationError as error:
+        raise LibraryError(f"The table of terms cannot be read: {error}") from error
+    for row in rows:
         try:
-            term = _term({column: (row[column] or "").strip() for column in COLUMNS})
+            term = _term(row)
         except LibraryError as error:
-            raise LibraryError(f"{path.name}, line {line}: {error}") from error
+            raise LibraryError(f"{row.place}: {error}") from error
         if term.name in terms:
-            raise LibraryError(f'{path.name}, line {line}: "{term.name}" occurs twice. Remove one of the two lines.')
+            raise LibraryError(f'{row.place}: "{term.name}" occurs twice. Remove one of the two lines.')
         terms[term.name] = term
     return terms
 

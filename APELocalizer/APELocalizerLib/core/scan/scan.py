@@ -16,6 +16,7 @@ import numpy as np
 from APELocalizerLib.core.base.errors import ScanError
 from APELocalizerLib.core.base.geometry import RAS_LPS, Box, grid_corners, spacing_of
 from APELocalizerLib.core.base.parallel import parallel_for
+from APELocalizerLib.core.scan.hounsfield import check_hounsfield
 
 if TYPE_CHECKING:  # imported where it is used: scans that come from a scene do without
     import SimpleITK as sitk
@@ -26,11 +27,14 @@ MINIMUM_VOXELS = 8
 MINIMUM_EXTENT_MM = 30.0
 """Shortest edge: less shows too little of the body to tell where it is."""
 
-FAT_HU = -20.0
-"""Fat and air lie below this in any CT of the torso, and nothing lies below it in label maps and most MR."""
+MAXIMUM_SPACING_MM = 50.0
+"""Coarser voxels show no organ; lengths in another unit than mm end here."""
 
-MINIMUM_SPREAD_HU = 100.0
-"""Fat to muscle alone spans 150 HU; normalized images (0..1, z-scores) span less than this."""
+MAXIMUM_EXTENT_MM = 4000.0
+"""No patient is longer."""
+
+FARTHEST_MM = 1e6
+"""No scanner lies farther from its own origin; single-precision numbers get coarse beyond."""
 
 SHEAR_TOLERANCE = 1e-3
 """Cosine between two grid axes above which the grid counts as sheared (0.06 degrees)."""
@@ -44,7 +48,9 @@ class Scan:
         voxels: Hounsfield units, shape (i, j, k), int16 or float32, read-only. An array that has such a type already is
             not copied: do not change it afterwards.
         ijk_to_ras: 4x4 float64 matrix from voxel index to RAS mm. Any orientation, left-handed or sheared grids
-        included. name: shown in results and errors.
+        included.
+        name: shown in results and errors.
+        warnings: sentences about what the file left open and which rule was taken, and about doubtful values.
 
     Raises:
         ScanError: if this cannot be a CT of a torso (dimensions, size, geometry, NaN, constant, not Hounsfield units).
@@ -53,22 +59,24 @@ class Scan:
     voxels: np.ndarray
     ijk_to_ras: np.ndarray
     name: str = "scan"
+    warnings: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         name = str(self.name)
         voxels = np.asarray(self.voxels)
         affine = np.array(self.ijk_to_ras, dtype=np.float64)
         _check_dimensions(voxels, name)
-        _check_geometry(affine, name)
+        check_geometry(affine, name)
         _check_size(voxels.shape, affine, name)
         voxels = _stored(voxels, name)
-        _check_hounsfield(voxels, name)
+        warnings = (*self.warnings, *check_hounsfield(voxels, name))
         voxels = voxels.view()
         voxels.flags.writeable = False
         affine.flags.writeable = False
         object.__setattr__(self, "voxels", voxels)
         object.__setattr__(self, "ijk_to_ras", affine)
         object.__setattr__(self, "name", name)
+        object.__setattr__(self, "warnings", warnings)
 
     @classmethod
     def from_sitk(cls, image: sitk.Image, name: str = "scan", copy: bool = True) -> Scan:
@@ -180,7 +188,8 @@ def _check_dimensions(voxels: np.ndarray, name: str) -> None:
         )
 
 
-def _check_geometry(affine: np.ndarray, name: str) -> None:
+def check_geometry(affine: np.ndarray, name: str) -> None:
+    """Raise `ScanError` for a 4x4 index→RAS matrix in mm that cannot place the voxels of a patient."""
     if affine.shape != (4, 4) or not np.all(np.isfinite(affine)):
         raise ScanError(
             f"“{name}” has no valid position in space (its geometry is not a finite 4x4 matrix). Export it again."
@@ -190,6 +199,11 @@ def _check_geometry(affine: np.ndarray, name: str) -> None:
         raise ScanError(
             f"“{name}” has a voxel spacing of zero ({_times(spacing)} mm). "
             "Correct the spacing in its header, or export it again."
+        )
+    if spacing.max() > MAXIMUM_SPACING_MM or np.abs(affine[:3, 3]).max() > FARTHEST_MM:
+        raise ScanError(
+            f"“{name}” has voxels of {_times(spacing)} mm, {np.abs(affine[:3, 3]).max():.4g} mm from the origin, "
+            "which no scan of a patient has. Its unit of length may be wrong: export it again in mm."
         )
     if abs(np.linalg.det(affine[:3, :3] / spacing)) < 1e-2:
         raise ScanError(f"“{name}” has grid axes that point in the same direction (singular matrix). Export it again.")
@@ -201,6 +215,11 @@ def _check_size(shape: tuple[int, int, int], affine: np.ndarray, name: str) -> N
         raise ScanError(
             f"“{name}” is too small: {_times(shape)} voxels, {_times(extent)} mm. "
             f"At least {MINIMUM_VOXELS} voxels and {MINIMUM_EXTENT_MM:g} mm are needed along every axis."
+        )
+    if extent.max() > MAXIMUM_EXTENT_MM:
+        raise ScanError(
+            f"“{name}” is {_times(extent / 1000)} m large, which no patient is. Its voxel spacing or unit of length is "
+            "wrong: export it again in mm."
         )
 
 
@@ -218,29 +237,6 @@ def _stored(voxels: np.ndarray, name: str) -> np.ndarray:
         return voxels
     fits = voxels.dtype.itemsize == 1 or (voxels.min() >= -32768 and voxels.max() <= 32767)
     return voxels.astype(np.int16 if fits else np.float32)
-
-
-def _check_hounsfield(voxels: np.ndarray, name: str) -> None:
-    """Refuse images whose values cannot be Hounsfield units of a torso, judged on about 300 000 voxels."""
-    step = max(1, int(round((voxels.size / 300_000) ** (1 / 3))))
-    sample = voxels[::step, ::step, ::step]
-    low, high = float(sample.min()), float(sample.max())
-    if low == high:
-        low, high = float(voxels.min()), float(voxels.max())
-    if low == high:
-        raise ScanError(f"“{name}” has the same value ({low:g}) in every voxel. Choose a volume that shows a patient.")
-    values = f"Its values run from {low:g} to {high:g}"
-    if high - low < MINIMUM_SPREAD_HU:
-        raise ScanError(
-            f"“{name}” is not a CT in Hounsfield units. {values}, but air to soft tissue alone spans 1000: "
-            "choose the original CT, not a label map or a normalized image."
-        )
-    if np.count_nonzero(sample < FAT_HU) < 1e-3 * sample.size:
-        raise ScanError(
-            f"“{name}” does not look like a CT in Hounsfield units. {values}, and there is no fat (about -100) or air "
-            "(-1000): it may be an MR, a label map, or a CT stored without its rescale intercept. "
-            "Choose the original CT."
-        )
 
 
 def _times(values) -> str:
