@@ -55,9 +55,7 @@ def _check_unreadable(unreadable: list[Path], slices: list[Slice]) -> None:
             if path.suffix.lower() in suffixes and path.suffix.lower() not in (".txt", ".xml", ".json", ".pdf"):
                 damaged.append(path)
             continue
-        try:
-            groups.read_dataset(path)
-        except groups.Broken:
+        if groups.is_damaged_image(path):
             damaged.append(path)
     if damaged:
         raise ScanError(

@@ -14,7 +14,10 @@ POSITION, ORIENTATION = (0x00209113, 0x00200032), (0x00209116, 0x00200037)
 SPACING, SLOPE, INTERCEPT = (0x00289110, 0x00280030), (0x00289145, 0x00281053), (0x00289145, 0x00281052)
 """(sequence, tag in its item) of what a frame says of itself."""
 
-TRANSFER_SYNTAX, PIXEL_DATA = 0x00020010, 0x7FE00010
+TRANSFER_SYNTAX, STORAGE_CLASS, PIXEL_DATA = 0x00020010, 0x00020002, 0x7FE00010
+CT_STORAGE = "1.2.840.10008.5.1.4.1.1.2"
+"""What the classes of all CT images begin with; other objects, such as reports and plans, have no pixels."""
+
 ITEM, ITEM_END, SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
 SEQUENCES = {SHARED, PER_FRAME, POSITION[0], ORIENTATION[0], SPACING[0], SLOPE[0]}
 LONG = {b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV"}
@@ -42,6 +45,16 @@ KEYS = (POSITION, ORIENTATION, SPACING, SLOPE, INTERCEPT)
 """All that is asked of a frame."""
 
 
+def is_damaged_image(path: Path) -> bool:
+    """Whether a DICOM file that could not be read as an image should be one: it has pixels, is a CT, or breaks off."""
+    try:
+        dataset = read_dataset(path)
+    except Broken:
+        return True
+    storage = dataset.get(STORAGE_CLASS, b"")
+    return PIXEL_DATA in dataset or isinstance(storage, bytes) and storage.startswith(CT_STORAGE.encode())
+
+
 def read_dataset(path: Path) -> Dataset:
     """The elements of a file before its pixels, sequences of functional groups included. Raises `Broken`."""
     try:
@@ -54,7 +67,8 @@ def read_dataset(path: Path) -> Dataset:
             syntax = value.decode("ascii", "replace").strip("\0 ") if isinstance(value, bytes) else ""
             if syntax in (DEFLATED, BIG_ENDIAN):
                 raise Broken
-            return _parse(data, position, len(data), syntax != IMPLICIT)[0]
+            dataset = _parse(data, position, len(data), syntax != IMPLICIT)[0]
+            return {**meta, **dataset}
     except (OSError, ValueError, struct.error, IndexError, zlib.error) as error:
         raise Broken from error
 
@@ -71,6 +85,8 @@ def _parse(
         tag = group << 16 | element
         if tag in (ITEM_END, SEQUENCE_END):
             return dataset, position + 8
+        if tag == PIXEL_DATA:
+            dataset[tag] = b""
         if tag == PIXEL_DATA or meta and group != 2:
             return dataset, position
         kind, length, position = _element_head(data, position, explicit)
