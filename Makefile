@@ -16,7 +16,7 @@ SCREENSHOT := Resources/Screenshots/demo.png
 
 # Steps install into the same environment, and must not run beside each other (make -j).
 .NOTPARALLEL:
-.PHONY: demo screenshot bench evaluate test lint clean
+.PHONY: demo screenshot bench evaluate fuzz test lint clean
 
 demo: $(VENV)/.demo
 	$(BIN)/python Testing/demo/demo.py --out $(OUT)
@@ -38,6 +38,11 @@ evaluate: $(VENV)/.evaluate
 
 test: $(VENV)/.dev lint
 	$(BIN)/python -m pytest $(TESTS)
+
+# Damaged files of every kind, this many of each
+EXAMPLES ?= 3000
+fuzz: $(VENV)/.dev
+	FUZZ_EXAMPLES=$(EXAMPLES) $(BIN)/python -m pytest Testing/core/test_fuzz.py
 
 lint: $(VENV)/.dev
 	$(BIN)/python -m ruff check .
