@@ -41,7 +41,7 @@ def tried(reader, path) -> object:
     try:
         return reader(path)
     except APELocalizerError as error:
-        assert path.name.split(".")[0] in str(error) and str(error).rstrip("”").endswith((".", ".)"))
+        assert path.name.split(".")[0] in str(error) and str(error).rstrip("”").endswith((".", "?"))
         return None
 
 

@@ -68,9 +68,11 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     save_library(learned.library, arguments.library)
     for note in support_map.notes:
         console.remark(note)
-    for name in learned.left_out:
-        why = "the field of view of the support cuts it, or it reaches into the air around the body"
-        console.remark(f"{name} was left out: {why}.")
+    if learned.left_out:
+        console.warning(
+            f"{len(learned.left_out)} of the organs named were left out, because the segmentation does not hold them, "
+            f"the field of view cuts them, or they reach into the air around the body: {', '.join(learned.left_out)}."
+        )
     landmarks, organs = len(learned.library.landmarks), len(learned.library.organs)
     console.remark(f"{arguments.library}: {landmarks} landmarks and {organs} organs.")
     return 0

@@ -104,16 +104,18 @@ def learn_segmentation(
     """Learn organs from a labelled segmentation (i, j, k) on any grid: six extreme points of each label in `names`.
 
     An organ that the field of view cuts is left out, since its true extreme cannot be seen, and so is one with an
-    extreme in the air. Raises `LearningError` if a label is absent, two labels have one name, or no organ remains.
+    extreme in the air. Raises `LearningError` if two labels have one name, or no organ remains. A label that is
+    absent does not keep the others from being learned.
     """
     if not names:
         raise LearningError("There is nothing to learn: the segmentation names no organ.")
     present = set(np.unique(labels).tolist())
-    for label, name in names.items():
+    for name in names.values():
         if list(names.values()).count(name) > 1:
             raise LearningError(f'Two labels of the segmentation are called "{name}". Give each organ its own name.')
-        if label not in present:
-            raise LearningError(f'The segmentation holds no voxel of "{name}" (label {label}).')
+    names = {label: name for label, name in names.items() if label in present}
+    if not names:
+        raise LearningError("The segmentation holds no voxel of any organ named. Check the numbers of its labels.")
     organs, cut, airy = [], [], []
     for label, name in names.items():
         edges = extreme_points_of_mask(labels == label, ijk_to_ras)
