@@ -18,7 +18,7 @@ class Job:
     """One piece of work: written by the worker thread, read by the GUI thread."""
 
     def __init__(self, work: Work) -> None:
-        self._work = work
+        self._work: Work | None = work  # let go of once it is done, with all that it holds
         self._stop = threading.Event()
         self._finished = threading.Event()
         self.progress: tuple[float, str] = (0.0, "")
@@ -46,7 +46,7 @@ class Job:
     def run(self) -> None:
         """Do the work; every error is kept for the GUI thread."""
         try:
-            if self.cancelled:
+            if self.cancelled or self._work is None:
                 raise Cancelled()
             self.result = self._work(self._report, self._stop.is_set)
         except Exception as error:

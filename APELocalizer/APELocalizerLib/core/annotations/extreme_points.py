@@ -64,4 +64,5 @@ def _axis_for_direction(directions: np.ndarray) -> list[int]:
     from itertools import permutations
 
     aligned = np.abs(directions / np.linalg.norm(directions, axis=0))
-    return list(max(permutations(range(3)), key=lambda order: sum(aligned[w, order[w]] for w in range(3))))
+    orders = [list(order) for order in permutations(range(3))]
+    return max(orders, key=lambda order: sum(aligned[w, order[w]] for w in range(3)))

@@ -4,12 +4,31 @@ Positions are RAS world coordinates in millimetres, shape (n, 3), float64. A gri
 a 4x4 index-to-RAS matrix; voxel centers lie at integer indices. LPS exists only at the SimpleITK and file boundary.
 """
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+Triple = tuple[float, float, float]
+"""A position, spacing, size or color."""
+
+Shape = tuple[int, int, int]
+"""Numbers of voxels or cells along the axes of a grid."""
+
 RAS_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 """4x4 matrix that turns RAS into LPS coordinates and back."""
+
+
+def triple(values: Iterable[float]) -> Triple:
+    """Exactly three numbers as a tuple of floats."""
+    first, second, third = values
+    return float(first), float(second), float(third)
+
+
+def shape_of(values: Iterable[int]) -> Shape:
+    """Exactly three whole numbers as a tuple of ints."""
+    first, second, third = values
+    return int(first), int(second), int(third)
 
 
 def apply_affine(affine: np.ndarray, points: np.ndarray) -> np.ndarray:
@@ -23,7 +42,9 @@ def spacing_of(affine: np.ndarray) -> np.ndarray:
     return np.linalg.norm(np.asarray(affine, dtype=np.float64)[:3, :3], axis=0)
 
 
-def subgrid_affine(affine: np.ndarray, start: np.ndarray, step: np.ndarray) -> np.ndarray:
+def subgrid_affine(
+    affine: np.ndarray, start: Sequence[float] | np.ndarray, step: Sequence[float] | np.ndarray
+) -> np.ndarray:
     """Index-to-RAS matrix of the grid whose index n lies at index start + n * step of the given grid.
 
     `start` and `step` are (3,) in index units of the given grid and may be fractional.
@@ -38,7 +59,7 @@ def subgrid_affine(affine: np.ndarray, start: np.ndarray, step: np.ndarray) -> n
     )
 
 
-def grid_corners(shape: tuple[int, int, int], affine: np.ndarray) -> np.ndarray:
+def grid_corners(shape: Shape, affine: np.ndarray) -> np.ndarray:
     """RAS positions (8, 3) of the outer corners of a grid (half a voxel beyond the outermost voxel centers)."""
     ends = [(-0.5, n - 0.5) for n in shape]
     indices = np.array([(i, j, k) for i in ends[0] for j in ends[1] for k in ends[2]])
@@ -49,8 +70,8 @@ def grid_corners(shape: tuple[int, int, int], affine: np.ndarray) -> np.ndarray:
 class Box:
     """Axis-aligned box in RAS mm: `minimum` and `maximum` are (r, a, s)."""
 
-    minimum: tuple[float, float, float]
-    maximum: tuple[float, float, float]
+    minimum: Triple
+    maximum: Triple
 
     def __post_init__(self) -> None:
         low, high = (tuple(float(x) for x in side) for side in (self.minimum, self.maximum))
@@ -63,7 +84,7 @@ class Box:
     def around(cls, points: np.ndarray) -> "Box":
         """Smallest box holding the points (n, 3)."""
         points = np.asarray(points, dtype=np.float64).reshape(-1, 3)
-        return cls(tuple(points.min(axis=0)), tuple(points.max(axis=0)))
+        return cls(triple(points.min(axis=0)), triple(points.max(axis=0)))
 
     @property
     def center(self) -> np.ndarray:
@@ -83,13 +104,13 @@ class Box:
     def enlarged(self, alpha: float) -> "Box":
         """Box with the same center and edges `alpha` times as long (APE paper, section 3.3)."""
         half = self.size / 2 * alpha
-        return Box(tuple(self.center - half), tuple(self.center + half))
+        return Box(triple(self.center - half), triple(self.center + half))
 
     def clipped(self, other: "Box") -> "Box | None":
         """Part of this box inside `other`, or None if they do not touch."""
         low = np.maximum(self.minimum, other.minimum)
         high = np.minimum(self.maximum, other.maximum)
-        return Box(tuple(low), tuple(high)) if np.all(high > low) else None
+        return Box(triple(low), triple(high)) if np.all(high > low) else None
 
     def contains(self, points: np.ndarray, margin: float = 0.0) -> np.ndarray:
         """Which of the points (n, 3) lie inside the box grown by `margin` mm; bool (n,)."""

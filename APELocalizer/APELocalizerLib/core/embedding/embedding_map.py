@@ -192,7 +192,8 @@ def nearest_on_each(
 
 def _batches(counts: Sequence[int]) -> list[list[tuple[int, slice]]]:
     """Split `counts` rows of each search into batches of about `QUERIES_PER_CHUNK` rows: (search, its rows)."""
-    batches, room = [], 0
+    batches: list[list[tuple[int, slice]]] = []
+    room = 0
     for number, count in enumerate(counts):
         start = 0
         while start < count:

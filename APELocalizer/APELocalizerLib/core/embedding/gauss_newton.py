@@ -109,12 +109,12 @@ class _Searches:
         base = at.astype(np.int64)
         origin = (base * self.strides).sum(axis=0)
         parts = np.searchsorted(self.rows, self.first_rows)
-        corners = [
+        parted = [
             flat.take(origin[first:last] + offsets)
             for flat, offsets, first, last in zip(self.flat, self.offsets, parts[:-1], parts[1:], strict=True)
             if last > first
         ]
-        corners = corners[0] if len(corners) == 1 else np.concatenate(corners, axis=-1)
+        corners = parted[0] if len(parted) == 1 else np.concatenate(parted, axis=-1)
         value, slope = value_and_gradient(corners, at - base)
         return self.queries - value, slope
 

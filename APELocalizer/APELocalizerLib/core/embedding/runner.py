@@ -14,7 +14,7 @@ from torch import Tensor
 
 from APELocalizerLib.core.base.device import multiplies_bfloat16, resolve_device
 from APELocalizerLib.core.base.errors import DeviceError
-from APELocalizerLib.core.base.geometry import subgrid_affine
+from APELocalizerLib.core.base.geometry import Shape, shape_of, subgrid_affine
 from APELocalizerLib.core.base.progress import CancelCheck, Progress, check_cancelled, report
 from APELocalizerLib.core.embedding.coordinate_space import CoordinateSpace
 from APELocalizerLib.core.embedding.embedding_map import EmbeddingMap
@@ -108,7 +108,7 @@ class Runner:
             batch = plan.batch_size // 2
             return replace(plan, batch_size=batch), f"Memory ran out: {batch} tile(s) at a time were embedded."
         if min(plan.tile) > smallest or max(plan.tile) > 2 * smallest:
-            tile = tuple(max(smallest, n * 2 // 3 // smallest * smallest) for n in plan.tile)
+            tile = shape_of(max(smallest, n * 2 // 3 // smallest * smallest) for n in plan.tile)
             if tile != plan.tile:
                 size = "x".join(map(str, tile))
                 return replace(plan, tile=tile), f"Memory ran out: smaller tiles ({size}) were used."
@@ -126,7 +126,7 @@ class Runner:
         """
         plan = self._first_plan()
         if plan.device.type == "cpu" or plan.tile is None:
-            shape, plan = (self.model.network.total_stride,) * 3, replace(plan, tile=None)
+            shape, plan = shape_of([self.model.network.total_stride] * 3), replace(plan, tile=None)
         else:
             shape = (plan.tile[0] * plan.batch_size, *plan.tile[1:])
         self._run(torch.zeros(shape), plan, None, None)
@@ -151,11 +151,11 @@ class Runner:
         """Network output (3, a, b, c) in 0..1 for an image (p, l, i), on the plan's device."""
         check_cancelled(cancelled)
         stride, smallest = self.model.network.stem_stride, self.model.network.total_stride
-        wanted = (smallest,) * 3 if plan.tile is None else plan.tile
-        padded = tuple(padded_length(n, w, stride) for n, w in zip(image.shape, wanted, strict=True))
+        wanted = shape_of([smallest] * 3) if plan.tile is None else plan.tile
+        padded = shape_of(padded_length(n, w, stride) for n, w in zip(image.shape, wanted, strict=True))
         tile = padded if plan.tile is None else plan.tile
-        image = torch.as_tensor(image).to(plan.device, torch.float32)
-        volume, visible = _pad(image, padded, self.model.padding)
+        uploaded = torch.as_tensor(image).to(plan.device, torch.float32)
+        volume, visible = _pad(uploaded, padded, self.model.padding)
         network = self._network_on(plan.device)
         half = plan.device.type == "cuda" and self.settings.mixed_precision is not False
 
@@ -194,18 +194,18 @@ class Runner:
 @dataclass(frozen=True)
 class _Plan:
     device: torch.device
-    tile: tuple[int, int, int] | None
+    tile: Shape | None
     batch_size: int
 
 
 def body_cells(mask: np.ndarray | Tensor, stride: int) -> np.ndarray:
     """Cells of `stride` voxels per axis of which at least a quarter is body; the remainder at the end is a cell too."""
-    voxels, _ = _pad(torch.as_tensor(mask).float(), tuple(-(-n // stride) * stride for n in mask.shape), "edge")
+    voxels, _ = _pad(torch.as_tensor(mask).float(), shape_of(-(-n // stride) * stride for n in mask.shape), "edge")
     fraction = torch.nn.functional.avg_pool3d(voxels[None, None], stride)[0, 0]
     return (fraction >= BODY_FRACTION).cpu().numpy()
 
 
-def _pad(image: Tensor, size: tuple[int, int, int], mode: str) -> tuple[Tensor, Tensor | None]:
+def _pad(image: Tensor, size: Shape, mode: str) -> tuple[Tensor, Tensor | None]:
     """Image padded at the end of each axis, and the mask of real voxels (None where there is nothing to hide)."""
     missing = [size[axis] - image.shape[axis] for axis in range(3)]
     if not any(missing):
@@ -221,9 +221,7 @@ def _pad(image: Tensor, size: tuple[int, int, int], mode: str) -> tuple[Tensor, 
     return torch.nn.functional.pad(image, pads), visible
 
 
-def _places(
-    size: tuple[int, int, int], tile: tuple[int, int, int], overlap: float, stride: int
-) -> list[tuple[slice, slice, slice]]:
+def _places(size: Shape, tile: Shape, overlap: float, stride: int) -> list[tuple[slice, slice, slice]]:
     starts = [tile_starts(n, t, overlap, stride) for n, t in zip(size, tile, strict=True)]
     return [
         (slice(i, i + tile[0]), slice(j, j + tile[1]), slice(k, k + tile[2]))
@@ -236,27 +234,28 @@ def _places(
 def _blend(
     forward: Callable[[list], Tensor],
     places: list[tuple[slice, slice, slice]],
-    tile: tuple[int, int, int],
-    size: tuple[int, int, int],
+    tile: Shape,
+    size: Shape,
     stride: int,
     batch_size: int,
     progress: Progress | None,
     cancelled: CancelCheck | None,
 ) -> Tensor:
     """Run every tile and average the overlaps with Gaussian weights; (3, a, b, c), where the tiles' outputs are."""
-    cells = tuple(n // stride for n in size)
-    total = weight = weights = None
+    cells = shape_of(n // stride for n in size)
+    sums: tuple[Tensor, Tensor, Tensor] | None = None
     for start in range(0, len(places), batch_size):
         check_cancelled(cancelled)
         batch = places[start : start + batch_size]
         outputs = forward(batch)
         report(progress, min(1.0, (start + len(batch)) / len(places)), "Reading the anatomy")
         if len(places) == 1:
-            total, weight = outputs[0], 1.0
-            break
-        if total is None:
-            weights = torch.from_numpy(gaussian_weights(tuple(n // stride for n in tile))).to(outputs.device)
-            total, weight = outputs.new_zeros((3, *cells)), outputs.new_zeros(cells)
+            check_cancelled(cancelled)
+            return outputs[0]
+        if sums is None:
+            weights = torch.from_numpy(gaussian_weights(shape_of(n // stride for n in tile))).to(outputs.device)
+            sums = outputs.new_zeros((3, *cells)), outputs.new_zeros(cells), weights
+        total, weight, weights = sums
         for where, values in zip(batch, outputs, strict=True):
             region = tuple(slice(s.start // stride, s.stop // stride) for s in where)
             total[(slice(None), *region)] += values * weights

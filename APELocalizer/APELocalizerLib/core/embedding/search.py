@@ -52,9 +52,9 @@ def search(searches: Sequence[Search]) -> tuple[np.ndarray, np.ndarray]:
         further.append(Task(each.space.terrain, each.space.cells[cells.ravel()], queries))
         rows.append(np.repeat(first + missed, cells.shape[1]))
         first += len(each.queries)
-    rows = np.concatenate(rows)
-    if len(rows):
-        _take_better(indices, distances, rows, *settle(further))
+    rows_again = np.concatenate(rows)
+    if len(rows_again):
+        _take_better(indices, distances, rows_again, *settle(further))
     return indices, distances
 
 

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from APELocalizerLib.core.base.geometry import Shape, shape_of
 from APELocalizerLib.core.model.network import NORM_EPS, APENetwork, ConvNeXtBlock, LayerNorm3d
 
 HIDDEN_NUMBERS = 2**19
@@ -22,8 +23,6 @@ HIDDEN_NUMBERS = 2**19
 
 SHORT = 128
 """Channels up to which a norm by matrix products is the faster one."""
-
-Grid = tuple[int, int, int]
 
 
 class FoldedNetwork:
@@ -39,21 +38,22 @@ class FoldedNetwork:
         kind = torch.bfloat16 if half else torch.float32
         self._stem = fpn.stem
         self._stem_weight = fpn.stem.conv.weight.contiguous(memory_format=torch.channels_last_3d)
-        self._left = [[_Block.of(block, kind) for block in stage.blocks] for stage in fpn.left_stages]
-        self._right = [[_Block.of(block, kind) for block in stage.blocks] for stage in fpn.right_stages]
-        self._bottom = [_Block.of(block, kind) for block in fpn.bottom_stage.blocks]
-        self._down = [_after_norm(*each) for each in zip(fpn.middle_norms, fpn.down_blocks, strict=True)]
-        self._skip = [_after_norm(*each) for each in zip(fpn.middle_norms, fpn.skip_connections, strict=True)]
-        self._up = [(block[0].weight.flatten(1), block[0].bias) for block in fpn.up_blocks]
-        self._final_norms = list(fpn.final_norms)
-        self._head = [(each.weight.flatten(1), each.bias) for each in network.head.convs]
+        self._left = [_blocks(stage, kind) for stage in fpn.left_stages]
+        self._right = [_blocks(stage, kind) for stage in fpn.right_stages]
+        self._bottom = _blocks(fpn.bottom_stage, kind)
+        norms = _norms(fpn.middle_norms)
+        self._down = [_after_norm(*pair) for pair in zip(norms, _convolutions(fpn.down_blocks), strict=True)]
+        self._skip = [_after_norm(*pair) for pair in zip(norms, _convolutions(fpn.skip_connections), strict=True)]
+        self._up = [(layer.weight.flatten(1), layer.bias) for layer in _convolutions(fpn.up_blocks)]
+        self._final_norms = _norms(fpn.final_norms)
+        self._head = [(layer.weight.flatten(1), layer.bias) for layer in _convolutions(network.head)]
 
     @torch.inference_mode()
     def __call__(self, image: Tensor, visible: Tensor | None = None) -> Tensor:
         """As `APENetwork.forward` (float32, in evaluation mode), apart from rounding. Raises ValueError as it does."""
         APENetwork.check_size(self.config, image)
         x, grid = self._embedded_patches(image, visible)
-        skips: list[tuple[Tensor, Grid]] = []
+        skips: list[tuple[Tensor, Shape]] = []
         for blocks, skip, down in zip(self._left, self._skip, self._down, strict=True):
             for block in blocks:
                 block.add_to(x, grid)
@@ -74,7 +74,7 @@ class FoldedNetwork:
             output_grid = grid
         return _as_volume(output.sigmoid_(), grid)
 
-    def _embedded_patches(self, image: Tensor, visible: Tensor | None) -> tuple[Tensor, Grid]:
+    def _embedded_patches(self, image: Tensor, visible: Tensor | None) -> tuple[Tensor, Shape]:
         """The stem: rows (n * h * w * d, channels) and the grid (h, w, d)."""
         stem, stride = self._stem, self.config.stem_stride
         if visible is not None:
@@ -82,7 +82,7 @@ class FoldedNetwork:
             image = image * visible
         image = image.contiguous(memory_format=torch.channels_last_3d)
         volume = F.conv3d(image, self._stem_weight, stem.conv.bias, stride=stride)
-        x, grid = _as_rows(volume), tuple(volume.shape[2:])
+        x, grid = _as_rows(volume), shape_of(volume.shape[2:])
         if stem.mask_token is None:
             return _normed(x, stem.norm), grid
         rows = torch.ones(len(x), x.shape[1] + 1)
@@ -106,7 +106,7 @@ class _Block:
     """A ConvNeXt block: depthwise convolution, norm, up @ , GELU, @ down, with norm and layer scale folded in."""
 
     depthwise: Tensor
-    depthwise_bias: Tensor
+    depthwise_bias: Tensor | None
     up: Tensor
     up_bias: Tensor
     down: Tensor
@@ -117,11 +117,11 @@ class _Block:
         up, up_bias = _after_norm(block.norm, block.conv_2)
         gamma = block.layerscale.gamma.flatten().double()
         down = gamma[:, None] * block.conv_3.weight.flatten(1).double()
-        down_bias = (gamma * block.conv_3.bias.double()).float()
+        down_bias = (gamma * _bias(block.conv_3).double()).float()
         depthwise = block.conv_1.weight.contiguous(memory_format=torch.channels_last_3d)
         return cls(depthwise, block.conv_1.bias, up.to(kind).t(), up_bias.to(kind), down.to(kind).t(), down_bias)
 
-    def add_to(self, x: Tensor, grid: Grid) -> None:
+    def add_to(self, x: Tensor, grid: Shape) -> None:
         """Add the block's output to its input: rows x (cells, channels) of a grid, in place."""
         y = _as_rows(F.conv3d(_as_volume(x, grid), self.depthwise, self.depthwise_bias, padding=1, groups=x.shape[1]))
         chunks = _row_chunks(len(x), self.up.shape[1])
@@ -136,6 +136,23 @@ class _Block:
                 target.addmm_(hidden, self.down)
             else:
                 target.add_(hidden @ self.down)
+
+
+def _blocks(stage: nn.Module, kind: torch.dtype) -> list[_Block]:
+    return [_Block.of(module, kind) for module in stage.modules() if isinstance(module, ConvNeXtBlock)]
+
+
+def _norms(modules: nn.ModuleList) -> list[LayerNorm3d]:
+    return [module for module in modules if isinstance(module, LayerNorm3d)]
+
+
+def _convolutions(modules: nn.Module) -> list[nn.Conv3d]:
+    """The convolutions in the order of the network."""
+    return [module for module in modules.modules() if isinstance(module, nn.Conv3d)]
+
+
+def _bias(convolution: nn.Conv3d) -> Tensor:
+    return torch.zeros(convolution.out_channels) if convolution.bias is None else convolution.bias
 
 
 def _row_chunks(count: int, width: int) -> list[slice]:
@@ -161,11 +178,11 @@ def _after_norm(norm: LayerNorm3d, convolution: nn.Conv3d) -> tuple[Tensor, Tens
     """Matrix (outputs, voxels of the kernel * channels) and bias of a convolution whose kernels do not overlap, with
     the affine part of the norm before it."""
     weight = convolution.weight.double().permute(0, 2, 3, 4, 1)
-    bias = convolution.bias.double() + (weight @ norm.bias.double()).sum(dim=(1, 2, 3))
+    bias = _bias(convolution).double() + (weight @ norm.bias.double()).sum(dim=(1, 2, 3))
     return (weight * norm.weight.double()).flatten(1).float().contiguous(), bias.float()
 
 
-def _patches(x: Tensor, grid: Grid) -> tuple[Tensor, Grid]:
+def _patches(x: Tensor, grid: Shape) -> tuple[Tensor, Shape]:
     """Rows that hold 2 x 2 x 2 neighboring rows of x each, and their grid; an odd last cell of an axis is left out."""
     a, b, c = (n // 2 for n in grid)
     volume = x.view(-1, *grid, x.shape[1])[:, : 2 * a, : 2 * b, : 2 * c]
@@ -173,7 +190,7 @@ def _patches(x: Tensor, grid: Grid) -> tuple[Tensor, Grid]:
     return parts.reshape(-1, 8 * x.shape[1]), (a, b, c)
 
 
-def _as_volume(x: Tensor, grid: Grid) -> Tensor:
+def _as_volume(x: Tensor, grid: Shape) -> Tensor:
     """Rows as volumes (n, channels, h, w, d), channels last in memory."""
     return x.view(-1, *grid, x.shape[1]).permute(0, 4, 1, 2, 3)
 
@@ -183,7 +200,7 @@ def _as_rows(volume: Tensor) -> Tensor:
     return volume.permute(0, 2, 3, 4, 1).reshape(-1, volume.shape[1])
 
 
-def _add_upsampled(target: Tensor, finer: Grid, x: Tensor, grid: Grid) -> Tensor:
+def _add_upsampled(target: Tensor, finer: Shape, x: Tensor, grid: Shape) -> Tensor:
     """Add rows x on a grid, doubled by trilinear interpolation, to the rows of a finer grid, in place.
 
     Where the finer grid has one cell more, the last interpolated cell is repeated.

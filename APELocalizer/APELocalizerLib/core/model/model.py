@@ -18,6 +18,7 @@ import torch
 
 from APELocalizerLib.core.base.errors import ModelError, PreparationError
 from APELocalizerLib.core.base.files import replacing
+from APELocalizerLib.core.base.geometry import triple
 from APELocalizerLib.core.model.network import APENetwork, NetworkConfig
 from APELocalizerLib.core.preparation.config import PreparationConfig
 
@@ -95,7 +96,7 @@ class Model:
 
     def with_scale(self, scale: tuple[float, float, float]) -> "Model":
         """The same weights with another per-axis scale (see `calibration.calibrate_scale`); this changes the id."""
-        return dataclasses.replace(self, scale=tuple(float(s) for s in scale))
+        return dataclasses.replace(self, scale=triple(scale))
 
     def _meaning(self) -> dict:
         """What decides an embedding's value, as JSON. Thresholds and texts are left out: they do not change it."""

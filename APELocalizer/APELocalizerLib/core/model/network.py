@@ -95,11 +95,10 @@ class Stem(nn.Module):
         super().__init__()
         width = config.channels[0] - 1 if config.mask_token else config.channels[0]
         self.stride = config.stem_stride
+        self.mask_token: nn.Parameter | None = None
         if config.mask_token:
             self.mask_token = nn.Parameter(torch.empty(width))
             nn.init.trunc_normal_(self.mask_token)
-        else:
-            self.mask_token = None
         self.conv = nn.Conv3d(config.in_channels, width, config.stem_stride, config.stem_stride)
         self.norm = LayerNorm3d(width)
 

@@ -13,7 +13,7 @@ import urllib.request
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from APELocalizerLib.core.base.errors import ModelError
 from APELocalizerLib.core.base.progress import CancelCheck, Progress, check_cancelled, report
@@ -120,8 +120,8 @@ def load_model(id_or_path: str | Path = "default") -> Model:
             entry(str(id_or_path))
         return read_model(path)
     known = entry(str(id_or_path))
-    path = find_file(known.id)
-    if path is None:
+    present = find_file(known.id)
+    if present is None:
         way = "Install the extension again"
         if known.url is not None:
             way = f"Download them (ape-localizer models --fetch {known.id}, or the button in the panel)"
@@ -129,8 +129,8 @@ def load_model(id_or_path: str | Path = "default") -> Model:
             f"The weights of {known.title} are not on this computer. {way}, or put {known.file_name} into the folder "
             f"named by {MODELS_VARIABLE}."
         )
-    _check_hash(path, known)
-    return read_model(path)
+    _check_hash(present, known)
+    return read_model(present)
 
 
 def fetch(
@@ -138,7 +138,7 @@ def fetch(
     progress: Progress | None = None,
     cancelled: CancelCheck | None = None,
     offline_file: str | Path | None = None,
-    open_url: Callable[..., BinaryIO] = urllib.request.urlopen,
+    open_url: Callable[..., Any] = urllib.request.urlopen,
 ) -> Path:
     """Download a model into the cache, or take `offline_file` instead; returns the file.
 
@@ -215,7 +215,7 @@ def _download(
     part: Path,
     progress: Progress | None,
     cancelled: CancelCheck | None,
-    open_url: Callable[..., BinaryIO],
+    open_url: Callable[..., Any],
 ) -> None:
     done = part.stat().st_size if part.exists() else 0
     request = urllib.request.Request(url, headers={"Range": f"bytes={done}-"} if done else {})

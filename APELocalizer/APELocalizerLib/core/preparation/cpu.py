@@ -9,7 +9,7 @@ from APELocalizerLib.core.base.parallel import parallel_for
 from APELocalizerLib.core.base.progress import CancelCheck, Progress, check_cancelled, sub_progress
 from APELocalizerLib.core.preparation.body import body_box, body_mask
 from APELocalizerLib.core.preparation.clahe import Quantization, equalize_levels
-from APELocalizerLib.core.preparation.grids import Samplings
+from APELocalizerLib.core.preparation.grids import Samplings, box_of
 from APELocalizerLib.core.preparation.orientation import canonical_view
 from APELocalizerLib.core.preparation.sampling import resample, sample_exactly
 from APELocalizerLib.core.scan.scan import Scan
@@ -133,4 +133,4 @@ def above_minimum(hu: np.ndarray) -> tuple[slice, slice, slice]:
         while stop > start + 1 and not (faces[stop - 1] > lowest).any():
             stop -= 1
         box.append(slice(start, stop))
-    return tuple(box)
+    return box_of(box)

@@ -17,7 +17,7 @@ from APELocalizerLib.core.preparation.clahe import UNSURE, Quantization
 from APELocalizerLib.core.preparation.cpu import slice_by_slice
 from APELocalizerLib.core.preparation.gpu_clahe import equalize_levels
 from APELocalizerLib.core.preparation.gpu_sampling import resample_all
-from APELocalizerLib.core.preparation.grids import Samplings
+from APELocalizerLib.core.preparation.grids import Samplings, box_of
 from APELocalizerLib.core.preparation.orientation import canonical_view
 from APELocalizerLib.core.preparation.sampling import AxisSampling
 from APELocalizerLib.core.scan.scan import Scan
@@ -171,4 +171,4 @@ def above_minimum(hu: Tensor) -> tuple[slice, slice, slice]:
         others = [a for a in range(3) if a != axis]
         hit = torch.nonzero(above.any(dim=others[1]).any(dim=others[0]))[:, 0].tolist() or [0]
         box.append(slice(hit[0], hit[-1] + 1))
-    return tuple(box)
+    return box_of(box)

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from APELocalizerLib.core.base.geometry import shape_of
 from APELocalizerLib.core.preparation.body import BLOCK_MM, box_around
 
 WORD = 64
@@ -25,7 +26,7 @@ def body_box(
     whole = stack[tuple(slice(n * b) for n, b in zip(counts, block, strict=True))]
     for axis in range(3):
         whole = whole.unflatten(axis, (counts[axis], block[axis])).amin(dim=axis + 1)
-    return box_around((whole >= threshold).cpu().numpy(), block, tuple(stack.shape), margins)
+    return box_around((whole >= threshold).cpu().numpy(), block, shape_of(stack.shape), margins)
 
 
 def body_mask(air: Tensor) -> Tensor:

@@ -4,6 +4,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from APELocalizerLib.core.base.geometry import shape_of
 from APELocalizerLib.core.base.progress import CancelCheck, Progress, check_cancelled, report
 from APELocalizerLib.core.preparation.clahe import BINS, maps_of_histograms, neighbors, tiles_of
 
@@ -15,7 +16,7 @@ def equalize_levels(
     levels: Tensor, clip_limit: float, progress: Progress | None = None, cancelled: CancelCheck | None = None
 ) -> Tensor:
     """As `clahe.equalize_levels`, for a tensor of histogram bins (uint8, 3 axes)."""
-    tile, counts = tiles_of(tuple(levels.shape))
+    tile, counts = tiles_of(shape_of(levels.shape))
     histograms = _histograms(levels, tile, counts, cancelled)
     maps = maps_of_histograms(histograms.cpu().numpy(), tile, counts, clip_limit)
     report(progress, 0.3, "Equalizing contrast")

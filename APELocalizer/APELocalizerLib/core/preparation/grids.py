@@ -1,5 +1,7 @@
 """Where the voxels of a prepared scan lie: samplings of a stack (I, P, L), and the grids that they give."""
 
+from collections.abc import Iterable
+
 import numpy as np
 
 from APELocalizerLib.core.base.geometry import spacing_of, subgrid_affine
@@ -7,6 +9,18 @@ from APELocalizerLib.core.preparation.sampling import AxisSampling, antialiased,
 
 Samplings = tuple[AxisSampling, AxisSampling, AxisSampling]
 Box = tuple[slice, slice, slice]
+
+
+def box_of(parts: Iterable[slice]) -> Box:
+    """Exactly three slices as a box."""
+    first, second, third = parts
+    return first, second, third
+
+
+def samplings_of(parts: Iterable[AxisSampling]) -> Samplings:
+    """Exactly three samplings, of the axes I, P and L."""
+    first, second, third = parts
+    return first, second, third
 
 
 def samplings_to(
@@ -23,9 +37,10 @@ def samplings_to(
     """
     ratios = (np.array(spacing) / spacing_of(grid_to_ras))[[2, 0, 1]]
     if not antialias:
-        return tuple(zoomed(n, float(1.0 / ratio), drop_beyond) for n, ratio in zip(shape, ratios, strict=True))
-    begin = (None,) * 3 if starts is None else (float(start) for start in starts)
-    return tuple(antialiased(n, float(ratio), start) for n, ratio, start in zip(shape, ratios, begin, strict=True))
+        return samplings_of(zoomed(n, float(1.0 / ratio), drop_beyond) for n, ratio in zip(shape, ratios, strict=True))
+    begin = [None] * 3 if starts is None else [float(start) for start in starts]
+    axes = zip(shape, ratios, begin, strict=True)
+    return samplings_of(antialiased(n, float(ratio), start) for n, ratio, start in axes)
 
 
 def on_lattice(box: Box, grid_to_ras: np.ndarray, spacing: tuple, lattice: tuple[int, int, int]) -> tuple:
@@ -37,7 +52,8 @@ def on_lattice(box: Box, grid_to_ras: np.ndarray, spacing: tuple, lattice: tuple
     period = (np.array(spacing) * lattice)[[2, 0, 1]]
     start = origin + own * [part.start for part in box]
     starts = (np.floor(start / period + 1e-6) * period - origin) / own
-    box = (box[0], *(slice(max(0, int(at)), part.stop) for at, part in zip(starts[1:], box[1:], strict=True)))
+    rows, columns = (slice(max(0, int(at)), part.stop) for at, part in zip(starts[1:], box[1:], strict=True))
+    box = (box[0], rows, columns)
     return box, starts - [part.start for part in box]
 
 
@@ -67,7 +83,8 @@ def nearest(samplings: Samplings, shape: tuple[int, int, int]) -> list[np.ndarra
 
 def common_box(boxes: list[Box]) -> Box:
     """Smallest box that holds all boxes."""
-    return tuple(slice(min(p.start for p in parts), max(p.stop for p in parts)) for parts in zip(*boxes, strict=True))
+    axes = zip(*boxes, strict=True)
+    return box_of(slice(min(p.start for p in parts), max(p.stop for p in parts)) for parts in axes)
 
 
 def seen_from(samplings: Samplings, inner: Box, outer: Box) -> Samplings:
@@ -76,7 +93,7 @@ def seen_from(samplings: Samplings, inner: Box, outer: Box) -> Samplings:
     for sampling, mine, other in zip(samplings, inner, outer, strict=True):
         shift = mine.start - other.start
         moved.append(AxisSampling(sampling.index + shift, sampling.weight, sampling.start + shift, sampling.step))
-    return tuple(moved)
+    return samplings_of(moved)
 
 
 def moved(grid_to_ras: np.ndarray, origin) -> np.ndarray:

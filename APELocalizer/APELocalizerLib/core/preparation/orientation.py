@@ -53,7 +53,8 @@ def canonical_view(scan: Scan) -> tuple[np.ndarray, np.ndarray]:
 def _matching_axes(axes: np.ndarray) -> list[int]:
     """Scan axis for each of posterior, left, inferior: the permutation that aligns them best."""
     alignment = np.abs(CANONICAL_AXES.T @ axes)
-    return list(max(itertools.permutations(range(3)), key=lambda order: sum(alignment[n, order[n]] for n in range(3))))
+    orders = [list(order) for order in itertools.permutations(range(3))]
+    return max(orders, key=lambda order: sum(alignment[n, order[n]] for n in range(3)))
 
 
 def _resampled(scan: Scan, order: list[int]) -> tuple[np.ndarray, np.ndarray]:

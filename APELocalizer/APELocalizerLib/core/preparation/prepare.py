@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from APELocalizerLib.core.base.errors import PreparationError
-from APELocalizerLib.core.base.geometry import spacing_of
+from APELocalizerLib.core.base.geometry import shape_of, spacing_of
 from APELocalizerLib.core.base.progress import CancelCheck, Progress, check_cancelled, report, sub_progress
 from APELocalizerLib.core.preparation.config import (
     HU_LIMITS,
@@ -27,6 +27,7 @@ from APELocalizerLib.core.preparation.config import (
 )
 from APELocalizerLib.core.preparation.cpu import CpuPreparation
 from APELocalizerLib.core.preparation.grids import (
+    Box,
     Samplings,
     common_box,
     moved,
@@ -96,8 +97,9 @@ def prepare_all(
         base = config.base_spacing or spacing
         parts = results[config, base]
         if spacing != base:
-            parts = _at_spacing(engine, *parts, base, spacing, config)
-        image, mask = (engine.posterior_left_inferior(each) for each in parts[:2])
+            image, mask, grid = parts
+            parts = _at_spacing(engine, image, mask, grid, base, spacing, config)
+        image, mask = (engine.posterior_left_inferior(part) for part in parts[:2])
         prepared.append(PreparedScan(image, mask, parts[2], scan.bounds(), scan.name, scan.fingerprint))
     report(progress, 1.0, "Scan prepared")
     return prepared
@@ -116,22 +118,23 @@ def _plans(
 ) -> dict[PreparationRequest, tuple]:
     """For each configuration and base grid: the box of the stack that it needs, and the samplings in it."""
     own = spacing_of(grid_to_ras)
-    found: dict[tuple, tuple[slice, ...]] = {}
+    boxes: dict[tuple, Box | None] = {}
     plans: dict[PreparationRequest, tuple] = {}
     for config, spacing in views:
         question = (config.body_threshold, PLAIN_MARGINS if config.antialias else (0, 0, 0))
-        if question not in found:
-            found[question] = engine.body_box(stack, own[[2, 0, 1]], *question)
-        if found[question] is None:
+        if question not in boxes:
+            boxes[question] = engine.body_box(stack, own[[2, 0, 1]], *question)
+        body_box = boxes[question]
+        if body_box is None:
             raise PreparationError(
                 f"No body was found in “{name}”: nothing in it is denser than {config.body_threshold:g} HU over 5 mm. "
                 "Check that it is a CT in Hounsfield units and not cropped to air."
             )
-        box, starts = trimmed(found[question], config.end_trim_mm, own[2]), None
+        box, starts = trimmed(body_box, config.end_trim_mm, own[2]), None
         base = config.base_spacing or spacing
         if all(config.lattice) and config.antialias:
             box, starts = on_lattice(box, grid_to_ras, base, config.lattice)
-        shape = tuple(part.stop - part.start for part in box)
+        shape = shape_of(part.stop - part.start for part in box)
         drop_beyond = config.base_spacing is not None
         plans[config, base] = box, samplings_to(base, shape, grid_to_ras, config.antialias, drop_beyond, starts)
     return plans
