@@ -1,6 +1,5 @@
 """`ape-localizer train` as a user meets it: what it prints, writes and refuses."""
 
-import argparse
 import json
 import shutil
 
@@ -8,8 +7,8 @@ import pytest
 import torch
 
 from APELocalizerLib.cli.console import Console
-from APELocalizerLib.cli.program import main
-from APELocalizerLib.cli.train import add_arguments, settings
+from APELocalizerLib.cli.program import build_parser, main
+from APELocalizerLib.cli.train import settings
 from APELocalizerLib.core.model.network import APENetwork, NetworkConfig
 from APELocalizerLib.core.model.registry import load_model
 from APELocalizerLib.training.run import benchmark, plan
@@ -146,10 +145,8 @@ def test_landmarks_choose_the_anchored_preset(command, place, tmp_path):
 
 def test_fewer_steps_shorten_the_warm_up(place, tmp_path):
     def warm_up(*words):
-        parser = argparse.ArgumentParser()
-        add_arguments(parser)
-        given = ("--scans", place / "scans", "--out", tmp_path / "out", *words)
-        return settings(parser.parse_args([str(word) for word in given])).optimization.warm_up_steps
+        given = ("train", "--scans", place / "scans", "--out", tmp_path / "out", *words)
+        return settings(build_parser().parse_args([str(word) for word in given])).optimization.warm_up_steps
 
     assert warm_up("--preset", "released") == warm_up("--preset", "released", "--steps", 400_000) == 10_000
     assert warm_up("--preset", "released", "--steps", 5000) == 167

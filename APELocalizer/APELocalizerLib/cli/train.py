@@ -11,8 +11,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from APELocalizerLib.cli.console import Console
 from APELocalizerLib.core.base.errors import TrainingError
-from APELocalizerLib.core.base.progress import Progress
 
 if TYPE_CHECKING:
     from APELocalizerLib.training.config import TrainingConfig
@@ -24,13 +24,21 @@ MAY_CHANGE = {
     "precision", "cache", "warm_up_steps",
 }  # fmt: skip
 
+DESCRIPTION = (
+    "Fit a network to your own scans. A training that was stopped or killed goes on where it was when the same "
+    "command is given again; --out alone is enough. The result is OUT/model.pt, for --model of the other commands."
+)
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Options of the command."""
-    parser.description = (
-        "Fit a network to your own scans. A training that was stopped or killed goes on where it was when the same "
-        "command is given again; --out alone is enough. The result is OUT/model.pt, for --model of the other commands."
-    )
+
+def add_parser(subparsers) -> None:
+    """Add this subcommand."""
+    parser = subparsers.add_parser("train", help="fit a network to your own scans", description=DESCRIPTION)
+    _add_data_options(parser)
+    _add_network_options(parser)
+    parser.set_defaults(run=run, parser=parser)
+
+
+def _add_data_options(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--out", type=Path, required=True, metavar="FOLDER", help="folder of the training and its results")
     add("--scans", nargs="+", metavar="PATH", help="CT scans: files, DICOM folders, or a folder that holds them")
@@ -47,6 +55,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--minutes", type=float, metavar="N", help="stop after this much training time, if that is sooner")
     add("--batch", type=int, metavar="N", help="crops (anchored) or patients (otherwise) per step and process")
     add("--accumulate", type=int, metavar="N", help="take N times as many per step, for the memory of one")
+
+
+def _add_network_options(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
     add("--network", choices=("small", "published"), help="1.6 or 31 million parameters")
     add("--virtual-patients", action=argparse.BooleanOptionalAction, help="deform every scan anew (self-supervised)")
     add("--learning-rate", type=float, metavar="RATE")
@@ -62,27 +74,35 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--benchmark", type=int, metavar="N", help="time N steps instead of training")
 
 
-def run(arguments: argparse.Namespace, progress: Progress | None = None) -> str | None:
-    """Train, or tell about it; returns what to print: the model's file, a plan, or timings."""
+def run(arguments: argparse.Namespace, console: Console) -> int:
+    """Train, or tell about it: print the model's file, a plan, or timings."""
+    told = _train(arguments, console)
+    if told is not None:
+        console.result(told)
+    return 0
+
+
+def _train(arguments: argparse.Namespace, console: Console) -> str | None:
+    """Do what is asked for; returns what to print, None in all processes of a training but the first."""
     if importlib.util.find_spec("scipy") is None:
         raise TrainingError("Training needs the package scipy. Install it with: pip install scipy")
     config = settings(arguments)
-    cancelled = getattr(arguments, "cancelled", None)
     if arguments.dry_run:
         from APELocalizerLib.training.run.plan import dry_run
 
         refuse_other_settings(config)
-        return dry_run(config, progress, cancelled)
+        return dry_run(config, console.progress, console.cancelled)
     if arguments.benchmark is not None:
         from APELocalizerLib.training.run.benchmark import benchmark, in_words
 
         if arguments.benchmark < 1:
             raise TrainingError("--benchmark needs at least one step.")
-        return in_words(benchmark(config, arguments.benchmark, progress, cancelled), config)
+        speed = benchmark(config, arguments.benchmark, console.progress, console.cancelled)
+        return in_words(speed, config)
     from APELocalizerLib.training.run.loop import MODEL, train
 
     refuse_other_settings(config)
-    trainer = train(config, progress=progress, cancelled=cancelled)
+    trainer = train(config, progress=console.progress, cancelled=console.cancelled)
     if not trainer.processes.first:
         return None
     if not trainer.finished:
