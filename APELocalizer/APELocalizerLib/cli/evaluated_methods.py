@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from APELocalizerLib.cli.options import engine_of
+from APELocalizerLib.cli.options import RULES, add_search_options, engine_of
 from APELocalizerLib.core.base.errors import EvaluationError
 from APELocalizerLib.core.base.progress import CancelCheck
 from APELocalizerLib.methods.registry import APE, BASELINES, MAKERS, Workshop, make_methods
@@ -22,11 +22,10 @@ def add_method_options(group: argparse._ArgumentGroup) -> None:
     add("--methods", nargs="+", metavar="METHOD", help=f"any of {', '.join(MAKERS)} (default: {APE}); tables show the "
         "first, and compare the others with it")  # fmt: skip
     add("--baselines", nargs="+", default=[], choices=BASELINES, help="also measure these")
-    add("--rule", default="paper", help="retrieval rule: paper (default) or robust")
-    add("--no-refine", action="store_true", help="find by the embedding alone, as in the paper")
+    add_search_options(group)
     add("--against-model", metavar="ID|FILE", help="also measure this model")
     add("--against-spacing", metavar="SPACING", help="also measure this spacing")
-    add("--against-rule", metavar="RULE", help="also measure this rule")
+    add("--against-rule", choices=RULES, metavar="RULE", help="also measure this rule")
     add("--against-no-refine", action="store_true", help="also measure the embedding alone")
     add("--against-no-align", action="store_true", help="also measure coordinates that are not aligned")
 

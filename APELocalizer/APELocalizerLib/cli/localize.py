@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from APELocalizerLib.cli.console import Console
-from APELocalizerLib.cli.options import add_model_options, add_scan, engine_of
+from APELocalizerLib.cli.options import add_model_options, add_scan, add_search_options, engine_of
 from APELocalizerLib.cli.scene_output import check_scene_possible, scene_writer
 
 DESCRIPTION = """\
@@ -23,8 +23,7 @@ def add_parser(subparsers) -> None:
     parser.add_argument("--library", type=Path, required=True, metavar="LIB", help=LIBRARY_HELP)
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for the results")
     parser.add_argument("--scene", action="store_true", help="also write scene.mrb and views.png (needs slicer-core)")
-    parser.add_argument("--rule", choices=("paper", "robust"), default="paper", help="how shots are combined")
-    parser.add_argument("--no-refine", action="store_true", help="as in the paper: do not compare what scans look like")
+    add_search_options(parser)
     parser.add_argument("--threshold", type=float, metavar="MM", help="largest round trip of a found landmark")
     add_model_options(parser)
     parser.set_defaults(run=run, parser=parser)

@@ -11,6 +11,8 @@ NO_ALIGN_HELP = "leave coordinates as the network gives them"
 REFERENCE_HELP = (
     "library whose landmarks coordinates are aligned with (default: the built-in one, if it is the model's)"
 )
+NO_REFINE_HELP = "as in the paper: do not compare what the scans look like"
+RULES = ("paper", "robust")
 SCAN_HELP = "CT scan: NIfTI, NRRD or MetaImage file, or folder of one DICOM series"
 
 
@@ -32,6 +34,12 @@ def add_model_options(parser: argparse.ArgumentParser, align: bool = True) -> No
         choice.add_argument("--no-align", action="store_true", help=NO_ALIGN_HELP)
     else:
         parser.set_defaults(reference=None, no_align=True)
+
+
+def add_search_options(parser: "argparse.ArgumentParser | argparse._ArgumentGroup") -> None:
+    """Add what decides how landmarks are looked for on a scan."""
+    parser.add_argument("--rule", choices=RULES, default="paper", help="how shots are combined (default: paper)")
+    parser.add_argument("--no-refine", action="store_true", help=NO_REFINE_HELP)
 
 
 def engine_of(arguments: argparse.Namespace) -> "Engine":
