@@ -138,7 +138,7 @@ def settings(arguments: argparse.Namespace) -> TrainingConfig:
 
 def _changed(config: TrainingConfig, arguments: argparse.Namespace) -> TrainingConfig:
     """Settings with the given options in their place."""
-    from APELocalizerLib.core.model.network import NetworkConfig
+    from APELocalizerLib.core.model.network_config import NetworkConfig
 
     options: dict[str, Any] = {
         "scans": arguments.scans and tuple(str(Path(place).resolve()) for place in arguments.scans),

@@ -11,7 +11,7 @@ import torch
 
 from APELocalizerLib.core.base.errors import ModelError
 from APELocalizerLib.core.model.model import FORMAT, published_model, read_model, save_model
-from APELocalizerLib.core.model.network import NetworkConfig
+from APELocalizerLib.core.model.network_config import NetworkConfig
 from APELocalizerLib.core.preparation.config import PreparationConfig
 from made_up.models import TINY_NETWORK, tiny_model
 from made_up.paths import DATA

@@ -83,8 +83,7 @@ def read_cases(
     add_patients(cases, table_of(folder, "patients.csv"))
     if only is None and not cases:
         raise EvaluationError(f"No annotated scan was found in {folder}.")
-    found = chosen(cases, only)
-    return sorted(found, key=lambda case: case.id)
+    return sorted(chosen(cases, only), key=lambda case: case.id)
 
 
 def add_tables(

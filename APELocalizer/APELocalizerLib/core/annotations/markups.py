@@ -71,7 +71,11 @@ def markup_boxes(text: str, table: str) -> Iterator[tuple[str, Box]]:
 def fcsv_points(text: str, table: str) -> Iterator[tuple[str, np.ndarray]]:
     """(name, position (3,) RAS mm) of every point of a .fcsv file, in its own coordinate system."""
     comments = [line.lstrip("# ").strip() for line in text.splitlines() if line.startswith("#")]
-    settings = dict(tuple(part.strip() for part in line.split("=", 1)) for line in comments if "=" in line)
+    settings: dict[str, str] = {}
+    for line in comments:
+        key, is_setting, value = line.partition("=")
+        if is_setting:
+            settings[key.strip()] = value.strip()
     system = settings.get("CoordinateSystem", "")
     signs = {"0": np.ones(3), "RAS": np.ones(3), "1": LPS, "LPS": LPS}.get(system.upper())
     if signs is None:
@@ -108,10 +112,10 @@ def _to_ras(markup: dict[str, Any], table: str) -> np.ndarray:
         raise AnnotationError(f'{table} uses the coordinate system "{system}"; only LPS and RAS are known.')
     units = markup.get("coordinateUnits", "mm")
     units = units if isinstance(units, list) else [units] * 3
-    scales = [UNITS_MM.get(unit) if isinstance(unit, str) else None for unit in units]
-    if len(scales) != 3 or None in scales:
+    scales = [UNITS_MM[unit] for unit in units if isinstance(unit, str) and unit in UNITS_MM]
+    if len(scales) != 3 or len(units) != 3:
         raise AnnotationError(f"{table} measures in {', '.join(map(str, units))}; save it in mm.")
-    return (np.ones(3) if system in ("RAS", 0, "0") else LPS) * scales
+    return (np.ones(3) if system in ("RAS", 0, "0") else LPS) * np.array(scales)
 
 
 def _no_markups(table: str) -> AnnotationError:
@@ -131,7 +135,7 @@ def _vector(value: object, table: str) -> np.ndarray:
     return np.array(numbers)
 
 
-def _number(value: object, table: str) -> float:
+def _number(value: Any, table: str) -> float:
     try:
         number = math.nan if isinstance(value, bool) else float(value)
     except (TypeError, ValueError, OverflowError) as error:

@@ -108,12 +108,12 @@ def _central_extreme_points(mask: np.ndarray, grid: np.ndarray) -> np.ndarray:
     extremes = extreme_points_of_mask(mask, grid)
     to_index = np.linalg.inv(grid)
     indices = np.argwhere(mask)
-    found = []
+    points = []
     for number, extreme in enumerate(np.rint(apply_affine(to_index, extremes)).astype(int)):
         axis = int(np.argmax(np.abs(grid[number // 2, :3]) / np.linalg.norm(grid[:3, :3], axis=0)))
         in_slice = apply_affine(grid, indices[indices[:, axis] == extreme[axis]])
-        found.append(_nearest(in_slice, in_slice.mean(axis=0)))
-    return np.array(found)
+        points.append(_nearest(in_slice, in_slice.mean(axis=0)))
+    return np.array(points)
 
 
 def _nearest(points: np.ndarray, to: np.ndarray) -> np.ndarray:

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from APELocalizerLib.core.base.errors import AnnotationError
-from APELocalizerLib.core.base.geometry import Box
+from APELocalizerLib.core.base.geometry import Box, triple
 
 POINT_COLUMNS = ("name", "r_mm", "a_mm", "s_mm")
 BOX_COLUMNS = ("name", "rmin", "rmax", "amin", "amax", "smin", "smax")
@@ -71,7 +71,7 @@ class Row(dict[str, str]):
         """Box of the row; raises `AnnotationError` if it is none."""
         sides = self.numbers(BOX_COLUMNS[1:])
         try:
-            return Box(tuple(sides[::2]), tuple(sides[1::2]))
+            return Box(triple(sides[::2]), triple(sides[1::2]))
         except ValueError as error:
             of = f" of {self['case']}" if self.get("case") else ""
             raise AnnotationError(

@@ -36,7 +36,7 @@ def resolve_device(name: str = "auto") -> torch.device:
 
 def describe_devices() -> list[tuple[str, str]]:
     """Name and description of every usable device, best first, beginning with "auto"."""
-    found = []
+    devices = []
     if torch.cuda.is_available():
         for index in range(torch.cuda.device_count()):
             try:
@@ -45,11 +45,11 @@ def describe_devices() -> list[tuple[str, str]]:
             except RuntimeError:  # full, or used by one program alone
                 memory = "busy"
             label = f"{torch.cuda.get_device_name(index)}, {memory}"
-            found.append((f"cuda:{index}", label))
+            devices.append((f"cuda:{index}", label))
     if torch.backends.mps.is_available():
-        found.append(("mps", "Apple GPU"))
-    found.append(("cpu", f"CPU, {os.cpu_count() or 1} cores"))
-    return [("auto", f"Automatic ({found[0][1]})"), *found]
+        devices.append(("mps", "Apple GPU"))
+    devices.append(("cpu", f"CPU, {os.cpu_count() or 1} cores"))
+    return [("auto", f"Automatic ({devices[0][1]})"), *devices]
 
 
 def multiplies_bfloat16() -> bool:

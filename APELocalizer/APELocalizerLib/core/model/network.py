@@ -8,74 +8,16 @@ fewer channels, for the weights that come with the extension.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from .network_config import NetworkConfig
+
 NORM_EPS = 1e-6
 """Of every layer norm."""
-
-
-@dataclass(frozen=True)
-class NetworkConfig:
-    """Shape of an APENetwork.
-
-    `depths` holds (left blocks, right blocks) for each level and, last, the number of blocks at the bottom;
-    `channels` holds one width per level and, last, the bottom's. `layer_scale_init` matters for training only.
-    """
-
-    stem_stride: int = 4
-    channels: tuple[int, ...] = (96, 192, 384, 768)
-    depths: tuple[Any, ...] = ((3, 1), (3, 1), (9, 1), 3)
-    hidden_factor: float = 4.0
-    in_channels: int = 1
-    embedding_dim: int = 3
-    mask_token: bool = True
-    layer_scale_init: float = 1e-6
-
-    def __post_init__(self) -> None:
-        if len(self.channels) < 2 or len(self.depths) != len(self.channels):
-            raise ValueError("A network needs at least two levels, and as many depths as channels.")
-
-    @classmethod
-    def published(cls) -> NetworkConfig:
-        """The released network: 31 384 351 parameters."""
-        return cls()
-
-    @classmethod
-    def small(cls) -> NetworkConfig:
-        """A network of about 1.6 million parameters, for the weights that come with the extension."""
-        return cls(channels=(32, 64, 128, 192), depths=((2, 1), (2, 1), (3, 1), 2), layer_scale_init=0.1)
-
-    @property
-    def total_stride(self) -> int:
-        """Input voxels per cell of the deepest level: the smallest input size per axis."""
-        return self.stem_stride * 2 ** (len(self.channels) - 1)
-
-    def to_dict(self) -> dict[str, Any]:
-        """A dictionary of plain JSON values."""
-        values = asdict(self)
-        values["channels"] = list(self.channels)
-        values["depths"] = [list(depth) if isinstance(depth, (tuple, list)) else depth for depth in self.depths]
-        return values
-
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> NetworkConfig:
-        """The inverse of `to_dict`. Raises ValueError for an unknown field."""
-        unknown = set(values) - set(cls.__dataclass_fields__)
-        if unknown:
-            raise ValueError(f"Unknown network setting: {', '.join(sorted(unknown))}.")
-        values = dict(values)
-        if "channels" in values:
-            values["channels"] = tuple(int(width) for width in values["channels"])
-        if "depths" in values:
-            values["depths"] = tuple(
-                tuple(depth) if isinstance(depth, (tuple, list)) else int(depth) for depth in values["depths"]
-            )
-        return cls(**values)
 
 
 class LayerNorm3d(nn.LayerNorm):

@@ -97,7 +97,8 @@ def _read_longest_ct(slices: list[Slice], name: str) -> Scan:
     voxels = shared_array(read_pixels([ordered[0].path], name)).T
     if voxels.ndim != 3 or voxels.shape[2] != ordered[0].size[2]:
         raise ScanError(f"The frames of “{name}” cannot be read. Export the series as single images.")
-    return Scan(voxels[:, :, [header.frame for header in ordered]], RAS_LPS @ affine, name, warnings)
+    frame_order = [header.frame for header in ordered if header.frame is not None]
+    return Scan(voxels[:, :, frame_order], RAS_LPS @ affine, name, warnings)
 
 
 def _stacks(slices: list[Slice]) -> list[list[Slice]]:

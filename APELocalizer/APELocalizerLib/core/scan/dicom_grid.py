@@ -76,8 +76,8 @@ def _without_copies(ordered: list[Slice], along: np.ndarray, name: str) -> list[
         if step >= 1e-3:
             kept.append(header)
             continue
-        pair = [sitk.GetArrayFromImage(read_pixels([h.path], name)) for h in (kept[-1], header)]
-        if not np.array_equal(*pair):
+        one, other = (sitk.GetArrayFromImage(read_pixels([of.path], name)) for of in (kept[-1], header))
+        if not np.array_equal(one, other):
             raise ScanError(
                 f"“{name}” holds different images of the same slice (phases or reconstructions in one series). "
                 "Export one of them as a series of its own."

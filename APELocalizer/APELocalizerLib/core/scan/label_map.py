@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from APELocalizerLib.core.base.errors import AnnotationError, ScanError
-from APELocalizerLib.core.base.geometry import Box, grid_corners, spacing_of
+from APELocalizerLib.core.base.geometry import Box, grid_corners, shape_of, spacing_of
 from APELocalizerLib.core.scan.read import DICOM_SUFFIXES, read_volume
 from APELocalizerLib.core.scan.scan import check_geometry
 from APELocalizerLib.core.scan.volume import Volume
@@ -82,9 +82,9 @@ def check_place(
             f"“{label_map.name}” lies elsewhere than the scan: its labels at {_where(labeled)}, the scan at "
             f"{_where(view)}. Its header is wrong, or it belongs to another scan."
         )
-    if shape is None or tuple(shape) != label_map.labels.shape:
+    if shape is None or ijk_to_ras is None or tuple(shape) != label_map.labels.shape:
         return
-    apart = grid_corners(shape, ijk_to_ras) - grid_corners(shape, label_map.ijk_to_ras)
+    apart = grid_corners(shape_of(shape), ijk_to_ras) - grid_corners(shape_of(shape), label_map.ijk_to_ras)
     distance = float(np.linalg.norm(apart, axis=1).max())
     if distance > SAME_PLACE_VOXELS * float(spacing_of(ijk_to_ras).max()):
         raise AnnotationError(

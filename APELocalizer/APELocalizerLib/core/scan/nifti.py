@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from APELocalizerLib.core.base.errors import ScanError
-from APELocalizerLib.core.base.geometry import grid_corners, spacing_of
+from APELocalizerLib.core.base.geometry import grid_corners, shape_of, spacing_of
 from APELocalizerLib.core.scan.volume import (
     DAMAGED,
     GZIP,
@@ -194,7 +194,7 @@ def _form_notes(header: Header, sform: np.ndarray, lengths: np.ndarray) -> list[
         qform = _qform(header, lengths)
     except ScanError:
         return [f"“{header.name}” has a damaged qform; its sform was used."]
-    corners = [grid_corners(header.shape[:3], affine) for affine in (sform, qform)]
+    corners = [grid_corners(shape_of(header.shape[:3]), affine) for affine in (sform, qform)]
     distance = float(np.linalg.norm(corners[0] - corners[1], axis=1).max()) * UNIT_MM.get(
         header.fields["units"][0] & 7, 1.0
     )

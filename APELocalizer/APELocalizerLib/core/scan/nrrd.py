@@ -166,7 +166,7 @@ def _voxels(path: Path, fields: dict[str, str], data_at: int, dtype: np.dtype, s
         if encoding != "hex":
             return text_voxels(data, dtype, shape, name)
         try:
-            data = bytes.fromhex(data.decode("ascii"))
+            data = bytearray.fromhex(data.decode("ascii"))
         except ValueError as error:
             raise ScanError(DAMAGED.format(name)) from error
         if len(data) != size:

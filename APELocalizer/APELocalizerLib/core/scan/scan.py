@@ -146,11 +146,11 @@ class Scan:
         slices = [b""] * self.voxels.shape[2]
 
         def work(k: int) -> None:
-            slices[k] = hashlib.sha256(np.ascontiguousarray(self.voxels[:, :, k].T)).digest()
+            slices[k] = hashlib.sha256(np.ascontiguousarray(self.voxels[:, :, k].T).data).digest()
 
         parallel_for(work, len(slices))
         digest = hashlib.sha256(f"{self.voxels.dtype.str}{self.voxels.shape}".encode())
-        digest.update(np.ascontiguousarray(self.ijk_to_ras))
+        digest.update(np.ascontiguousarray(self.ijk_to_ras).data)
         digest.update(b"".join(slices))
         return digest.hexdigest()[:16]
 

@@ -9,7 +9,7 @@ import math
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Protocol
 
 import numpy as np
 
@@ -129,7 +129,14 @@ def scaled(voxels: np.ndarray, slope: float, intercept: float) -> np.ndarray:
     return voxels * np.float32(slope) + np.float32(intercept)
 
 
-def _unpacking(file: BinaryIO, packing: str) -> BinaryIO:
+class _Readable(Protocol):
+    """What bytes are read from, packed or not."""
+
+    def read(self, count: int, /) -> bytes:
+        """Up to `count` bytes; none at the end."""
+
+
+def _unpacking(file: BinaryIO, packing: str) -> _Readable:
     if packing == GZIP:
         return gzip.GzipFile(fileobj=file)
     if packing == BZIP2:
@@ -155,7 +162,7 @@ class _Zlib:
         return b""
 
 
-def _skip(content: BinaryIO, count: int) -> None:
+def _skip(content: _Readable, count: int) -> None:
     while count > 0:
         piece = content.read(min(count, _CHUNK))
         if not piece:
@@ -163,7 +170,7 @@ def _skip(content: BinaryIO, count: int) -> None:
         count -= len(piece)
 
 
-def _exactly(content: BinaryIO, count: int) -> bytearray:
+def _exactly(content: _Readable, count: int) -> bytearray:
     data = bytearray(count)
     view, filled = memoryview(data), 0
     while filled < count:
