@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .network_config import NetworkConfig
+from APELocalizerLib.core.model.network_config import NetworkConfig
 
 NORM_EPS = 1e-6
 """Of every layer norm."""
