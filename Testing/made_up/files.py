@@ -4,8 +4,11 @@ import csv
 from pathlib import Path
 
 import numpy as np
+import pytest
 import SimpleITK as sitk
 
+from APELocalizerLib.core.base.errors import ScanError
+from APELocalizerLib.core.scan.read import read_scan
 from APELocalizerLib.core.scan.scan import Scan
 from made_up.grids import grid_to_ras
 from made_up.scans import body_phantom, phantom_landmarks
@@ -67,3 +70,10 @@ def read_table(path: Path) -> list[dict[str, str]]:
     """Read a .csv with a header."""
     with path.open(encoding="utf-8", newline="") as file:
         return list(csv.DictReader(file))
+
+
+def refused(path: Path) -> str:
+    """The sentence with which a scan's file or folder is refused."""
+    with pytest.raises(ScanError) as refusal:
+        read_scan(path)
+    return str(refusal.value)

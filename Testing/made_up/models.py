@@ -56,3 +56,21 @@ def golden_tensor(key: str, shape: tuple[int, ...], position: int) -> torch.Tens
     else:
         values = 0.1 * base
     return torch.from_numpy(values.astype(np.float32).reshape(shape))
+
+
+def rich_model() -> Model:
+    """A model in which nothing has its default value."""
+    return tiny_model(
+        name="rich",
+        preparation=PreparationConfig(base_spacing=(1.5, 1.5, 2.0), window=(-900, 250), clahe_clip_limit=0.02),
+        presets={"standard": ((2, 2, 3),), "both": ((4, 4, 6), (2, 2, 3))},
+        scale=(400.0, 500.5, 600.25),
+        offset=(-1.5, 0.25, 7.0),
+        anchored=True,
+        one_pass=True,
+        padding="edge",
+        round_trip_threshold_mm=33.25,
+        license="MIT",
+        citation="Müller et al.",
+        training_data="ten scans",
+    )

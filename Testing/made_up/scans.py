@@ -109,3 +109,15 @@ def prepared_scan(image: np.ndarray, spacing: tuple = (2.0, 2.0, 3.0), mask: np.
 
 def _ellipsoid(r, a, s, center, radii):
     return sum(((x - c) / h) ** 2 for x, c, h in zip((r, a, s), center, radii, strict=True))
+
+
+def tiny_torso(shape: tuple[int, int, int] = (24, 20, 12)) -> Scan:
+    """A torso of very few voxels, for files that are written and read."""
+    return body_phantom(shape, (15.0, 12.0, 20.0))
+
+
+def sheared(scan: Scan, tilt: float = 0.3) -> Scan:
+    """The same voxels on a grid that leans as after a gantry tilt."""
+    affine = scan.ijk_to_ras.copy()
+    affine[1, 2] = -tilt * affine[2, 2]
+    return Scan(scan.voxels, affine)

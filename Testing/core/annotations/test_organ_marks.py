@@ -30,7 +30,7 @@ def test_center_of_mass_nearest_voxel_and_center_of_the_box(mask):
     assert marks_of_mask(mask, GRID, VIEW, Protocol(center="box")).center == pytest.approx((12, 18, 28))
 
 
-def test_edge_points_are_middles_of_extreme_slices(mask):
+def test_extreme_points_are_middles_of_extreme_slices(mask):
     middle = marks_of_mask(mask, GRID, VIEW, Protocol()).edges
     assert middle[0] == pytest.approx((8, 18, 28)), "of the three voxels at i = 4 the second"
     assert middle[1] == pytest.approx((16, 15, 28))
@@ -64,7 +64,7 @@ def test_a_box_is_cut_where_the_table_says_so_and_at_the_border():
     assert marks_of_box(outer, (), 2.0, VIEW, np.array([2, 3, 4])).cut == ("rmax", "smin")
 
 
-def test_face_centers_in_the_order_of_edge_points():
+def test_face_centers_in_the_order_of_extreme_points():
     faces = side_centers(Box((0, 10, 20), (2, 14, 26)))
     assert faces.tolist() == [[0, 12, 23], [2, 12, 23], [1, 10, 23], [1, 14, 23], [1, 12, 20], [1, 12, 26]]
 

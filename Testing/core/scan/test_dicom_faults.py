@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from APELocalizerLib.core.base.errors import ScanError
 from APELocalizerLib.core.base.geometry import RAS_LPS
 from APELocalizerLib.core.scan.read import read_scan
 from APELocalizerLib.core.scan.scan import Scan
+from made_up.files import refused
 from made_up.scans import body_phantom, reoriented
 
 LONG = {"OW", "SQ", "OB"}
@@ -92,12 +92,6 @@ def write_slices(folder, scan: Scan, patient: str = "P", series: bytes = b"1.2.3
         ]  # fmt: skip
         dicom(folder / f"{prefix}{k:03d}.dcm", elements, {}, storage)
     return folder
-
-
-def refused(path) -> str:
-    with pytest.raises(ScanError) as caught:
-        read_scan(path)
-    return str(caught.value)
 
 
 @pytest.mark.parametrize("tilt", [0.0, 0.27])

@@ -11,9 +11,10 @@ import SimpleITK as sitk
 from APELocalizerLib.core.base.errors import ScanError
 from APELocalizerLib.core.scan.read import read_scan
 from APELocalizerLib.core.scan.scan import Scan
-from made_up.scans import body_phantom
+from made_up.files import refused
+from made_up.scans import tiny_torso
 
-SCAN = body_phantom((24, 20, 12), (15.0, 12.0, 20.0))
+SCAN = tiny_torso()
 
 
 def nifti(path, changes=(), voxels=None):
@@ -26,12 +27,6 @@ def nifti(path, changes=(), voxels=None):
         struct.pack_into("<" + kind, data, byte, *values)
     path.write_bytes(gzip.compress(data) if path.suffix == ".gz" else data)
     return path
-
-
-def refused(path) -> str:
-    with pytest.raises(ScanError) as caught:
-        read_scan(path)
-    return str(caught.value)
 
 
 def same(read: Scan, tolerance: float = 1e-3) -> bool:
@@ -224,31 +219,3 @@ def test_wrong_headers_of_metaimage_files_are_refused(tmp_path, old, new, words)
 
 
 # Values ---------------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("padding", [-2000, -1024, -1000, -3024, 0, 4095])
-def test_padding_does_not_hide_a_lost_intercept(padding):
-    voxels = SCAN.voxels + np.int16(1024)
-    voxels[:2], voxels[-2:] = padding, padding
-    with pytest.raises(ScanError, match="without its rescale intercept"):
-        Scan(voxels, SCAN.ijk_to_ras)
-
-
-@pytest.mark.parametrize("padding", [-2000, -1024, -3024, 0])
-def test_padding_does_not_hide_a_ct(padding):
-    voxels = SCAN.voxels.copy()
-    voxels[:2], voxels[-2:] = padding, padding
-    assert not Scan(voxels, SCAN.ijk_to_ras).warnings
-
-
-@pytest.mark.parametrize("factor", [2.0, 4.0])
-def test_values_that_are_too_high_or_too_low_are_refused(factor):
-    with pytest.raises(ScanError, match="wrong rescale slope"):
-        Scan((SCAN.voxels * factor).astype(np.float32), SCAN.ijk_to_ras)
-
-
-@pytest.mark.parametrize(("low", "high"), [(-160, 240), (-200, 3000), (-1024, 100)])
-def test_values_cut_off_at_a_window_are_told(low, high):
-    [warning] = Scan(np.clip(SCAN.voxels, low, high), SCAN.ijk_to_ras).warnings
-    assert "cut off or scaled" in warning and (f"below {low}" in warning) == (low > -1000)
-    assert (f"above {high}" in warning) == (high < 300)

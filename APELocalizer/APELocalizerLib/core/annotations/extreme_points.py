@@ -51,9 +51,9 @@ def sorted_extreme_points(points: np.ndarray) -> np.ndarray:
     best, best_extent = points, -np.inf
     signs = np.array([-1.0, 1.0, -1.0, 1.0, -1.0, 1.0])
     axes = np.array([0, 0, 1, 1, 2, 2])
-    centred = points - points.mean(axis=0)
+    centered = points - points.mean(axis=0)
     for order in permutations(range(6)):
-        extent = (signs * centred[list(order), axes]).sum()
+        extent = (signs * centered[list(order), axes]).sum()
         if extent > best_extent:
             best, best_extent = points[list(order)], extent
     return best

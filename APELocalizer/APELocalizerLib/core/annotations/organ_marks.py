@@ -25,7 +25,7 @@ class MarkRules(Protocol):
 
     @property
     def edge_voxel(self) -> str:
-        """Edge point in an extreme slice: "middle" or "center"."""
+        """Extreme point in an extreme slice: "middle" or "center"."""
 
     @property
     def components(self) -> str:

@@ -1,6 +1,6 @@
 """Positions, grids and boxes.
 
-Positions are RAS world coordinates in millimetres, shape (n, 3), float64. A grid is an array with axes (i, j, k) and
+Positions are RAS world coordinates in millimeters, shape (n, 3), float64. A grid is an array with axes (i, j, k) and
 a 4x4 index-to-RAS matrix; voxel centers lie at integer indices. LPS exists only at the SimpleITK and file boundary.
 """
 
@@ -98,7 +98,7 @@ class Box:
 
     @property
     def volume_mm3(self) -> float:
-        """Volume in cubic millimetres."""
+        """Volume in cubic millimeters."""
         return float(np.prod(self.size))
 
     def enlarged(self, alpha: float) -> "Box":

@@ -160,7 +160,7 @@ def read_model(path: str | Path) -> Model:
 
 
 def published_model(state: Mapping[str, torch.Tensor], where: str = "This file") -> Model:
-    """Checkpoint of the published network from its bare state dict (`ape.pt`: 231 tensors, 31 384 351 values)."""
+    """Model of the published network from its bare state dict (`ape.pt`: 231 tensors, 31 384 351 values)."""
     network = NetworkConfig.published()
     _check_state(state, network, where)
     return Model(

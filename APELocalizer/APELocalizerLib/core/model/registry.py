@@ -108,7 +108,7 @@ def find_file(model_id: str) -> Path | None:
 
 
 def load_model(id_or_path: str | Path = "default") -> Model:
-    """Checkpoint by registry id or file path. Never downloads.
+    """Model by registry id or file path. Never downloads.
 
     Raises `ModelError` if the weights are not there (saying how to get them), are damaged, or differ from the
     hash recorded for them.
