@@ -108,7 +108,7 @@ class APELocalizerWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.session = Session(self.logic)
         self.learnPanel = LearnPanel(self.ui, self.session)
         # The overlay comes before the results: it fits the views to another scan, the results then center them.
-        others = (LibraryPanel, LocalizePanel, StatusPanel, OverlayPanel, ResultsPanel, SetupPanel)
+        others = (LibraryPanel, StatusPanel, OverlayPanel, ResultsPanel, LocalizePanel, SetupPanel)
         self.panels = [self.learnPanel, *(panel(self.ui, self.session) for panel in others)]
         self.session.listeners.append(self.onViewsChanged)
         self.addObserver(slicer.mrmlScene, slicer.mrmlScene.StartCloseEvent, self.onSceneStartClose)

@@ -1,6 +1,8 @@
 """Draws the module's panel into a picture, after landmarks of one sample CT were found on the other.
 
-    python Testing/gui/render_panel.py [--model default] [--out Resources/Screenshots/panel.png]
+    python Testing/gui/render_panel.py [--model default] [--out Resources/Screenshots/panel.png] [--checks FOLDER]
+
+`--checks` also draws it in dark colors, and as much of it as a screen of 1366×768 shows after a run.
 
 The panel, its logic and the results are real; only the Slicer widgets in it are stand-ins (see slicer_stand_ins).
 """
@@ -17,16 +19,27 @@ import slicer_stand_ins.installed  # noqa: E402, I001  (first: it makes the impo
 import slicer  # noqa: E402
 import slicer.util  # noqa: E402
 from PySide6.QtCore import QRect  # noqa: E402
-from PySide6.QtWidgets import QApplication, QVBoxLayout, QWidget  # noqa: E402
+from PySide6.QtGui import QColor, QPalette  # noqa: E402
+from PySide6.QtWidgets import QApplication, QScrollArea, QVBoxLayout, QWidget  # noqa: E402
 
 import APELocalizer  # noqa: E402
 from APELocalizerLib.core.annotations.marks import read_points  # noqa: E402
+from APELocalizerLib.core.library.spoken_names import spoken_name  # noqa: E402
 from APELocalizerLib.core.scan.read import read_scan  # noqa: E402
 from APELocalizerLib.scene.headless import add_volume, open_headless_scene  # noqa: E402
 
 SAMPLES = ROOT / "Resources" / "SampleData"
 SECONDS = 600
 MARGIN = 12
+WIDTH = 440
+SMALL_SCREEN = 540
+"""Height in pixels that the menus, the tool bars and the data probe of Slicer leave of 768."""
+DARK = {
+    "Window": "#323232", "Base": "#262626", "AlternateBase": "#2e2e2e", "Button": "#3c3c3c", "Text": "#e6e6e6",
+    "WindowText": "#e6e6e6", "ButtonText": "#e6e6e6", "Highlight": "#2a82da", "HighlightedText": "#ffffff",
+    "PlaceholderText": "#909090",
+}  # fmt: skip
+"""Colors of a dark desktop."""
 
 
 def open_panel():
@@ -63,7 +76,7 @@ def learn_and_localize(widget) -> None:
         volumes[name] = add_volume(scan.voxels, scan.ijk_to_ras, f"{name}_ct")
     points = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLMarkupsFiducialNode", "Landmarks")
     for name, position in read_points(SAMPLES / "support_points.csv").items():
-        points.AddControlPointWorld(list(position), name.replace("_", " "))
+        points.AddControlPointWorld(list(position), spoken_name(name))
     widget.ui.supportSelector.setCurrentNode(volumes["support"])
     widget.ui.pointsSelector.setCurrentNode(points)
     widget.ui.learnPointsButton.click()
@@ -80,10 +93,10 @@ def learn_and_localize(widget) -> None:
 def save_picture(widget, path: Path) -> None:
     """Save the panel at its natural height."""
     parent = widget.parent
-    parent.resize(440, 200)
+    parent.resize(WIDTH, 200)
     parent.show()
     QApplication.processEvents()
-    parent.resize(440, parent.layout().totalHeightForWidth(440))
+    parent.resize(WIDTH, parent.layout().totalHeightForWidth(WIDTH))
     for _repeat in range(3):
         QApplication.processEvents()
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -91,10 +104,38 @@ def save_picture(widget, path: Path) -> None:
     parent.grab(QRect(0, 0, parent.width, bottom + MARGIN)).save(str(path))
 
 
+def save_dark(widget, path: Path) -> None:
+    """Save the panel in dark colors."""
+    application, colors = QApplication.instance(), QPalette()
+    light = application.palette()
+    for role, color in DARK.items():
+        colors.setColor(getattr(QPalette, role), QColor(color))
+    application.setPalette(colors)
+    save_picture(widget, path)
+    application.setPalette(light)
+
+
+def save_small_screen(widget, path: Path) -> None:
+    """Save what a screen of 1366×768 shows, in a scroll area as Slicer's, right after a run."""
+    area = QScrollArea()
+    area.setWidgetResizable(True)
+    area.setWidget(widget.parent)
+    area.resize(WIDTH + 20, SMALL_SCREEN)
+    area.show()
+    for _repeat in range(3):
+        QApplication.processEvents()
+    area.grab().save(str(path.with_stem(f"{path.stem}_opened")))
+    widget.ui.localizeButton.click()
+    wait(widget)
+    area.grab().save(str(path))
+    area.takeWidget()
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", default="default", help="model id or file")
     parser.add_argument("--out", type=Path, default=ROOT / "Resources" / "Screenshots" / "panel.png")
+    parser.add_argument("--checks", type=Path, metavar="FOLDER", help="also draw it dark, and on a small screen")
     arguments = parser.parse_args()
     application = QApplication.instance() or QApplication([])
     with open_headless_scene():
@@ -103,6 +144,10 @@ def main() -> None:
         widget.session.parameters.model = arguments.model
         learn_and_localize(widget)
         save_picture(widget, arguments.out)
+        if arguments.checks is not None:
+            arguments.checks.mkdir(parents=True, exist_ok=True)
+            save_dark(widget, arguments.checks / "panel_dark.png")
+            save_small_screen(widget, arguments.checks / "panel_small.png")
         widget.cleanup()
         widget.parent.close()
     del application

@@ -24,7 +24,8 @@ SCENE_FILES = [
 SOURCES = [MODULE / "APELocalizer.py", *GUI_FILES, *SCENE_FILES]
 UI = ElementTree.parse(MODULE / "Resources" / "UI" / "APELocalizer.ui").getroot()
 WIDGETS = {widget.get("name"): widget.get("class") for widget in UI.iter("widget")}
-MRML_WIDGETS = {name for name, kind in WIDGETS.items() if kind in ("qMRMLNodeComboBox", "qSlicerSimpleMarkupsWidget")}
+MRML_KINDS = {"qMRMLNodeComboBox", "qSlicerSimpleMarkupsWidget"}
+MRML_WIDGETS = {name for name, kind in WIDGETS.items() if kind in MRML_KINDS}
 NEEDS_TOOL_TIP = {"QPushButton", "QCheckBox", "QComboBox", "qMRMLNodeComboBox", "ctkSliderWidget", "QTableWidget"}
 
 
@@ -163,3 +164,33 @@ def test_the_test_that_slicer_runs_passes(scene):
 def test_files_stay_small(path):
     limit = 350 if path.name == "APELocalizer.py" else 250
     assert len(path.read_text(encoding="utf-8").splitlines()) <= limit
+
+
+# Keyboard and screen readers ---------------------------------------------------------------------------------------
+
+
+def test_no_two_controls_share_a_key():
+    texts = [text for widget in UI.iter("widget") for text in property_texts(widget, "text") if text]
+    letters = [key.lower() for key in re.findall(r"&(\w)", " ".join(texts))]
+    assert len(letters) > 12 and len(letters) == len(set(letters)), sorted(letters)
+
+
+def test_the_tab_key_goes_through_all_controls_from_top_to_bottom():
+    stops = [stop.text for stop in UI.iter("tabstop")]
+    controls = [name for name, kind in WIDGETS.items() if kind in NEEDS_TOOL_TIP | MRML_KINDS]
+    assert sorted(stops) == sorted(controls)
+
+
+def test_what_has_no_text_has_a_name_for_screen_readers():
+    named = {widget.get("name") for widget in UI.iter("widget") if property_texts(widget, "accessibleName")}
+    lights = {"torchLight", "deviceLight", "weightsLight"}
+    assert MRML_WIDGETS | lights | {"resultTable", "opacitySlider"} <= named
+
+
+def test_every_column_says_its_unit_and_meaning():
+    table = next(widget for widget in UI.iter("widget") if widget.get("name") == "resultTable")
+    tips = {column.findtext("property/string"): property_texts(column, "toolTip") for column in table.findall("column")}
+    assert list(tips) == ["Name", "Status", "R (mm)", "A (mm)", "S (mm)", "Round trip (mm)"] and all(tips.values())
+    assert all("mm" in tip for title, (tip,) in tips.items() if title.endswith("(mm)"))
+    assert "consistency check, not the accuracy" in tips["Round trip (mm)"][0]
+    assert "Qt::ElideMiddle" in {child.findtext("enum") for child in table.findall("property")}, "left and right"

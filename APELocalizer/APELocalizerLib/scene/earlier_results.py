@@ -22,6 +22,7 @@ def replace_earlier_results(volume_node, nodes: ResultNodes) -> None:
     for folder in _earlier_folders(nodes.folder_item_id):
         for node in _nodes_of_run(folder, volume_node):
             if not (node.IsA("vtkMRMLMarkupsNode") and not node.GetLocked()):
+                hierarchy.RemoveItem(hierarchy.GetItemByDataNode(node), False, False)  # as in `cleanup`
                 scene.RemoveNode(node)
         if not hierarchy.GetNumberOfItemChildren(folder):
             hierarchy.RemoveItem(folder, False, False)
