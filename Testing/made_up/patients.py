@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from APELocalizerLib.core.embedding.embedding_map import EmbeddingMap
+from APELocalizerLib.core.localization.localize import localize
 from APELocalizerLib.core.scan.scan import Scan
 from APELocalizerLib.methods.ape import ApeMethod
 from made_up.files import write_voxels
@@ -76,4 +77,4 @@ class World:
 
     def method(self, name: str = "made up") -> ApeMethod:
         """The product with this embedding."""
-        return ApeMethod(name, self.embed)
+        return ApeMethod(name, self.embed, localize)

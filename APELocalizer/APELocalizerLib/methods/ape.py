@@ -19,7 +19,8 @@ from APELocalizerLib.core.library.entries import Landmark
 from APELocalizerLib.core.library.learning import learn_box, learn_points, learn_six_points
 from APELocalizerLib.core.library.library import LandmarkLibrary
 from APELocalizerLib.core.localization.alignment import Reference
-from APELocalizerLib.core.localization.localize import LocalizationSettings, localize
+from APELocalizerLib.core.localization.answers import Localization
+from APELocalizerLib.core.localization.localize import LocalizationSettings
 from APELocalizerLib.core.model.model import Model
 from APELocalizerLib.core.scan.scan import Scan
 from APELocalizerLib.methods.annotated_case import AnnotatedCase, Place
@@ -48,7 +49,7 @@ class ApeSettings:
 
 
 class ApeMethod:
-    """The product: an embedding map for every scan, a library for every support, `localize` to find."""
+    """The product: an embedding map for every scan, a library for every support, the engine's search to find."""
 
     says_not_found = True
     slow_per_pair = False
@@ -57,15 +58,14 @@ class ApeMethod:
         self,
         name: str,
         embed: Callable[[Scan], tuple[EmbeddingMap, float]],
-        settings: LocalizationSettings | None = None,
+        localize: Callable[[EmbeddingMap, LandmarkLibrary], Localization],
     ) -> None:
-        """`embed` gives the map of a scan, and the seconds that this took."""
+        """`embed` gives the map of a scan, and the seconds that this took; `localize` finds a library on a map."""
         self.name = name
-        self.settings = settings or LocalizationSettings()
         self.clock = Clock()
         self.maps: dict[str, EmbeddingMap] = {}
         self.libraries: dict[str, LandmarkLibrary] = {}
-        self._embed = embed
+        self._embed, self._localize = embed, localize
 
     def prepare(self, scan_id: str, scan: Scan) -> None:
         """Embed the scan."""
@@ -104,7 +104,7 @@ class ApeMethod:
             return {}
         embedding_map = self.maps[target_id]
         start = time.perf_counter()
-        localization = localize(embedding_map, library, self.settings)
+        localization = self._localize(embedding_map, library)
         count = len(localization.points) + 6 * len(localization.organs)
         self.clock.add(ANSWER, time.perf_counter() - start, count)
         self._time_search(embedding_map, library)
@@ -135,17 +135,22 @@ def make_ape(
     Raises `ModelError` for a reference of another model, and `LibraryError` for one that nothing can be aligned with.
     """
     model, reference = settings.model, settings.reference
-    settings.engine.check()
+    engine = settings.engine
+    engine.check()
     store = MapStore(cache)
+    search = LocalizationSettings(settings.rule, model.round_trip_threshold_mm, settings.refined)
     made_with = model.id if reference is None else f"{model.id} aligned with {reference.digest}"
 
     def compute(scan: Scan) -> EmbeddingMap:
-        return settings.engine.map(scan, settings.spacing, cancelled=cancelled)
+        return engine.map(scan, settings.spacing, cancelled=cancelled)
 
     def embed(scan: Scan) -> tuple[EmbeddingMap, float]:
         return store.get(scan, made_with, settings.spacing, compute)
 
-    return ApeMethod(name, embed, LocalizationSettings(settings.rule, model.round_trip_threshold_mm, settings.refined))
+    def localize(embedding_map: EmbeddingMap, library: LandmarkLibrary) -> Localization:
+        return engine.localize(embedding_map, library, search)
+
+    return ApeMethod(name, embed, localize)
 
 
 def name_of_variant(first: ApeSettings, second: ApeSettings) -> str:

@@ -78,8 +78,8 @@ class Affine(Transfer):
         """The transform from support to target (LPS mm), computed once, and the seconds that it took."""
         pair = (support_id, target_id)
         if pair not in self._done:
-            fingerprints = [self._scans[scan_id][1] for scan_id in pair]
-            self._done[pair] = self._store.get(*fingerprints, lambda: self._register(*pair))
+            support, target = (self._scans[scan_id][1] for scan_id in pair)
+            self._done[pair] = self._store.get(support, target, lambda: self._register(*pair))
             self.clock.add(PAIR, self._done[pair][1])
         return self._done[pair]
 
@@ -167,7 +167,7 @@ def best_start(support: sitk.Image, target: sitk.Image) -> sitk.AffineTransform:
     middle = [_middle(image) for image in (support, target)]
     method = _mutual_information(small[0], (1,), (0.0,))
     needed = SMALLEST_OVERLAP * min(high - low for low, high in ends)
-    best, best_value = None, np.inf
+    best, best_value = sitk.AffineTransform(3), np.inf
     for shift in SHIFTS_MM:
         move = middle[1] - middle[0] + [0.0, 0.0, shift]
         overlap = min(ends[0][1] + move[2], ends[1][1]) - max(ends[0][0] + move[2], ends[1][0])

@@ -39,7 +39,7 @@ def asymmetric_mask(shape=(40, 36, 30), seed=4) -> np.ndarray:
 
 def brute_force_extreme_points(mask: np.ndarray, affine: np.ndarray) -> np.ndarray:
     """The definition, slice by slice: axes along +R, +A, +S; middle of the slice in C order of the cyclic axes."""
-    edges = []
+    extreme_points = []
     for axis in range(3):
         present = [n for n in range(mask.shape[axis]) if np.take(mask, n, axis).any()]
         for n in (present[0], present[-1]):
@@ -52,8 +52,8 @@ def brute_force_extreme_points(mask: np.ndarray, affine: np.ndarray) -> np.ndarr
             middle = listed[len(listed) // 2]
             voxel = np.zeros(4)
             voxel[axis], voxel[cyclic[0]], voxel[cyclic[1]], voxel[3] = n, *middle, 1
-            edges.append((affine @ voxel)[:3])
-    return np.array(edges)
+            extreme_points.append((affine @ voxel)[:3])
+    return np.array(extreme_points)
 
 
 # Points ------------------------------------------------------------------------------------------------------------
@@ -97,14 +97,14 @@ def test_clicks_in_the_air_that_the_preparation_cropped_off_are_refused():
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_edge_points_are_the_middle_voxels_of_the_extreme_slices(seed):
+def test_extreme_points_are_the_middle_voxels_of_the_extreme_slices(seed):
     mask, affine = asymmetric_mask(seed=seed), label_grid()
     np.testing.assert_allclose(extreme_points_of_mask(mask, affine), brute_force_extreme_points(mask, affine))
 
 
 @pytest.mark.parametrize("order", list(itertools.permutations(range(3))))
 @pytest.mark.parametrize("flips", list(itertools.product((False, True), repeat=3)))
-def test_edge_points_do_not_depend_on_how_the_voxels_are_stored(order, flips):
+def test_extreme_points_do_not_depend_on_how_the_voxels_are_stored(order, flips):
     """The extremes stay where they are in the patient, whatever the grid's axis order and directions."""
     mask, affine = asymmetric_mask(), label_grid()
     expected = extreme_points_of_mask(mask, affine)
@@ -116,27 +116,27 @@ def test_edge_points_do_not_depend_on_how_the_voxels_are_stored(order, flips):
             turn = np.eye(4)
             turn[axis, axis], turn[axis, 3] = -1, stored.shape[axis] - 1
             stored_affine = stored_affine @ turn
-    edges = extreme_points_of_mask(stored, stored_affine)
+    extreme_points = extreme_points_of_mask(stored, stored_affine)
     for n, name in enumerate(EDGES):
         axis = n // 2
-        assert edges[n, axis] == pytest.approx(expected[n, axis]), name
-        index = np.round(np.linalg.inv(stored_affine) @ [*edges[n], 1]).astype(int)[:3]
+        assert extreme_points[n, axis] == pytest.approx(expected[n, axis]), name
+        index = np.round(np.linalg.inv(stored_affine) @ [*extreme_points[n], 1]).astype(int)[:3]
         assert stored[tuple(index)], f"{name} lies in the organ"
 
 
-def test_edge_points_on_an_oblique_grid_lie_in_the_organ_and_near_its_extremes():
+def test_extreme_points_on_an_oblique_grid_lie_in_the_organ_and_near_its_extremes():
     mask, affine = asymmetric_mask(), rotation(2, 20) @ label_grid()
-    edges = extreme_points_of_mask(mask, affine)
+    extreme_points = extreme_points_of_mask(mask, affine)
     voxels = apply_affine(affine, np.argwhere(mask))
     true = Box.around(voxels)
     for n in range(6):
-        assert np.linalg.norm(voxels - edges[n], axis=1).min() < 1e-6
-        wall = (true.maximum if n % 2 else true.minimum)[n // 2]
-        assert abs(edges[n, n // 2] - wall) < 16
-    assert np.all(edges[[1, 3, 5], [0, 1, 2]] > edges[[0, 2, 4], [0, 1, 2]])
+        assert np.linalg.norm(voxels - extreme_points[n], axis=1).min() < 1e-6
+        side = (true.maximum if n % 2 else true.minimum)[n // 2]
+        assert abs(extreme_points[n, n // 2] - side) < 16
+    assert np.all(extreme_points[[1, 3, 5], [0, 1, 2]] > extreme_points[[0, 2, 4], [0, 1, 2]])
 
 
-def test_edge_points_of_one_voxel_and_of_none():
+def test_extreme_points_of_one_voxel_and_of_none():
     mask = np.zeros((5, 5, 5), bool)
     with pytest.raises(LearningError, match="empty"):
         extreme_points_of_mask(mask, np.eye(4))
@@ -204,7 +204,7 @@ def test_segmentations_without_the_organ_are_refused(support_map):
     with pytest.raises(LearningError, match="names no organ"):
         learn_segmentation(EMPTY, support_map, labels, label_grid(), {})
     labels[22:24, 17:19, 12:15] = 8
-    with pytest.raises(LearningError, match='Two labels of the segmentation are called "stone"'):
+    with pytest.raises(LearningError, match='Two labels of the label map are called "stone"'):
         learn_segmentation(EMPTY, support_map, labels, label_grid(), {7: "stone", 8: "stone"})
 
 
@@ -225,22 +225,22 @@ def test_the_enlargement_is_kept(support_map):
 
 
 def test_impossible_boxes_are_refused(support_map):
-    with pytest.raises(LearningError, match="flat"):
+    with pytest.raises(LearningError, match="zero thickness"):
         learn_box(EMPTY, support_map, "liver", Box((0, 0, 0), (10, 0, 10)))
     with pytest.raises(LearningError, match="outside the support scan"):
         learn_box(EMPTY, support_map, "liver", Box((300, 0, 0), (400, 10, 10)))
 
 
 def test_a_box_that_reaches_into_the_air_is_learned_up_to_the_skin():
-    """What the network says about air has no meaning; a wall must be a place in the body."""
+    """What the network says about air has no meaning; a side must be a position in the body."""
     slim = smooth_map(body=lambda p: np.abs(p[:, 1]) < 30)
     library = learn_box(EMPTY, slim, "trunk", Box((-60, -75, -60), (60, 20, 70)))
     shot = library.organ("trunk").shots[0]
-    edges = np.array(shot.extreme_points_ras)
-    assert abs(edges[2, 1] - -30) <= 8, "within a cell of the skin"
-    np.testing.assert_array_equal(edges[[0, 1, 3, 4, 5], [0, 0, 1, 2, 2]], [-60, 60, 20, -60, 70])
+    extreme_points = np.array(shot.extreme_points_ras)
+    assert abs(extreme_points[2, 1] - -30) <= 8, "within a cell of the skin"
+    np.testing.assert_array_equal(extreme_points[[0, 1, 3, 4, 5], [0, 0, 1, 2, 2]], [-60, 60, 20, -60, 70])
     assert slim.nearest(np.array(shot.embeddings)).distances.max() < 1.0
-    assert np.linalg.norm(slim.nearest(np.array(shot.embeddings)).points_ras - edges, axis=1).max() < 8
+    assert np.linalg.norm(slim.nearest(np.array(shot.embeddings)).points_ras - extreme_points, axis=1).max() < 8
 
 
 @pytest.mark.parametrize("seed", range(10))
@@ -255,7 +255,7 @@ def test_six_clicks_in_any_order(support_map, seed):
 def test_wrong_six_clicks_are_refused(support_map):
     with pytest.raises(LearningError, match="needs six extreme points, but 5"):
         learn_six_points(EMPTY, support_map, "liver", SIX[:5])
-    with pytest.raises(LearningError, match="do not span a box"):
+    with pytest.raises(LearningError, match="do not form a box"):
         learn_six_points(EMPTY, support_map, "liver", SIX * [1, 1, 0])
     with pytest.raises(LearningError, match="outside the support scan"):
         learn_six_points(EMPTY, support_map, "liver", SIX + [0, 0, 200])

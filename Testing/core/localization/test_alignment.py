@@ -36,7 +36,7 @@ def clicks(**patient) -> dict[str, np.ndarray]:
     return named | {name: np.array(place) * move[0] + move[1] for name, place in more.items()}
 
 
-def phantom_map(off=lambda true: np.zeros(3), cell=18.0, looks=True, **patient) -> EmbeddingMap:
+def phantom_map(off=lambda true: np.zeros(3), cell=18.0, with_ct=True, **patient) -> EmbeddingMap:
     """The map of a phantom, whose true coordinates are places in the standard torso; they are `off` by so much."""
     scan = body_phantom(SHAPE, SPACING, **patient)
     scale, shift = patient.get("scale", 1), patient.get("shift", 0)
@@ -45,7 +45,7 @@ def phantom_map(off=lambda true: np.zeros(3), cell=18.0, looks=True, **patient) 
         true = (positions - shift) / scale
         return true + off(true)
 
-    coarse_ct = CoarseCT.of(scan) if looks else None
+    coarse_ct = CoarseCT.of(scan) if with_ct else None
     return map_of_scan(scan, embedding, cell, scan_fingerprint=str(patient), coarse_ct=coarse_ct)
 
 
@@ -89,16 +89,16 @@ def test_true_coordinates_stay_true(reference):
 
 
 def test_all_passes_and_their_mean_are_aligned(reference, odd):
-    coarse = replace(phantom_map(stretched, 30.0, looks=False, **OTHER), spacing=odd.spacing)
+    coarse = replace(phantom_map(stretched, 30.0, with_ct=False, **OTHER), spacing=odd.spacing)
     both = fuse([coarse, odd.with_coarse_ct(None)]).with_coarse_ct(odd.coarse_ct)
     aligned = align(both, reference)
     assert aligned.coarse_ct is odd.coarse_ct and len(aligned.passes) == 2
     assert not odd.space.aligned
-    for each in (aligned, *aligned.passes):
-        assert each.space.aligned
-        assert errors(each, **OTHER).mean() < 0.4 * errors(odd, **OTHER).mean()
+    for one_map in (aligned, *aligned.passes):
+        assert one_map.space.aligned
+        assert errors(one_map, **OTHER).mean() < 0.4 * errors(odd, **OTHER).mean()
     middle = np.array([OTHER["shift"]])
-    mean = np.mean([each.embedding_at(middle) for each in aligned.passes], axis=0)
+    mean = np.mean([one_map.embedding_at(middle) for one_map in aligned.passes], axis=0)
     assert np.abs(aligned.embedding_at(middle) - mean).max() < 1.5
 
 
@@ -107,7 +107,7 @@ def test_mistaken_landmarks_are_outvoted(wrong, reference, odd):
     """Two of nine, whose coordinates on the supports are wrong."""
 
     def misled(landmark):
-        shots = [replace(each, embedding=np.array(each.embedding) + (0, 0, wrong)) for each in landmark.shots]
+        shots = [replace(shot, embedding=np.array(shot.embedding) + (0, 0, wrong)) for shot in landmark.shots]
         return replace(landmark, shots=tuple(shots)) if landmark.name in ("carina", "bowel gas") else landmark
 
     library = replace(reference.library, landmarks=tuple(map(misled, reference.library.landmarks)))
@@ -135,7 +135,7 @@ def test_supports_without_a_coarse_ct_are_passed_over(reference, odd):
 def test_a_library_that_cannot_be_compared_is_refused(odd):
     boxes = learn_box(LandmarkLibrary(), odd, "liver", Box((20.0, -40.0, -70.0), (100.0, 50.0, -20.0)))
     few = learned().subset(["carina", "heart", "liver"])
-    for library, count in ((boxes, 0), (learned(looks=False), 0), (few, 3), (LandmarkLibrary(), 0)):
+    for library, count in ((boxes, 0), (learned(with_ct=False), 0), (few, 3), (LandmarkLibrary(), 0)):
         reference = Reference(library)
         reference.get_ready()
         assert align(odd, reference) is odd

@@ -10,16 +10,16 @@ HALF = np.array([40.0, 30.0, 50.0])
 CENTER = np.array([10.0, -20.0, 35.0])
 
 
-def found(center=CENTER, half=HALF) -> np.ndarray:
+def places(center=CENTER, half=HALF) -> np.ndarray:
     return center + INNER_POINTS * half
 
 
 def test_a_box_of_the_supports_size_is_found_where_its_places_are():
-    np.testing.assert_allclose(fitted_sides(INNER_POINTS, found(), HALF), [CENTER - HALF, CENTER + HALF])
+    np.testing.assert_allclose(fitted_sides(INNER_POINTS, places(), HALF), [CENTER - HALF, CENTER + HALF])
 
 
 def test_a_larger_organ_gives_a_larger_box_drawn_a_little_to_the_supports_size():
-    low, high = fitted_sides(INNER_POINTS, found(half=1.2 * HALF), HALF)
+    low, high = fitted_sides(INNER_POINTS, places(half=1.2 * HALF), HALF)
     np.testing.assert_allclose((low + high) / 2, CENTER)
     growth = (high - low) / 2 / HALF
     assert np.all(growth > 1.1) and np.all(growth < 1.2)
@@ -27,14 +27,14 @@ def test_a_larger_organ_gives_a_larger_box_drawn_a_little_to_the_supports_size()
 
 @pytest.mark.parametrize("stray", range(9))
 def test_one_stray_place_moves_the_box_little(stray):
-    places = found()
-    places[stray] += (0.0, 0.0, 80.0)
-    sides = fitted_sides(INNER_POINTS, places, HALF)
+    moved = places()
+    moved[stray] += (0.0, 0.0, 80.0)
+    sides = fitted_sides(INNER_POINTS, moved, HALF)
     assert np.abs(sides - [CENTER - HALF, CENTER + HALF]).max() < 2.0, "a plain mean would move it by 9 mm"
 
 
 def test_the_center_alone_gives_the_supports_size():
-    sides = fitted_sides(INNER_POINTS[:1], found()[:1], HALF)
+    sides = fitted_sides(INNER_POINTS[:1], places()[:1], HALF)
     np.testing.assert_allclose(sides, [CENTER - HALF, CENTER + HALF])
 
 

@@ -109,7 +109,7 @@ def test_a_landmark_that_the_scans_disagree_about_is_not_found(organ_library):
     hollow = smooth_map(body=lambda p: np.all(np.abs(p) < [60, 60, 130], axis=1) & (np.abs(p[:, 2] - 60) > 50))
     carina = by_name(localize(hollow, organ_library, STRICT).points)["carina"]
     assert not carina.found
-    assert "disagree about it by" in carina.reason
+    assert "no consistent match" in carina.reason
 
 
 def test_an_organ_outside_the_field_of_view_is_not_found(library, support_map):
@@ -145,7 +145,7 @@ def test_the_papers_rule_averages_the_boxes_of_the_shots(support_map, target):
         support = dataclasses.replace(support_map, scan_fingerprint=name)
         libraries.append(learn_box(LandmarkLibrary(), support, "liver", ORGAN))
     organ = libraries[1].organ("liver")
-    behind = tuple(Patient().embedding(np.array([[0.0, -45.0, 20.0]]))[0])  # instead of the upper wall's middle
+    behind = tuple(Patient().embedding(np.array([[0.0, -45.0, 20.0]]))[0])  # instead of the middle of the upper side
     shot = dataclasses.replace(organ.shots[0], embeddings=(*organ.shots[0].embeddings[:5], behind))
     libraries[1] = dataclasses.replace(libraries[1], organs=(dataclasses.replace(organ, shots=(shot,)),))
     paper = LocalizationSettings("paper")
@@ -156,11 +156,11 @@ def test_the_papers_rule_averages_the_boxes_of_the_shots(support_map, target):
     np.testing.assert_allclose(both.maximum, np.mean([box.maximum for box in alone], axis=0), atol=1e-6)
 
 
-def test_one_stray_edge_point_does_not_ruin_a_box(support_map, target):
-    """In the robust rule, a wall follows its own extreme point only."""
+def test_one_stray_extreme_point_does_not_ruin_a_box(support_map, target):
+    """In the robust rule, a side follows its extreme point only."""
     library = learn_box(LandmarkLibrary(), support_map, "liver", ORGAN)
     shot = library.organs[0].shots[0]
-    stray = (70.0, -10.0, 110.0)  # clicked instead of the posterior wall
+    stray = (70.0, -10.0, 110.0)  # clicked instead of the posterior side
     points = (*shot.extreme_points_ras[:2], stray, *shot.extreme_points_ras[3:])
     embeddings = (*shot.embeddings[:2], tuple(Patient().embedding(np.array([stray]))[0]), *shot.embeddings[3:])
     odd = dataclasses.replace(shot, extreme_points_ras=points, embeddings=embeddings)
@@ -172,7 +172,7 @@ def test_one_stray_edge_point_does_not_ruin_a_box(support_map, target):
     np.testing.assert_allclose(organ.raw_box.maximum, high, atol=3)
 
 
-def test_walls_found_in_the_wrong_order_are_no_box(support_map):
+def test_sides_found_in_the_wrong_order_are_no_box(support_map):
     """All six points come back exactly, so that the scans do not disagree: the reason must not say that they do."""
     library = learn_box(LandmarkLibrary(), support_map, "liver", ORGAN)
     shot = library.organs[0].shots[0]
@@ -183,7 +183,7 @@ def test_walls_found_in_the_wrong_order_are_no_box(support_map):
     robust = LocalizationSettings("robust", STRICT.round_trip_threshold_mm)
     organ = localize(support_map, dataclasses.replace(library, organs=(liver,)), robust).organs[0]
     assert not organ.found and organ.box is None and organ.raw_box is None
-    assert "span no box" in organ.reason
+    assert "do not form a box" in organ.reason
 
 
 def test_the_threshold_is_the_checkpoints_unless_it_is_set(library, target):

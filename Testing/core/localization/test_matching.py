@@ -1,4 +1,4 @@
-"""Places are moved to where the scan looks like the support around the click, and checked on the way back."""
+"""Places are moved to where the scan looks like the support around the click, and checked by a round trip."""
 
 import dataclasses
 import itertools
@@ -42,7 +42,7 @@ def places(**patient) -> np.ndarray:
 
 
 def embedding_map(scan, error_mm=0.0, shift=(0, 0, 0)) -> EmbeddingMap:
-    """A map whose coordinates are true but for a constant error along S, with the scan's appearance."""
+    """A map whose coordinates are true but for a constant error along S, with the scan's coarse CT."""
     shape = (18, 18, 18)
     return map_of(
         shape, grid_to_ras(shape, (-22.0, -22.0, -16.0)), lambda positions: positions - shift + (0, 0, error_mm),
@@ -61,7 +61,7 @@ def target():
     return CoarseCT.of(phantom(SHIFT))
 
 
-def found(scan, supports, clicks, start):
+def refined(scan, supports, clicks, start):
     """Every click on every support, in a row."""
     n, m = len(start), len(supports)
     place, support = np.tile(np.arange(n), m), np.repeat(np.arange(m), n)
@@ -138,8 +138,8 @@ def test_costs_are_the_weighted_squared_differences():
         for row in np.flatnonzero(place == number):
             look = supports[support[row]].level(0)[0]
             terms = [
-                (weight, seen, ((found - known) ** 2).sum())
-                for weight, known, found, seen in neighborhood(
+                (weight, seen, ((compared - known) ** 2).sum())
+                for weight, known, compared, seen in neighborhood(
                     look, clicked[row], features, cells[number] + step, profile
                 )
             ]
@@ -158,8 +158,8 @@ def neighborhood(support, click, scan, cell, profile):
         there, here = click + np.array(offset) - 2, cell + np.array(offset) - 2
         if inside(there, support):
             seen = inside(here, scan)
-            found = scan[(slice(None), *here)] if seen else np.zeros(3)
-            yield np.prod(profile[list(offset)]), support[(slice(None), *there)], found, seen
+            compared = scan[(slice(None), *here)] if seen else np.zeros(3)
+            yield np.prod(profile[list(offset)]), support[(slice(None), *there)], compared, seen
 
 
 def inside(cell, features) -> bool:
@@ -168,7 +168,7 @@ def inside(cell, features) -> bool:
 
 def test_places_move_to_where_they_look_like_the_clicks(support, target):
     """Starts are off by 24 mm on average; the same body elsewhere is found to about half a cell, drawn to the start."""
-    result = found(target, [support], [places()], places(shift=SHIFT) + OFF)
+    result = refined(target, [support], [places()], places(shift=SHIFT) + OFF)
     assert_near(result, places(shift=SHIFT))
     assert np.linalg.norm(OFF, axis=1).mean() > 14
 
@@ -176,7 +176,7 @@ def test_places_move_to_where_they_look_like_the_clicks(support, target):
 @pytest.mark.parametrize(("order", "flips"), [((2, 1, 0), (1, 0, 1)), ((1, 2, 0), (0, 1, 1))])
 def test_it_does_not_matter_how_the_scans_are_stored(support, order, flips):
     target = CoarseCT.of(reoriented(phantom(SHIFT), order, flips))
-    result = found(target, [support], [places()], places(shift=SHIFT) + OFF)
+    result = refined(target, [support], [places()], places(shift=SHIFT) + OFF)
     assert_near(result, places(shift=SHIFT))
 
 
@@ -185,33 +185,33 @@ def test_an_oblique_copy_gives_the_same_places(support):
     turn = np.array([[np.cos(angle), -np.sin(angle), 0], [np.sin(angle), np.cos(angle), 0], [0, 0, 1]])
     grid = grid_to_ras((150, 130, 88), SPACING, rotation=turn)
     oblique = CoarseCT.of(body_phantom((150, 130, 88), ijk_to_ras=grid, shift=SHIFT))
-    result = found(oblique, [support], [places()], places(shift=SHIFT) + OFF)
+    result = refined(oblique, [support], [places()], places(shift=SHIFT) + OFF)
     assert_near(result, places(shift=SHIFT))
 
 
 def test_a_larger_patient_is_matched_better_than_the_start(support):
     larger = CoarseCT.of(phantom(scale=1.08))
     wanted = places(scale=1.08)
-    result = found(larger, [support], [places()], wanted + OFF)
+    result = refined(larger, [support], [places()], wanted + OFF)
     errors = np.linalg.norm(result - wanted, axis=1)
     assert np.median(errors) < 8 and np.median(errors) < 0.4 * np.median(np.linalg.norm(OFF, axis=1))
 
 
 def test_several_supports_agree_on_one_place_each(support, target):
     other = CoarseCT.of(phantom(scale=0.95))
-    result = found(target, [support, other], [places(), places(scale=0.95)], places(shift=SHIFT) + OFF)
+    result = refined(target, [support, other], [places(), places(scale=0.95)], places(shift=SHIFT) + OFF)
     assert result.shape == OFF.shape
     assert np.linalg.norm(result - places(shift=SHIFT), axis=1).max() < 7.0
 
 
-def test_without_an_appearance_places_stay(target):
+def test_without_a_coarse_ct_positions_stay(target):
     start = places() + OFF
-    np.testing.assert_array_equal(found(target, [None], [places()], start), start)
+    np.testing.assert_array_equal(refined(target, [None], [places()], start), start)
 
 
 def test_a_place_far_from_everything_comparable_stays(support, target):
     start = np.array([[0.0, 0.0, 900.0]])
-    np.testing.assert_array_equal(found(target, [support], [np.zeros((1, 3))], start), start)
+    np.testing.assert_array_equal(refined(target, [support], [np.zeros((1, 3))], start), start)
 
 
 # In a localization ----------------------------------------------------------------------------------------------------
@@ -247,7 +247,7 @@ def test_localize_corrects_what_the_embeddings_get_wrong(library, wrong_map):
 
 
 def test_the_confidence_is_good_where_scans_look_alike_and_bad_where_they_do_not(library, wrong_map):
-    """The way back from a right place ends at the click; from a scan where other tissue lies there it does not."""
+    """The round trip from a right position ends at the click; from a scan where other tissue lies there it does not."""
     right = localize(wrong_map, library, LocalizationSettings(round_trip_threshold_mm=40))
     noise = np.random.default_rng(0).integers(0, 255, wrong_map.coarse_ct.codes.shape, dtype=np.uint8)
     scrambled = dataclasses.replace(wrong_map, coarse_ct=CoarseCT(noise, wrong_map.coarse_ct.grid_to_ras))
@@ -265,8 +265,8 @@ def test_what_does_not_lead_back_stays_nearer_to_aligned_coordinates(library, wr
 
     def moved(scan, aligned):
         scan = dataclasses.replace(scan, space=CoordinateSpace(scan.model_id, "reference" if aligned else None))
-        found, _ = refine_and_check(scan, [support], shots, start, np.zeros(n), np.ones(n, int))
-        return np.linalg.norm(found - start, axis=1)
+        refined, _ = refine_and_check(scan, [support], shots, start, np.zeros(n), np.ones(n, int))
+        return np.linalg.norm(refined - start, axis=1)
 
     assert moved(wrong_map, True).mean() > 0.9 * moved(wrong_map, False).mean() > 12
     assert moved(scrambled, True).mean() < 0.75 * moved(scrambled, False).mean()
@@ -282,15 +282,15 @@ def test_nothing_is_moved_out_of_the_field_of_view(library, wrong_map):
 
 def test_it_is_said_when_there_is_nothing_to_compare(library, wrong_map):
     bare = localize(dataclasses.replace(wrong_map, coarse_ct=None), library)
-    assert any("coordinates alone" in note for note in bare.notes)
-    assert not any("coordinates alone" in note for note in localize(wrong_map, library).notes)
+    assert any("refinement was skipped" in note for note in bare.notes)
+    assert not any("refinement was skipped" in note for note in localize(wrong_map, library).notes)
     unwanted = localize(wrong_map, library, LocalizationSettings(refine=False))
-    assert not any("coordinates alone" in note for note in unwanted.notes)
+    assert not any("refinement was skipped" in note for note in unwanted.notes)
 
 
 @pytest.mark.parametrize("bare_first", [False, True])
 def test_a_support_without_coarse_ct_does_not_spoil_the_confidence(library, wrong_map, bare_first):
-    """In a library of both kinds, the way back is gone to those supports only that can be compared."""
+    """In a library of both kinds, the round trip visits those supports only that have a coarse CT."""
     bare = dataclasses.replace(embedding_map(phantom()), coarse_ct=None, scan_name="bare", scan_fingerprint="bare")
     points = {name: phantom_landmarks()[name] for name in NAMES}
     other = learn_box(learn_points(LandmarkLibrary(), bare, points), bare, "liver box", LIVER)

@@ -7,11 +7,12 @@ import pytest
 
 from APELocalizerLib.core.base.errors import LocalizationError
 from APELocalizerLib.core.base.geometry import Box
+from APELocalizerLib.core.embedding.embedding_map import EmbeddingMap
 from APELocalizerLib.core.embedding.passes import fuse
 from APELocalizerLib.core.localization import votes as retrieval
 from APELocalizerLib.core.localization.queries import Shots
 from APELocalizerLib.core.localization.votes import (
-    NEIGHBOURHOOD,
+    NEIGHBORHOOD,
     RULES,
     Votes,
     collect_votes,
@@ -33,7 +34,7 @@ def shots_of(supports, clicks) -> Shots:
         query=np.tile(np.arange(places), count),
         support=np.repeat(np.arange(count), places),
         click=clicks.reshape(-1, 3),
-        embedding=np.concatenate([support.embedding_at(each) for support, each in zip(supports, clicks, strict=True)]),
+        embedding=np.concatenate(list(map(EmbeddingMap.embedding_at, supports, clicks))),
     )
 
 
@@ -199,9 +200,9 @@ def test_round_trips_together_are_those_of_each_shot_alone(support_map, block, m
         support = supports[number]
         pairs = list(zip(scan.passes, support.passes, strict=True)) if support.passes else [(scan, support)]
         squared = []
-        for neighbour in NEIGHBOURHOOD:
-            there, here = positions[place] + neighbour, click + neighbour
-            if not neighbour.any() or (scan.is_body(there[None])[0] and support.is_body(here[None])[0]):
+        for neighbor in NEIGHBORHOOD:
+            there, here = positions[place] + neighbor, click + neighbor
+            if not neighbor.any() or (scan.is_body(there[None])[0] and support.is_body(here[None])[0]):
                 for seen, clicked in pairs:
                     back = clicked.nearest(seen.embedding_at(there[None])).points_ras[0]
                     squared.append(((back - here) ** 2).sum())

@@ -82,13 +82,13 @@ def test_results_csv_has_the_columns_and_positions_it_promises(folder, localizat
     assert (table["heart"]["status"], table["heart"]["r_mm"]) == ("not_found", "")
 
 
-def test_boxes_csv_has_the_columns_and_walls_it_promises(folder, localization):
+def test_boxes_csv_has_the_columns_and_sides_it_promises(folder, localization):
     header = "name,status,rmin,rmax,amin,amax,smin,smax,alpha,volume_ratio,round_trip_mm"
     assert (folder / "boxes.csv").read_text(encoding="utf-8").splitlines()[0] == header
     table = by_name_rows(folder / "boxes.csv")
     organ, row = by_name(localization.organs)["liver, right lobe"], table["liver, right lobe"]
-    walls = [w for pair in zip(organ.box.minimum, organ.box.maximum, strict=True) for w in pair]
-    np.testing.assert_allclose([float(row[c]) for c in header.split(",")[2:8]], walls, atol=6e-4)
+    sides = [w for pair in zip(organ.box.minimum, organ.box.maximum, strict=True) for w in pair]
+    np.testing.assert_allclose([float(row[c]) for c in header.split(",")[2:8]], sides, atol=6e-4)
     assert float(row["alpha"]) == 1.1
     assert float(row["volume_ratio"]) == pytest.approx(organ.volume_ratio, abs=1e-3)
     assert table["heart"]["status"] == "not_found"

@@ -17,6 +17,8 @@ SCHEMA = (
     "landmark-library.schema.json"
 )
 
+DAMAGED = "The file is damaged. Open another copy."
+
 
 def to_json(library: LandmarkLibrary) -> str:
     """The library as JSON text. Numbers keep their full precision, so reading it back gives an equal library."""
@@ -46,7 +48,7 @@ def from_json(text: str) -> LandmarkLibrary:
         raise LibraryError("This is a JSON file, but not a landmark library of APELocalizer.")
     version = content.get("version")
     if type(version) is not int or version < 1:
-        raise LibraryError(f"This library names no valid version ({version!r}). Open an undamaged copy of it.")
+        raise LibraryError(f"This library names no valid version ({version!r}). {DAMAGED}")
     if version > VERSION:
         raise LibraryError(
             f"This library has version {version}, but this APELocalizer reads up to version {VERSION}. "
@@ -99,7 +101,7 @@ def load_library(path: str | Path) -> LandmarkLibrary:
 
 
 def _refuse_constant(name: str) -> float:
-    raise LibraryError(f"The library holds {name} where a number is needed. Open an undamaged copy of it.")
+    raise LibraryError(f"The library holds {name} where a number is needed. {DAMAGED}")
 
 
 def _check_supports(library: LandmarkLibrary) -> None:
@@ -181,5 +183,5 @@ def _check_shot(shot: dict, content: dict) -> None:
 
 def _numbers(values: list) -> tuple:
     if not all(isinstance(v, (int, float)) and not isinstance(v, bool) and math.isfinite(v) for v in values):
-        raise LibraryError(f"The library holds {values} where three numbers are needed. Open an undamaged copy of it.")
+        raise LibraryError(f"The library holds {values} where three numbers are needed. {DAMAGED}")
     return tuple(values)

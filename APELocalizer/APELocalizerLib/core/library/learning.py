@@ -1,4 +1,4 @@
-"""Learning from a support scan: clicks, boxes, six extreme points or a labelled segmentation become embeddings.
+"""Learning from a support scan: clicks, boxes, six extreme points or a label map become embeddings.
 
 Positions are RAS world mm. Every function returns a new library with one more shot; the given one is unchanged.
 """
@@ -57,14 +57,14 @@ def learn_six_points(
     """Learn an organ from six clicks (6, 3): its extremes along R, A and S, in any order.
 
     The clicks are sorted into (rmin, rmax, amin, amax, smin, smax): the assignment with the largest extent wins, so a
-    user need not click in a fixed order. Raises `LearningError` if there are not six or they span no box.
+    user need not click in a fixed order. Raises `LearningError` if there are not six or they do not form a box.
     """
     positions = _positions(points)
     if len(positions) != 6:
         raise LearningError(f'"{name}" needs six extreme points, but {len(positions)} were given.')
     if np.any(np.ptp(positions, axis=0) <= 0):
         raise LearningError(
-            f'The six extreme points of "{name}" do not span a box. Click its extremes in all directions.'
+            f'The six extreme points of "{name}" do not form a box. Click its extremes in all directions.'
         )
     _check_inside(support_map, positions, [name] * 6)
     return _with_organ(library, support_map, name, sorted_extreme_points(positions), code, alpha)
@@ -78,19 +78,19 @@ def learn_box(
     code: Code | None = None,
     alpha: float = 1.0,
 ) -> LandmarkLibrary:
-    """Learn an organ from its box (for example a markups ROI): the extreme points are the centers of the six faces.
+    """Learn an organ from its box (for example a markups ROI): the extreme points are the centers of its six sides.
 
-    A face whose center lies in the air is moved inward to the skin: only places in the body have a meaning. Raises
-    `LearningError` if the box's center lies outside the support's body or the box is flat.
+    A center that lies in the air is moved inward to the skin: coordinates mean something in the body only. Raises
+    `LearningError` if the box's center lies outside the support's body or the box has zero thickness.
     """
     if np.any(box.size <= 0):
-        raise LearningError(f'The box of "{name}" is flat. Give it an extent in all directions.')
+        raise LearningError(f'The box of "{name}" has zero thickness. Draw it with size in all three directions.')
     _check_inside(support_map, box.center[None], [name])
-    edges = np.repeat(box.center[None], 6, axis=0)
+    centers = np.repeat(box.center[None], 6, axis=0)
     for axis in range(3):
-        edges[2 * axis, axis], edges[2 * axis + 1, axis] = box.minimum[axis], box.maximum[axis]
-    edges = np.array([_first_body_place(support_map, edge, box.center) for edge in edges])
-    return _with_organ(library, support_map, name, edges, code, alpha)
+        centers[2 * axis, axis], centers[2 * axis + 1, axis] = box.minimum[axis], box.maximum[axis]
+    extreme_points = np.array([_first_in_body(support_map, center, box.center) for center in centers])
+    return _with_organ(library, support_map, name, extreme_points, code, alpha)
 
 
 def learn_segmentation(
@@ -101,35 +101,35 @@ def learn_segmentation(
     names: Mapping[int, str],
     codes: Mapping[str, Code] | None = None,
 ) -> LandmarkLibrary:
-    """Learn organs from a labelled segmentation (i, j, k) on any grid: six extreme points of each label in `names`.
+    """Learn organs from a label map (i, j, k) on any grid: six extreme points of every label in `names`.
 
     An organ that the field of view cuts is left out, since its true extreme cannot be seen, and so is one with an
     extreme in the air. Raises `LearningError` if two labels have one name, or no organ remains. A label that is
     absent does not keep the others from being learned.
     """
     if not names:
-        raise LearningError("There is nothing to learn: the segmentation names no organ.")
+        raise LearningError("There is nothing to learn: the label map names no organ.")
     present = set(np.unique(labels).tolist())
     for name in names.values():
         if list(names.values()).count(name) > 1:
-            raise LearningError(f'Two labels of the segmentation are called "{name}". Give each organ its own name.')
+            raise LearningError(f'Two labels of the label map are called "{name}". Give every organ a name of its own.')
     names = {label: name for label, name in names.items() if label in present}
     if not names:
-        raise LearningError("The segmentation holds no voxel of any organ named. Check the numbers of its labels.")
-    organs, cut, airy = [], [], []
+        raise LearningError("The label map holds no voxel of any organ named. Check the numbers of its labels.")
+    organs, cut, in_air = [], [], []
     for label, name in names.items():
-        edges = extreme_points_of_mask(labels == label, ijk_to_ras)
-        if is_cut(support_map.field_of_view, edges, ijk_to_ras):
+        extreme_points = extreme_points_of_mask(labels == label, ijk_to_ras)
+        if is_cut(support_map.field_of_view, extreme_points, ijk_to_ras):
             cut.append(name)
-        elif not support_map.is_body(edges).all():
-            airy.append(name)
+        elif not support_map.is_body(extreme_points).all():
+            in_air.append(name)
         else:
-            organs.append(_organ(support_map, name, edges, (codes or {}).get(name), 1.0))
+            organs.append(_organ(support_map, name, extreme_points, (codes or {}).get(name), 1.0))
     if not organs:
         why = [f"the field of view of the support cuts {', '.join(cut)}"] if cut else []
-        why += [f"{', '.join(airy)} reaches into the air around the body"] if airy else []
+        why += [f"{', '.join(in_air)} reaches into the air around the body"] if in_air else []
         raise LearningError(
-            f"No organ was learned: {', and '.join(why)}. Use a support that shows it whole, and a segmentation of it."
+            f"No organ was learned: {', and '.join(why)}. Use a support that shows it whole, and a label map of it."
         )
     return library.with_support(support_map).with_organs(organs)
 
@@ -138,21 +138,21 @@ def _with_organ(
     library: LandmarkLibrary,
     support_map: EmbeddingMap,
     name: str,
-    edges: np.ndarray,
+    extreme_points: np.ndarray,
     code: Code | None,
     alpha: float,
 ) -> LandmarkLibrary:
-    return library.with_support(support_map).with_organ(_organ(support_map, name, edges, code, alpha))
+    return library.with_support(support_map).with_organ(_organ(support_map, name, extreme_points, code, alpha))
 
 
-def _organ(support_map: EmbeddingMap, name: str, edges: np.ndarray, code: Code | None, alpha: float) -> Organ:
-    embeddings = support_map.embedding_at(edges)
-    shot = OrganShot(support_id_of(support_map), tuple(map(tuple, edges)), tuple(map(tuple, embeddings)), _today())
+def _organ(support_map: EmbeddingMap, name: str, extreme_points: np.ndarray, code: Code | None, alpha: float) -> Organ:
+    embeddings = tuple(map(tuple, support_map.embedding_at(extreme_points)))
+    shot = OrganShot(support_id_of(support_map), tuple(map(tuple, extreme_points)), embeddings, _today())
     return Organ(name, (shot,), code, alpha=alpha)
 
 
-def _first_body_place(support_map: EmbeddingMap, start: np.ndarray, stop: np.ndarray) -> np.ndarray:
-    """First place (3,) in the body on the way from `start` to `stop`, in steps of 1 mm; `stop` if there is none."""
+def _first_in_body(support_map: EmbeddingMap, start: np.ndarray, stop: np.ndarray) -> np.ndarray:
+    """First position (3,) in the body on the way from `start` to `stop`, in steps of 1 mm; `stop` if there is none."""
     steps = max(2, int(np.linalg.norm(stop - start)) + 1)
     path = start + np.linspace(0.0, 1.0, steps)[:, None] * (stop - start)
     inside = support_map.is_body(path) & support_map.field_of_view.contains(path)

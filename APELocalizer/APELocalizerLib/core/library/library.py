@@ -8,6 +8,7 @@ returns a new library, so undo is keeping the old one. Positions are RAS world m
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import TypeVar
 
 from APELocalizerLib.core.base.errors import LibraryError
 from APELocalizerLib.core.embedding.coarse_ct import CoarseCT
@@ -15,6 +16,9 @@ from APELocalizerLib.core.embedding.coordinate_space import CoordinateSpace
 from APELocalizerLib.core.embedding.embedding_map import EmbeddingMap
 from APELocalizerLib.core.embedding.map_files import from_compact, to_compact
 from APELocalizerLib.core.library.entries import Landmark, Organ, refuse_duplicates
+
+Entry = TypeVar("Entry", Landmark, Organ)
+"""Entries of one kind."""
 
 
 @dataclass(frozen=True)
@@ -29,8 +33,7 @@ class Support:
     @classmethod
     def of(cls, embedding_map: EmbeddingMap) -> "Support":
         """The support of a scan's embedding map."""
-        coarse_ct = embedding_map.coarse_ct
-        coarse_ct = coarse_ct.to_text() if coarse_ct is not None else ""
+        coarse_ct = "" if embedding_map.coarse_ct is None else embedding_map.coarse_ct.to_text()
         support = cls(support_id_of(embedding_map), embedding_map.scan_name, to_compact(embedding_map), coarse_ct)
         support.__dict__["space"] = embedding_map.space  # known without decoding what was just encoded
         return support
@@ -72,7 +75,7 @@ class LandmarkLibrary:
             if unknown:
                 raise LibraryError(
                     f'"{entry.name}" refers to the support scan "{unknown[0]}", which the library lacks. '
-                    "Learn it again, or open an undamaged copy of the library."
+                    "The file is damaged: open another copy, or learn the landmark again."
                 )
 
     @property
@@ -172,7 +175,7 @@ class LandmarkLibrary:
         wanted = set(names)
         landmarks = tuple(e for e in self.landmarks if e.name in wanted)
         organs = tuple(e for e in self.organs if e.name in wanted)
-        used = {shot.support_id for entry in (*landmarks, *organs) for shot in entry.shots}
+        used = {shot.support_id for entry in self.entries if entry.name in wanted for shot in entry.shots}
         supports = tuple(s for s in self.supports if s.id in used)
         model_id = self.model_id if supports else None
         return LandmarkLibrary(model_id, landmarks, organs, supports)
@@ -187,30 +190,36 @@ class LandmarkLibrary:
         if self.space is not None and not self.space.fits(space):
             raise LibraryError(
                 f"The coordinates of this library are {self.space.in_words()}, those of the new landmarks are "
-                f"{space.in_words()}. They cannot be compared: read the new scan with the library's reference, or "
+                f"{space.in_words()}. They cannot be compared: map the new scan with the library's reference, or "
                 "start a new library."
             )
 
 
-def _find(entries: tuple, name: str, what: str) -> Landmark | Organ:
+def _find(entries: tuple[Entry, ...], name: str, what: str) -> Entry:
     for entry in entries:
         if entry.name == name:
             return entry
     raise LibraryError(f'The library holds no {what} "{name}".')
 
 
-def _added(entries: tuple, added: Iterable, others: tuple, kinds: tuple[str, str]) -> tuple:
+def _added(
+    entries: tuple[Entry, ...], added: Iterable[Entry], others: tuple[Landmark | Organ, ...], kinds: tuple[str, str]
+) -> tuple[Entry, ...]:
     """The entries and the added ones; of equal names the shots are joined, a new one instead of one on its support.
 
-    Raises `LibraryError` if one of the `others` has the name of an added one; `kinds` says what these and those are.
+    Raises `LibraryError` if one of the `others` has the name of an added one; `kinds` says what added and others are.
     """
     by_name, taken = {entry.name: entry for entry in entries}, {other.name for other in others}
     for new in added:
         if new.name in taken:
             raise LibraryError(f'"{new.name}" is already {kinds[1]} of the library. Give the {kinds[0]} another name.')
-        if old := by_name.get(new.name):
-            fresh = {shot.support_id for shot in new.shots}
-            shots = (*(s for s in old.shots if s.support_id not in fresh), *new.shots)
-            new = replace(old, shots=shots, code=new.code or old.code, description=new.description or old.description)
-        by_name[new.name] = new
+        old = by_name.get(new.name)
+        by_name[new.name] = new if old is None else _joined(old, new)
     return tuple(by_name.values())
+
+
+def _joined(old: Entry, new: Entry) -> Entry:
+    """The old entry with the shots of both, a new one instead of one on its support; a new code or description wins."""
+    replaced = {shot.support_id for shot in new.shots}
+    kept = tuple(shot for shot in old.shots if shot.support_id not in replaced)
+    return replace(old, shots=kept + new.shots, code=new.code or old.code, description=new.description or old.description)

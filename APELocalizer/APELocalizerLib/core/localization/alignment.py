@@ -2,10 +2,10 @@
 
 The coordinates of a patient whom the network has not seen are off by a few centimeters, and by about the same in all
 of a region: scans are read as if they were shifted and stretched. The landmarks of a reference library, each known
-from several patients, are found more exactly than that, for they are compared by what they look like (`matching`).
-So they tell, where they are found, what the coordinates should be; a smooth field through these differences (a
-Gaussian process, robust against landmarks that were mistaken) is taken off the scan's coordinates, for every later
-search on the scan and for what is learned on it. The model card says what that gains.
+from several patients, are found more exactly than that, for the image around them is compared (`matching`).
+Where they are found, the coordinates should be theirs; a smooth field through the differences (a Gaussian process,
+robust against landmarks that were mistaken) is subtracted from the scan's coordinates, for every later search on the
+scan and for what is learned on it. The model card says what that gains.
 """
 
 import hashlib
@@ -19,10 +19,12 @@ import numpy as np
 
 from APELocalizerLib.core.base.errors import LibraryError
 from APELocalizerLib.core.base.progress import CancelCheck
+from APELocalizerLib.core.embedding.coarse_ct import CoarseCT
 from APELocalizerLib.core.embedding.coordinate_space import CoordinateSpace
 from APELocalizerLib.core.embedding.embedding_map import EmbeddingMap
 from APELocalizerLib.core.embedding.passes import fuse
 from APELocalizerLib.core.library.built_in import built_in_library_path, library_file
+from APELocalizerLib.core.library.entries import Point
 from APELocalizerLib.core.library.files import load_library
 from APELocalizerLib.core.library.library import LandmarkLibrary
 from APELocalizerLib.core.localization.matching import refine_known
@@ -36,7 +38,7 @@ ROUNDS = 3
 """How often the landmarks are sought and the field is fitted, each time from where the field before points."""
 
 FITS = 4
-"""How often the field is fitted to the landmarks as they were found, heeding odd ones less each time."""
+"""How often the field is fitted to the found landmarks, down-weighting outliers more each time."""
 
 SMOOTH_MM, SPREAD_MM, NOISE_MM = 300.0, 20.0, 15.0
 """Of the field: how far it takes to change, how large it is, and how far off a single landmark may be; mm."""
@@ -59,7 +61,7 @@ Field = Callable[[np.ndarray], np.ndarray]
 
 @dataclass(frozen=True, eq=False)
 class Reference:
-    """Landmarks of which it is known where they are on several patients, and what their coordinates should be."""
+    """Landmarks that are known on several patients, and so what their coordinates should be."""
 
     library: LandmarkLibrary
 
@@ -87,29 +89,31 @@ class Reference:
         return len({row[0] for row in self._rows})
 
     @cached_property
-    def _rows(self) -> list[tuple]:
-        """Place, support, position and embedding of every shot on a support with a coarse CT."""
+    def _rows(self) -> list[tuple[int, int, Point, Point]]:
+        """Landmark, support, position and embedding of every shot on a support with a coarse CT."""
         numbers = {support.id: number for number, support in enumerate(self.library.supports) if support.coarse_ct}
-        shots = [[shot for shot in each.shots if shot.support_id in numbers] for each in self.library.landmarks]
+        shots = [[s for s in landmark.shots if s.support_id in numbers] for landmark in self.library.landmarks]
         return [
-            (place, numbers[shot.support_id], shot.position_ras, shot.embedding)
-            for place, each in enumerate(filter(None, shots))
-            for shot in each
+            (number, numbers[shot.support_id], shot.position_ras, shot.embedding)
+            for number, shots_of_landmark in enumerate(filter(None, shots))
+            for shot in shots_of_landmark
         ]
 
     @cached_property
     def shots(self) -> Shots:
         """All shots of all landmarks, on supports with a coarse CT."""
-        place, support, click, embedding = zip(*self._rows, strict=True)
-        return Shots(np.array(place), np.array(support), np.array(click), np.array(embedding))
+        landmark, support, click, embedding = zip(*self._rows, strict=True)
+        return Shots(np.array(landmark), np.array(support), np.array(click), np.array(embedding))
 
     @cached_property
     def templates(self) -> "list[Templates]":
-        """What the landmarks look like, in each stage of the matching."""
+        """The image around the landmarks' clicks, for every stage of the matching."""
         from APELocalizerLib.core.localization.neighborhoods import Templates
 
-        looks, shots = [support.map.coarse_ct for support in self.library.supports], self.shots
-        return [Templates(looks, shots.queries, shots.query, shots.support, shots.click, stage) for stage in STAGES]
+        maps, shots = [support.map for support in self.library.supports], self.shots
+        coarse_cts = {number: one.coarse_ct for number, one in enumerate(maps) if one.coarse_ct is not None}
+        clicks = shots.query, shots.support, shots.click
+        return [Templates(coarse_cts, shots.queries, *clicks, stage) for stage in STAGES]
 
     @cached_property
     def digest(self) -> str:
@@ -117,8 +121,8 @@ class Reference:
         digest = hashlib.sha256(str(self.library.model_id).encode())
         for support in self.library.supports:
             digest.update(support.coarse_ct.encode() + b"\n")
-        for place, support, position, embedding in self._rows:
-            digest.update(np.array([place, support, *position, *embedding], dtype="<f8").tobytes())
+        for landmark, number, position, embedding in self._rows:
+            digest.update(np.array([landmark, number, *position, *embedding], dtype="<f8").tobytes())
         return digest.hexdigest()[:16]
 
     @cached_property
@@ -130,7 +134,7 @@ class Reference:
         space = self.library.space
         if space is not None and space.aligned:
             return space
-        return CoordinateSpace(self.library.model_id, self.digest)
+        return CoordinateSpace(str(self.library.model_id), self.digest)
 
     @cached_property
     def coordinates(self) -> np.ndarray:
@@ -155,14 +159,17 @@ def align(embedding_map: EmbeddingMap, reference: Reference, cancelled: CancelCh
 
     Raises `Cancelled`.
     """
-    if embedding_map.coarse_ct is None or reference.landmarks < FEWEST:
+    coarse_ct = embedding_map.coarse_ct
+    if coarse_ct is None or reference.landmarks < FEWEST:
         return embedding_map
-    field = _field_of(embedding_map, reference, cancelled)
+    field = _field_of(embedding_map, coarse_ct, reference, cancelled)
     return embedding_map if field is None else _without(embedding_map, field, reference.space)
 
 
-def _field_of(embedding_map: EmbeddingMap, reference: Reference, cancelled: CancelCheck | None) -> Field | None:
-    """What the map is off by, or None if nothing tells."""
+def _field_of(
+    embedding_map: EmbeddingMap, coarse_ct: CoarseCT, reference: Reference, cancelled: CancelCheck | None
+) -> Field | None:
+    """What the map is off by; None if too few landmarks are in view to know."""
     wanted, view, field = reference.coordinates, embedding_map.field_of_view, None
     for _ in range(ROUNDS):
         start = embedding_map.nearest(wanted if field is None else wanted + field(wanted))
@@ -170,36 +177,35 @@ def _field_of(embedding_map: EmbeddingMap, reference: Reference, cancelled: Canc
         known = np.flatnonzero(near & view.contains(start.points_ras, margin=-MARGIN_MM))
         if len(known) < FEWEST:
             return None
-        looks = embedding_map.coarse_ct
-        places = refine_known(looks, reference.templates, known, start.points_ras[known], cancelled)
-        field = _smooth(wanted[known], embedding_map.embedding_at(places) - wanted[known])
+        positions = refine_known(coarse_ct, reference.templates, known, start.points_ras[known], cancelled)
+        field = _smooth(wanted[known], embedding_map.embedding_at(positions) - wanted[known])
     return field
 
 
 def _smooth(coordinates: np.ndarray, off: np.ndarray) -> Field:
-    """A smooth field through differences (n, 3) mm at coordinates (n, 3), which heeds odd ones little."""
-    own = _likeness(coordinates, coordinates)
+    """A smooth field through differences (n, 3) mm at coordinates (n, 3), that down-weights outliers."""
+    covariance = _covariance(coordinates, coordinates)
     noise = np.full(len(off), NOISE_MM**2)
     for _ in range(FITS):
-        weights = np.linalg.solve(own + np.diag(noise), off)
-        away = np.linalg.norm(off - own @ weights, axis=1)
+        weights = np.linalg.solve(covariance + np.diag(noise), off)
+        away = np.linalg.norm(off - covariance @ weights, axis=1)
         noise = NOISE_MM**2 * np.maximum(1.0, (away / MISTAKEN_MM) ** 2)
-    return lambda these: _likeness(these, coordinates) @ weights
+    return lambda at: _covariance(at, coordinates) @ weights
 
 
-def _likeness(these: np.ndarray, those: np.ndarray) -> np.ndarray:
+def _covariance(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     """Covariance (n, m) mm^2 of the field at coordinates (n, 3) and (m, 3)."""
-    squared = (these**2).sum(axis=1)[:, None] + (those**2).sum(axis=1) - 2.0 * these @ those.T
+    squared = (first**2).sum(axis=1)[:, None] + (second**2).sum(axis=1) - 2.0 * first @ second.T
     return SPREAD_MM**2 * np.exp(-0.5 / SMOOTH_MM**2 * squared)
 
 
 def _without(embedding_map: EmbeddingMap, field: Field, space: CoordinateSpace) -> EmbeddingMap:
-    """The map, and each of its passes, without what they are off by; they are then of the given space."""
+    """The map and all its passes without what they are off by; they are then of the given space."""
     if embedding_map.passes:
-        aligned = fuse([_without(each, field, space) for each in embedding_map.passes])
+        aligned = fuse([_without(one_pass, field, space) for one_pass in embedding_map.passes])
         return aligned.with_coarse_ct(embedding_map.coarse_ct)
     values, body = embedding_map.values.copy(), embedding_map.body
-    told = values[body].astype(np.float64)
-    true = told - field(told)
-    values[body] = told - field(true)  # the field is one of true coordinates; nearly so after one step
+    raw = values[body].astype(np.float64)
+    true = raw - field(raw)
+    values[body] = raw - field(true)  # the field is one of true coordinates; nearly so after one step
     return replace(embedding_map, values=values, space=space)

@@ -22,13 +22,13 @@ from APELocalizerLib.core.localization.votes import Located
 FOUND, NOT_FOUND = "found", "not_found"
 
 FIELD_OF_VIEW_MARGIN_MM = 1.0
-"""A position this far outside the scan still counts as in it: rounding, not anatomy."""
+"""A position this far outside the scan still counts as inside: rounding, not anatomy."""
 
 MIN_EXTREME_POINTS_FOUND = 3
 """An organ is found if at least this many of its six extreme points are: the field of view may cut the others."""
 
-FLAT = "its extreme points were found, but they span no box"
-"""Why an organ is not found whose opposite sides were found in the wrong order or at the same position."""
+FLAT = "extreme points were found, but do not form a box"
+"""Why an organ is not found if opposite sides were found in the wrong order or at the same position."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ class LocatedOrgan:
     @property
     def center_ras(self) -> tuple[float, float, float] | None:
         """Center of the organ: of the box before it was enlarged and clipped, which moves the box's own center."""
-        return None if self.box is None or self.raw_box is None else tuple(float(x) for x in self.raw_box.center)
+        return None if self.box is None or self.raw_box is None else _point(self.raw_box.center)
 
 
 @dataclass(frozen=True)
@@ -98,20 +98,25 @@ class Localization:
     notes: tuple[str, ...] = ()
 
     @property
+    def results(self) -> tuple[LocatedPoint | LocatedOrgan, ...]:
+        """Landmarks, then organs."""
+        return (*self.points, *self.organs)
+
+    @property
     def model_id(self) -> str:
         """Id of the model that the scan was read with."""
         return self.space.model_id
 
 
 def confidence_text(result: LocatedPoint | LocatedOrgan) -> str:
-    """One line for the point's description: status, round-trip error and, if not found, why."""
+    """One line for the point's description: status, round trip and, if not found, why."""
     if not result.found:
         return f"not found: {result.reason}" if result.reason else "not found"
     return f"found, round trip {result.round_trip_mm:.1f} mm" if np.isfinite(result.round_trip_mm) else "found"
 
 
 class Answers:
-    """Turns what was found for each query into one answer per landmark and organ."""
+    """Turns what was found for the queries into one answer per landmark and organ."""
 
     def __init__(
         self,
@@ -123,8 +128,8 @@ class Answers:
     ) -> None:
         """`located`: where the queries were found. A round trip beyond `threshold_mm` counts as not found.
 
-        `boxes_of_shots`: an organ's box is the mean of the bounding boxes that each shot finds (the paper's rule); else
-        each side is where its own extreme point is found, so that one stray point moves one side only.
+        `boxes_of_shots`: an organ's box is the mean of the bounding boxes that its shots find (the paper's rule); else
+        every side is where its extreme point is found, so that one stray point moves one side only.
         """
         self._map, self._queries, self._located = scan_map, queries, located
         self._threshold_mm, self._boxes_of_shots = threshold_mm, boxes_of_shots
@@ -137,15 +142,15 @@ class Answers:
         (number,) = self._numbers[landmark.name, LANDMARK]
         position, round_trip_mm = self._located.positions[number], float(self._located.round_trip_mm[number])
         inside = self._map.field_of_view.contains(position, margin=FIELD_OF_VIEW_MARGIN_MM)[0]
-        found = bool(round_trip_mm <= self._threshold_mm and inside)
+        is_found = bool(round_trip_mm <= self._threshold_mm and inside)
         return LocatedPoint(
             name=landmark.name,
-            found=found,
-            position_ras=_point(position) if found else None,
+            found=is_found,
+            position_ras=_point(position) if is_found else None,
             candidate_ras=_point(position),
             round_trip_mm=round_trip_mm,
             distance=float(self._located.distances[number]),
-            reason="" if found else self._reason(position, round_trip_mm),
+            reason="" if is_found else self._reason(position, round_trip_mm),
             color=landmark.color,
             code=landmark.code,
             description=landmark.description,
@@ -157,27 +162,27 @@ class Answers:
         round_trips = self._located.round_trip_mm[six]
         extreme_points = self._extreme_points(organ)
         raw_box = self._box(organ, extreme_points)
-        box = raw_box.enlarged(organ.alpha).clipped(self._map.field_of_view) if raw_box is not None else None
         seen = int((round_trips <= self._threshold_mm).sum()) >= MIN_EXTREME_POINTS_FOUND
-        found, flat = seen and box is not None, seen and raw_box is None
+        box = raw_box.enlarged(organ.alpha).clipped(self._map.field_of_view) if seen and raw_box is not None else None
         round_trip_mm = float(np.median(round_trips))
+        no_box = FLAT if seen and raw_box is None else self._reason(extreme_points.mean(axis=0), round_trip_mm)
         return LocatedOrgan(
             name=organ.name,
-            found=found,
-            box=box if found else None,
+            found=box is not None,
+            box=box,
             raw_box=raw_box,
             alpha=organ.alpha,
-            volume_ratio=self._map.field_of_view.volume_mm3 / box.volume_mm3 if found else float("nan"),
+            volume_ratio=float("nan") if box is None else self._map.field_of_view.volume_mm3 / box.volume_mm3,
             round_trip_mm=round_trip_mm,
             distance=float(np.median(self._located.distances[six])),
             extreme_points_ras=tuple(map(_point, extreme_points)),
-            reason="" if found else FLAT if flat else self._reason(extreme_points.mean(axis=0), round_trip_mm),
+            reason=no_box if box is None else "",
             color=organ.color,
             code=organ.code,
         )
 
     def _extreme_points(self, organ: Organ) -> np.ndarray:
-        """The organ's extreme points (6, 3); where positions inside its box were found too, their sides heed these.
+        """The organ's extreme points (6, 3); where positions inside its box were found, too, the sides follow both.
 
         The sides are then halfway between the box that the extreme points span and the one fitted to the positions
         inside: the two err differently, so their mean errs less.
@@ -208,8 +213,9 @@ class Answers:
             return "probably above the field of view"
         if not view.contains(position, margin=FIELD_OF_VIEW_MARGIN_MM)[0]:
             return "outside the field of view"
-        return f"the scan and the support disagree about it by {round_trip_mm:.0f} mm"
+        return f"no consistent match (round trip {round_trip_mm:.0f} mm)"
 
 
 def _point(position: np.ndarray) -> tuple[float, float, float]:
-    return tuple(float(x) for x in position)
+    r, a, s = (float(x) for x in position)
+    return r, a, s

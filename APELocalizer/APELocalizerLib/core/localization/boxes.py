@@ -1,4 +1,4 @@
-"""Boxes of organs, from their six extreme points and from positions inside, which tell where the box lies too.
+"""Boxes of organs, from their six extreme points and from positions inside, which locate the box, too.
 
 An extreme point lies at a surface that may look different in another patient; the center of the box and the positions
 halfway to its corners err independently of it. A box is fitted to them by its center and its size along each axis.
@@ -23,13 +23,13 @@ STEPS = 4
 
 
 def sides_of(extreme_points: Sequence[Sequence[float]] | np.ndarray) -> np.ndarray:
-    """Lower and upper sides (2, 3) of six extreme points (6, 3): each side from its own point."""
+    """Lower and upper sides (2, 3) of six extreme points (6, 3): every side from its extreme point."""
     points = np.asarray(extreme_points)
     return np.array([points[[0, 2, 4], [0, 1, 2]], points[[1, 3, 5], [0, 1, 2]]])
 
 
 def with_sides(extreme_points: np.ndarray, sides: np.ndarray) -> np.ndarray:
-    """The extreme points (6, 3), each moved onto its side of `sides` (2, 3)."""
+    """The extreme points (6, 3), moved onto the `sides` (2, 3)."""
     moved = extreme_points.copy()
     for axis in range(3):
         moved[2 * axis : 2 * axis + 2, axis] = sides[:, axis]

@@ -3,8 +3,8 @@
 How a landmark is found: its embeddings, learned on the support scans, are looked up in the scan's map
 (`votes.find_by_coordinates`); near the position they point to, the image around the clicks is sought in the scan's
 coarse CT (`matching.refine_and_check`); and from the refined position the way back to the supports is taken, which
-should end at the clicks. How far off it ends, the round trip in mm, is the confidence: beyond the model's calibrated
-threshold a landmark counts as not found. An organ is found by its six extreme points in the same manner (`boxes`).
+should end at the clicks. How far off it ends is the round trip in mm: beyond the model's calibrated threshold a
+landmark counts as not found. An organ is found by its six extreme points in the same manner (`boxes`).
 Positions are RAS world mm.
 """
 
@@ -24,8 +24,10 @@ from APELocalizerLib.core.localization.queries import Shots, queries_of
 from APELocalizerLib.core.localization.votes import Located, find_by_coordinates
 from APELocalizerLib.core.model.model import DEFAULT_THRESHOLD_MM, Model
 
-NOT_COMPARED = "Places were found by their coordinates alone: the map or the library holds no coarse CT to compare."
-"""Said when no refinement by the image was possible: positions are then less exact."""
+NOT_COMPARED = (
+    "Image refinement was skipped: the map or the library contains no coarse CT. Positions are less accurate."
+)
+"""The note when no refinement by the image was possible."""
 
 
 @dataclass(frozen=True)
@@ -79,27 +81,14 @@ def localize(
 
     check_cancelled(cancelled)
     report(progress, 1.0, "Done")
-    notes = (
-        *embedding_map.notes,
-        *_spacing_notes(embedding_map, library),
-        *_reference_notes(embedding_map, library),
-        *_refinement_notes(settings.refine, by_image, supports),
-    )
-    return Localization(
-        points,
-        organs,
-        embedding_map.space,
-        embedding_map.spacing,
-        embedding_map.scan_name,
-        settings.rule,
-        threshold_mm,
-        notes,
-    )
+    notes = (*_notes(embedding_map, library), *_refinement_notes(settings.refine, by_image, supports))
+    space, spacing, name = embedding_map.space, embedding_map.spacing, embedding_map.scan_name
+    return Localization(points, organs, space, spacing, name, settings.rule, threshold_mm, notes)
 
 
 def get_ready(library: LandmarkLibrary, cancelled: CancelCheck | None = None) -> None:
     """Make now, on all cores, what the first localization with the library would make of its supports."""
-    maps = [single for support in library.supports for single in (support.map, *support.map.passes)]
+    maps = [one_map for support in library.supports for one_map in (support.map, *support.map.passes)]
     parallel_for(lambda number: maps[number].get_ready(), len(maps), None, cancelled)
 
 
@@ -109,13 +98,14 @@ def check_comparable(embedding_map: EmbeddingMap, library: LandmarkLibrary) -> N
         raise LocalizationError("The library is empty. Learn a landmark on a support scan first, or open a library.")
     if library.model_id != embedding_map.model_id:
         raise LocalizationError(
-            f"The library was learned with the model {library.model_id}, but the scan was read with "
+            f"The library was learned with the model {library.model_id}, but the scan was mapped with "
             f"{embedding_map.model_id}. Choose the library's model, or learn the landmarks again."
         )
-    if not library.space.fits(embedding_map.space):
+    space = library.space
+    if space is not None and not space.fits(embedding_map.space):
         raise LocalizationError(
-            f"The coordinates of the library are {library.space.in_words()}, those of the scan are "
-            f"{embedding_map.space.in_words()}. They cannot be compared: read the scan with the library's reference, "
+            f"The coordinates of the library are {space.in_words()}, those of the scan are "
+            f"{embedding_map.space.in_words()}. They cannot be compared: map the scan with the library's reference, "
             "or learn the landmarks again."
         )
 
@@ -135,7 +125,7 @@ def _refined(
     progress: Progress | None,
     cancelled: CancelCheck | None,
 ) -> Located:
-    """What was found, moved to where the image matches and checked there; see `matching.refine_and_check`."""
+    """The positions moved to where the image matches, and checked there; see `matching.refine_and_check`."""
     positions, round_trip_mm = refine_and_check(
         embedding_map,
         supports,
@@ -156,24 +146,33 @@ def _refinement_notes(wanted: bool, done: bool, supports: list[EmbeddingMap]) ->
         return ()
     if not done:
         return (NOT_COMPARED,)
-    return (f"The library holds no coarse CT of {', '.join(bare)}: what was learned there alone is less exact.",)
+    return (f"The library contains no coarse CT of {', '.join(bare)}. What was learned there only is less accurate.",)
+
+
+def _notes(embedding_map: EmbeddingMap, library: LandmarkLibrary) -> tuple[str, ...]:
+    """What there is to say about the map, and about comparing it with the library."""
+    return (
+        *embedding_map.notes,
+        *_spacing_notes(embedding_map, library),
+        *_reference_notes(embedding_map, library),
+    )
 
 
 def _spacing_notes(embedding_map: EmbeddingMap, library: LandmarkLibrary) -> tuple[str, ...]:
-    """Says so when supports were read at another spacing than the scan: results are then a little less exact."""
+    """Says so if supports were mapped at another spacing than the scan: results are then slightly less accurate."""
     others = sorted({support.map.spacing for support in library.supports} - {embedding_map.spacing})
     if not others:
         return ()
-    return (f"The scan was read at {embedding_map.spacing} spacing, supports of the library at {', '.join(others)}.",)
+    return (f"The scan was mapped at {embedding_map.spacing} spacing, supports of the library at {', '.join(others)}.",)
 
 
 def _reference_notes(embedding_map: EmbeddingMap, library: LandmarkLibrary) -> tuple[str, ...]:
-    """Says so when coordinates are compared although it is not known whether they are aligned with the same."""
+    """Says so if it is not known whether the coordinates that are compared are aligned with the same reference."""
     references = {embedding_map.space.aligned_with, *(support.space.aligned_with for support in library.supports)}
     if UNKNOWN_REFERENCE not in references or len(references - {None}) < 2:
         return ()
     where = "scan's map" if embedding_map.space.aligned_with == UNKNOWN_REFERENCE else "library"
     return (
-        f"The {where} does not say which reference library it was aligned with (an older file). It is taken to be the "
-        "same one.",
+        f"The {where} does not say which reference library it was aligned with (an older file). It is assumed to "
+        "be the same one.",
     )

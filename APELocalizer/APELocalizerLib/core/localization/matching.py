@@ -6,7 +6,7 @@ supports are averaged, a quadratic prior keeps the answer near the embedding's, 
 First coarse (cells of 10 mm, neighborhoods of 12 cm), then fine (5 mm, 5 cm).
 Block matching of this kind is how registration finds correspondences (deeds: Heinrich et al., IEEE TMI 2013); here the
 embedding replaces its global search. A position whose round trip does not lead back to the click is moved part of the
-way only: the image may match in the wrong place.
+way only: the image may match at the wrong position.
 """
 
 from collections.abc import Callable, Sequence
@@ -31,7 +31,7 @@ TRUSTED_MM = 30.0
 aligned: a match that does not lead back is then trusted less than they are. Other coordinates are worse than that."""
 
 QUERIES_PER_BLOCK = (8, 256)
-"""Least and most queries that one thread works on together: fewer cost more each, more take memory (9 MB per 100)."""
+"""Least and most queries that a thread works on together: fewer cost more per query, more take 9 MB per 100."""
 
 
 def can_be_compared(scan: EmbeddingMap, supports: list[EmbeddingMap]) -> bool:
@@ -95,7 +95,7 @@ def _back_on_supports(
     cancelled: CancelCheck | None,
     progress: Progress | None,
 ) -> np.ndarray:
-    """Where each shot's click would be found on its support, coming back from the positions (n, 3): (m, 3) RAS mm."""
+    """Where the shots' clicks are found on their supports, coming back from the positions (n, 3): (m, 3) RAS mm."""
     back, embeddings = np.empty((len(shots.query), 3)), scan.embedding_at(positions)
     rows_of = {number: np.flatnonzero(shots.support == number) for number in np.unique(shots.support)}
     searches = [(supports[number], embeddings[shots.query[rows]]) for number, rows in rows_of.items()]
@@ -120,9 +120,9 @@ def refine(
 ) -> np.ndarray:
     """Positions (n, 3) RAS mm of n queries, moved from `start` (n, 3) to where the image matches their clicks.
 
-    `scan` (n,) is the number of the scan that each query is sought on; `query` (m,) and `support` (m,) are the query
-    that each click belongs to and the support that it was made on; `clicks` (m, 3) RAS mm there. A position stays where
-    it is if its scan or all its supports lack a coarse CT, or nothing comparable is near.
+    `scan` (n,) is the number of the scan that a query is sought on; `query` (m,) and `support` (m,) are the query that
+    a click belongs to and the support that it was made on; `clicks` (m, 3) RAS mm there. A position stays where it is
+    if its scan or all its supports lack a coarse CT, or nothing comparable is near.
     """
     from APELocalizerLib.core.localization.neighborhoods import (  # PyTorch only when there is work
         Templates,
@@ -130,12 +130,14 @@ def refine(
     )
 
     positions = np.array(start, dtype=np.float64)
-    comparable = np.array([scans[number] is not None for number in scan], dtype=bool)[query]
-    comparable &= np.array([supports[number] is not None for number in support], dtype=bool)
+    on_scans = {number: coarse_ct for number, coarse_ct in enumerate(scans) if coarse_ct is not None}
+    on_supports = {number: coarse_ct for number, coarse_ct in enumerate(supports) if coarse_ct is not None}
+    comparable = np.array([number in on_scans for number in scan], dtype=bool)[query]
+    comparable &= np.array([number in on_supports for number in support], dtype=bool)
     rows = np.flatnonzero(comparable)
     rows = rows[np.argsort(query[rows], kind="stable")]
     moved, starts = np.unique(query[rows], return_index=True)
-    for coarse_ct in {id(ct): ct for ct in (*scans, *supports) if ct is not None}.values():
+    for coarse_ct in {id(coarse_ct): coarse_ct for coarse_ct in (*on_scans.values(), *on_supports.values())}.values():
         coarse_ct.level(0)  # made once, before the threads ask for it
 
     def move(first: int, last: int) -> None:
@@ -143,8 +145,8 @@ def refine(
         of_template, number = np.searchsorted(block, query[block_rows]), np.arange(last - first)
         for stage in stages:
             check_cancelled(cancelled)
-            templates = Templates(supports, len(block), of_template, support[block_rows], clicks[block_rows], stage)
-            positions[block] += displacements(scans, scan[block], positions[block], templates, number)
+            templates = Templates(on_supports, len(block), of_template, support[block_rows], clicks[block_rows], stage)
+            positions[block] += displacements(on_scans, scan[block], positions[block], templates, number)
 
     _share_out(move, len(moved), progress, cancelled)
     return positions

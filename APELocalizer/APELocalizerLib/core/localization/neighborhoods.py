@@ -6,13 +6,16 @@ transforms give for all steps at once; and since they are linear in w, w p and w
 first: a query costs the same however many clicks it has.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 
 from APELocalizerLib.core.embedding.coarse_ct import FEATURES, SPACING_MM, CoarseCT, to_level_index
+
+CoarseCTs = Mapping[int, CoarseCT] | Sequence[CoarseCT]
+"""Coarse CTs by the number of their scan."""
 
 MINIMUM_OVERLAP = 0.4
 """A step counts only if this share of the neighborhoods' weight lies inside the scan."""
@@ -42,12 +45,12 @@ STAGES = (
 
 
 def displacements(
-    scans: Sequence[CoarseCT], scan: np.ndarray, positions: np.ndarray, templates: "Templates", queries: np.ndarray
+    scans: CoarseCTs, scan: np.ndarray, positions: np.ndarray, templates: "Templates", queries: np.ndarray
 ) -> np.ndarray:
     """Displacements (n, 3) RAS mm of the templates' `queries` (n,), now at `positions` (n, 3), to where the image
     matches their template.
 
-    `scan` (n,): the number of the scan on which each is sought. A query moves by the mean of all steps (of one cell)
+    `scan` (n,): the number of the scan on which a query is sought. A query moves by the mean of all steps (of one cell)
     within the stage's reach, weighted by exp(-(cost + prior) / softness): near a clear minimum this is its center
     between the steps; where two match equally well it changes steadily with the scan, and does not jump. Without
     anything comparable it stays.
@@ -73,13 +76,13 @@ def level(coarse_ct: CoarseCT, number: int) -> tuple[torch.Tensor, np.ndarray]:
 class Templates:
     """The image around the clicks of n queries on their supports, in one stage.
 
-    `query` (m,) and `support` (m,) are the query that each of the `clicks` (m, 3) RAS mm belongs to, and its support.
-    Every click counts alike, also where its support ends within the neighborhood.
+    `clicks` (m, 3) RAS mm, each of the query `query` (m,) and on the support `support` (m,). All clicks count alike,
+    also where a support ends within the neighborhood.
     """
 
     def __init__(
         self,
-        supports: Sequence[CoarseCT],
+        supports: CoarseCTs,
         queries: int,
         query: np.ndarray,
         support: np.ndarray,
@@ -121,7 +124,7 @@ class Templates:
         return torch.where(comparable, sums / share.clamp_min(1e-6), torch.inf)
 
     def _shares(self, queries: np.ndarray, windows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Weight (k, d, d, d) that is seen in each of the windows (k, 3, d, size), and all the weight (k, 1, 1, 1)."""
+        """Weight (k, d, d, d) that is seen in the windows (k, 3, d, size), and all the weight (k, 1, 1, 1)."""
         row_of = np.full(len(self.patches), -1)
         row_of[queries] = np.arange(len(queries))
         into = torch.from_numpy(row_of)[self.query]
@@ -159,7 +162,7 @@ def _weights(inside: torch.Tensor, stage: Stage) -> torch.Tensor:
 
 
 def _product(along: torch.Tensor) -> torch.Tensor:
-    """Outer product (n, a, a, a) of three vectors each (n, 3, a)."""
+    """Outer products (n, a, a, a) of vectors along the three axes (n, 3, a)."""
     return along[:, 0, :, None, None] * along[:, 1, None, :, None] * along[:, 2, None, None, :]
 
 
@@ -188,7 +191,7 @@ def _fast_length(cells: int) -> int:
 
 def _windowed(volumes: torch.Tensor, windows: torch.Tensor) -> torch.Tensor:
     """Sums of volumes (n, a, a, a) over windows (n, 3, d, a), 1 where a cell is within: (n, d, d, d)."""
-    for axis in range(3):  # each axis is summed when it is the first, and comes back as the last
+    for axis in range(3):  # an axis is summed when it is the first, and comes back as the last
         sums = torch.bmm(windows[:, axis], volumes.flatten(2))
         volumes = sums.reshape(*sums.shape[:2], *volumes.shape[2:]).movedim(1, 3)
     return volumes

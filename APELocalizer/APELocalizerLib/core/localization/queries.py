@@ -44,7 +44,7 @@ class Query:
 def queries_of(library: LandmarkLibrary, inner: bool) -> list[Query]:
     """What is looked up for every landmark and organ of the library: one query for a landmark, six for an organ.
 
-    With `inner`, also the positions inside each organ's box that tell where it lies (`boxes.inner_points`).
+    With `inner`, also the positions inside each organ's box by which it is located, too (`boxes.inner_points`).
     """
     numbers = {support.id: number for number, support in enumerate(library.supports)}
     queries = [_of_landmark(landmark, numbers) for landmark in library.landmarks]
@@ -76,8 +76,8 @@ def _of_inner_points(organ: Organ, library: LandmarkLibrary, numbers: dict[str, 
     in_box, positions = inner_points(maps, np.array([sides_of(shot.extreme_points_ras) for shot in organ.shots]))
     embeddings = np.array([support.embedding_at(points) for support, points in zip(maps, positions, strict=True)])
     return [
-        Query(organ.name, INNER_POINT, tuple(map(Click, supports, positions[:, n], embeddings[:, n])), 0, place)
-        for n, place in enumerate(in_box)
+        Query(organ.name, INNER_POINT, tuple(map(Click, supports, positions[:, n], embeddings[:, n])), 0, inner_point)
+        for n, inner_point in enumerate(in_box)
     ]
 
 

@@ -2,7 +2,7 @@
 
 `paper`: every shot looks up its embedding in the scan's map, and the positions are averaged (APE paper, section 3.3).
 `robust`: every shot votes once per pass (spacing) with the embedding that its support has there, and the geometric
-median of all votes is taken, so that an odd shot or a pass that was led astray moves the answer little. It protects
+median of all votes is taken, so that an outlying shot or pass moves the answer little. It protects
 against a wrong click; among careful clicks it is as exact as the paper's rule, not better.
 """
 
@@ -17,12 +17,15 @@ from APELocalizerLib.core.embedding.embedding_map import EmbeddingMap, Nearest, 
 from APELocalizerLib.core.localization.queries import Shots
 
 RULES = ("robust", "paper")
+"""Names of the retrieval rules."""
 
-NEIGHBOUR_MM = 25.0
-NEIGHBOURHOOD = NEIGHBOUR_MM * np.array(
+NEIGHBOR_MM = 25.0
+"""Distance from a found position to the six around it that take part in its round trip."""
+
+NEIGHBORHOOD = NEIGHBOR_MM * np.array(
     [[0, 0, 0], [1, 0, 0], [-1, 0, 0], [0, 1, 0], [0, -1, 0], [0, 0, 1], [0, 0, -1]], dtype=np.float64
 )
-"""Steps (7, 3) from a found position to those that take part in its round trip, mm."""
+"""Steps (7, 3) mm from a found position to the positions that take part in its round trip: itself and six around."""
 
 SHOTS_PER_BLOCK = 4096
 """Shots whose round trips are made together, so that memory does not grow with the library."""
@@ -30,7 +33,7 @@ SHOTS_PER_BLOCK = 4096
 
 @dataclass(frozen=True)
 class Votes:
-    """Where each shot would put its query: `points_ras` (m, v, 3) mm and `distances` (m, v), v votes per shot."""
+    """Where every shot puts its query: `points_ras` (m, v, 3) mm and `distances` (m, v), v votes per shot."""
 
     points_ras: np.ndarray
     distances: np.ndarray
@@ -38,7 +41,7 @@ class Votes:
 
 @dataclass(frozen=True, eq=False)
 class Located:
-    """Where n queries were found on a scan, and what each of their `shots` voted for.
+    """Where n queries were found on a scan, and what their `shots` voted for.
 
     `positions` (n, 3) RAS mm, `distances` (n,) between the embedding looked up and the one met, `round_trip_mm` (n,).
     """
@@ -62,7 +65,7 @@ def find_by_coordinates(
     progress: Progress | None = None,
     cancelled: CancelCheck | None = None,
 ) -> Located:
-    """Where the scan has the embeddings of each query's shots, and how far off the supports' clicks a way back ends.
+    """Where the scan has the embeddings of the queries' shots, and how far from the supports' clicks a round trip ends.
 
     Raises `LocalizationError` for an unknown rule (see `RULES`), or `Cancelled`.
     """
@@ -138,11 +141,18 @@ def round_trip(
 class _Check:
     """Round trips of the shots `rows` (n,) on one support, from `positions` (n, 3) on the scan back to the `clicks`."""
 
-    def __init__(self, scan_map, support: EmbeddingMap, rows: np.ndarray, positions: np.ndarray, clicks: np.ndarray):
-        around = (positions[:, None] + NEIGHBOURHOOD).reshape(-1, 3)
+    def __init__(
+        self,
+        scan_map: EmbeddingMap,
+        support: EmbeddingMap,
+        rows: np.ndarray,
+        positions: np.ndarray,
+        clicks: np.ndarray,
+    ) -> None:
+        around = (positions[:, None] + NEIGHBORHOOD).reshape(-1, 3)
         self.rows = rows
-        self.wanted = (clicks[:, None] + NEIGHBOURHOOD).reshape(-1, 3)
-        self.counts = (scan_map.is_body(around) & support.is_body(self.wanted)).reshape(-1, len(NEIGHBOURHOOD))
+        self.wanted = (clicks[:, None] + NEIGHBORHOOD).reshape(-1, 3)
+        self.counts = (scan_map.is_body(around) & support.is_body(self.wanted)).reshape(-1, len(NEIGHBORHOOD))
         self.counts[:, 0] = True
         pairs = _pairs(scan_map, support)
         self.searches = [(on_support, on_scan.embedding_at(around)) for on_scan, on_support in pairs]

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from APELocalizerLib.core.base.geometry import LPS
+from APELocalizerLib.core.base.geometry import LPS, Box
 from APELocalizerLib.core.localization.answers import Localization, LocatedOrgan, LocatedPoint, confidence_text
 
 MARKUPS_SCHEMA = (
@@ -34,7 +34,7 @@ def write_results(localization: Localization, folder: str | Path) -> list[Path]:
     folder.mkdir(parents=True, exist_ok=True)
     files = [folder / "landmarks.mrk.json", folder / "results.csv", folder / "boxes.csv"]
     _write_json(files[0], points_markup(localization))
-    _write_csv(files[1], RESULT_COLUMNS, map(_result_row, (*localization.points, *localization.organs)))
+    _write_csv(files[1], RESULT_COLUMNS, map(_result_row, localization.results))
     _write_csv(files[2], BOX_COLUMNS, map(_box_row, localization.organs))
     for earlier in (folder / "rois").glob("*.mrk.json"):
         earlier.unlink()
@@ -42,7 +42,7 @@ def write_results(localization: Localization, folder: str | Path) -> list[Path]:
         if organ.box is not None:
             files.append(folder / "rois" / f"{name}.mrk.json")
             files[-1].parent.mkdir(exist_ok=True)
-            _write_json(files[-1], roi_markup(organ))
+            _write_json(files[-1], roi_markup(organ.name, organ.box, confidence_text(organ)))
     return files
 
 
@@ -63,22 +63,22 @@ def points_markup(localization: Localization) -> dict:
     return _markups("Fiducial", {"controlPoints": points})
 
 
-def roi_markup(organ: LocatedOrgan) -> dict:
-    """Markups ROI of a found organ's box."""
-    center = (organ.box.center * LPS).tolist()
+def roi_markup(name: str, box: Box, description: str) -> dict:
+    """Markups ROI of an organ's box."""
+    center = (box.center * LPS).tolist()
     return _markups(
         "ROI",
         {
             "roiType": "Box",
             "center": center,
             "orientation": [-1.0, 0.0, 0.0, 0.0, -1.0, 0.0, 0.0, 0.0, 1.0],
-            "size": organ.box.size.tolist(),
+            "size": box.size.tolist(),
             "insideOut": False,
             "controlPoints": [
                 {
                     "id": "1",
-                    "label": organ.name,
-                    "description": confidence_text(organ),
+                    "label": name,
+                    "description": description,
                     "position": center,
                     "positionStatus": "defined",
                 }
@@ -93,17 +93,17 @@ def safe_name(name: str) -> str:
 
 
 def _file_names(names: Iterable[str]) -> list[str]:
-    """A file name for each name; no two alike, even where upper and lower case are the same."""
+    """A file name for every name; no two alike, even where upper and lower case are the same."""
     taken: set[str] = set()
-    found = []
+    file_names = []
     for name in names:
         safe, number = safe_name(name), 1
         while safe.lower() in taken:
             number += 1
             safe = f"{safe_name(name)}_{number}"
         taken.add(safe.lower())
-        found.append(safe)
-    return found
+        file_names.append(safe)
+    return file_names
 
 
 def _markups(kind: str, content: dict) -> dict:
@@ -114,19 +114,20 @@ def _markups(kind: str, content: dict) -> dict:
 
 
 def _result_row(result: LocatedPoint | LocatedOrgan) -> list:
-    organ = isinstance(result, LocatedOrgan)
-    position = result.center_ras if organ else result.position_ras
+    if isinstance(result, LocatedOrgan):
+        kind, position = "organ", result.center_ras
+    else:
+        kind, position = "landmark", result.position_ras
     coordinates = ["", "", ""] if position is None else [f"{x:.3f}" for x in position]
-    kind = "organ" if organ else "landmark"
     return [result.name, kind, result.status, *coordinates, f"{result.round_trip_mm:.3f}", f"{result.distance:.3f}"]
 
 
 def _box_row(organ: LocatedOrgan) -> list:
-    walls, ratio = [""] * 6, ""
+    sides, ratio = [""] * 6, ""
     if organ.box is not None:
-        walls = [f"{x:.3f}" for pair in zip(organ.box.minimum, organ.box.maximum, strict=True) for x in pair]
+        sides = [f"{x:.3f}" for pair in zip(organ.box.minimum, organ.box.maximum, strict=True) for x in pair]
         ratio = f"{organ.volume_ratio:.3f}"
-    return [organ.name, organ.status, *walls, f"{organ.alpha:.3f}", ratio, f"{organ.round_trip_mm:.3f}"]
+    return [organ.name, organ.status, *sides, f"{organ.alpha:.3f}", ratio, f"{organ.round_trip_mm:.3f}"]
 
 
 def _write_csv(path: Path, columns: tuple[str, ...], rows: Iterable[list]) -> None:
