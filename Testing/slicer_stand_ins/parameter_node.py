@@ -19,81 +19,84 @@ def parameterNodeWrapper(wrapped):
     """Class decorator: each annotated name becomes a property kept in the MRML parameter node."""
     fields = typing.get_type_hints(wrapped, include_extras=True)
     defaults = {name: getattr(wrapped, name, None) for name in fields}
+    return type(wrapped.__name__, (_ParameterNode,), {"allParameters": fields, "_defaults": defaults})
 
-    class Wrapper:
-        allParameters = fields
 
-        def __init__(self, parameterNode) -> None:
-            self.__dict__.update(parameterNode=parameterNode, _connectors={}, _writing=False)
-            for name, default in defaults.items():
-                if default is not None and parameterNode.GetParameter(name) == "":
-                    self.setValue(name, default)
-            parameterNode.AddObserver(vtk.vtkCommand.ModifiedEvent, self._write_gui)
+class _ParameterNode:
+    """Properties kept in a MRML parameter node; subclasses say which, with their types and defaults."""
 
-        def __getattr__(self, name: str):
-            if name in fields:
-                return self.getValue(name)
-            raise AttributeError(name)
+    allParameters: typing.ClassVar[dict] = {}
+    _defaults: typing.ClassVar[dict] = {}
 
-        def __setattr__(self, name: str, value) -> None:
-            if name not in fields:
-                raise AttributeError(f"{name} is no parameter")
-            self.setValue(name, value)
+    def __init__(self, parameterNode) -> None:
+        self.__dict__.update(parameterNode=parameterNode, _connectors={}, _writing=False)
+        for name, default in self._defaults.items():
+            if default is not None and parameterNode.GetParameter(name) == "":
+                self.setValue(name, default)
+        parameterNode.AddObserver(vtk.vtkCommand.ModifiedEvent, self._write_gui)
 
-        def AddObserver(self, event, callback, priority=0.0):
-            return self.parameterNode.AddObserver(event, callback, priority)
+    def __getattr__(self, name: str):
+        if name in self.allParameters:
+            return self.getValue(name)
+        raise AttributeError(name)
 
-        def RemoveObserver(self, tag) -> None:
-            self.parameterNode.RemoveObserver(tag)
+    def __setattr__(self, name: str, value) -> None:
+        if name not in self.allParameters:
+            raise AttributeError(f"{name} is no parameter")
+        self.setValue(name, value)
 
-        def getValue(self, name: str):
-            kind = _plain(fields[name])
-            if _is_node(kind):
-                return self.parameterNode.GetNodeReference(name)
-            text = self.parameterNode.GetParameter(name)
-            if kind is bool:
-                return text == "True"
-            return kind[text] if issubclass(kind, enum.Enum) else kind(text)
+    def AddObserver(self, event, callback, priority=0.0):
+        return self.parameterNode.AddObserver(event, callback, priority)
 
-        def setValue(self, name: str, value) -> None:
-            kind = _plain(fields[name])
-            if _is_node(kind):
-                self.parameterNode.SetNodeReferenceID(name, value.GetID() if value else None)
-            else:
-                if not isinstance(value, kind):
-                    raise TypeError(f"{name} is a {kind.__name__}, not {value!r}")
-                self.parameterNode.SetParameter(name, value.name if isinstance(value, enum.Enum) else str(value))
+    def RemoveObserver(self, tag) -> None:
+        self.parameterNode.RemoveObserver(tag)
 
-        def connectGui(self, gui) -> int:
-            for widget in vars(gui).values():
-                name = widget.property("SlicerParameterName")
-                if name:
-                    self._connect(name, widget)
-            self._write_gui()
-            return 0
+    def getValue(self, name: str):
+        kind = _plain(self.allParameters[name])
+        if _is_node(kind):
+            return self.parameterNode.GetNodeReference(name)
+        text = self.parameterNode.GetParameter(name)
+        if kind is bool:
+            return text == "True"
+        return kind[text] if issubclass(kind, enum.Enum) else kind(text)
 
-        def disconnectGui(self, tag: int) -> None:
-            self._connectors.clear()
+    def setValue(self, name: str, value) -> None:
+        kind = _plain(self.allParameters[name])
+        if _is_node(kind):
+            self.parameterNode.SetNodeReferenceID(name, value.GetID() if value else None)
+        else:
+            if not isinstance(value, kind):
+                raise TypeError(f"{name} is a {kind.__name__}, not {value!r}")
+            self.parameterNode.SetParameter(name, value.name if isinstance(value, enum.Enum) else str(value))
 
-        def _connect(self, name: str, widget) -> None:
-            read, write, changed = _connector(widget, _plain(fields[name]))
-            self._connectors[name] = write
+    def connectGui(self, gui) -> int:
+        for widget in vars(gui).values():
+            name = widget.property("SlicerParameterName")
+            if name:
+                self._connect(name, widget)
+        self._write_gui()
+        return 0
 
-            def to_node(*_arguments) -> None:
-                if not self._writing and name in self._connectors:
-                    self.setValue(name, read())
+    def disconnectGui(self, tag: int) -> None:
+        self._connectors.clear()
 
-            changed.connect(to_node)
+    def _connect(self, name: str, widget) -> None:
+        read, write, changed = _connector(widget, _plain(self.allParameters[name]))
+        self._connectors[name] = write
 
-        def _write_gui(self, *_arguments) -> None:
-            if self._writing:
-                return
-            self.__dict__["_writing"] = True
-            for name, write in self._connectors.items():
-                write(self.getValue(name))
-            self.__dict__["_writing"] = False
+        def to_node(*_arguments) -> None:
+            if not self._writing and name in self._connectors:
+                self.setValue(name, read())
 
-    return Wrapper
+        changed.connect(to_node)
+
+    def _write_gui(self, *_arguments) -> None:
+        if self._writing:
+            return
+        self.__dict__["_writing"] = True
+        for name, write in self._connectors.items():
+            write(self.getValue(name))
+        self.__dict__["_writing"] = False
 
 
 def _plain(kind):
