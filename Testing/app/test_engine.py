@@ -94,7 +94,7 @@ def test_learning_leaves_the_given_library_as_it_is(engine, torso):
 
 
 def test_without_coarse_ct_the_library_keeps_no_copy_of_the_scan(engine, tmp_path):
-    from APELocalizerLib.core.model.model import save_model
+    from APELocalizerLib.core.model.model_files import save_model
     from made_up.models import tiny_model
 
     save_model(tiny_model(presets={"standard": ((5.0, 5.0, 6.0),)}), tmp_path / "tiny.pt")

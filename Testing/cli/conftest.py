@@ -38,7 +38,7 @@ def ideal_embedding():
 def made(tmp_path_factory, ideal_embedding) -> SimpleNamespace:
     """Files a user would have: support scan, marks, model; and a library learned from them."""
     from APELocalizerLib.cli.program import main
-    from APELocalizerLib.core.model.model import save_model
+    from APELocalizerLib.core.model.model_files import save_model
 
     folder = tmp_path_factory.mktemp("made")
     scan = write_scan(folder / "support.nii.gz", small_torso())

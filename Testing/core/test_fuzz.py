@@ -4,27 +4,20 @@ The seeds are fixed. `make fuzz` tries more: FUZZ_EXAMPLES is the number of inpu
 """
 
 import gzip
-import os
 import struct
 
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from APELocalizerLib.core.annotations.marks import read_boxes, read_labels, read_points
-from APELocalizerLib.core.base.errors import APELocalizerError
 from APELocalizerLib.core.scan.label_map import read_label_map
 from APELocalizerLib.core.scan.read import VOLUME_SUFFIXES, read_scan
 from APELocalizerLib.core.scan.volume import MOST_VOXELS
+from made_up.fuzz import FUZZ, tried
 from made_up.scans import body_phantom
-
-EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "60"))
-FUZZ = settings(
-    max_examples=EXAMPLES, derandomize=EXAMPLES <= 60, deadline=None, database=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
-)  # fmt: skip
 
 SCAN = body_phantom((12, 10, 8), (30.0, 24.0, 30.0))
 ODD = st.sampled_from(
@@ -34,15 +27,6 @@ ODD = st.sampled_from(
 ODD_NUMBERS = st.one_of(
     st.floats(width=32), st.sampled_from([0.0, -1.0, 1e9, 32767.0, 348.0, 352.0, float("nan"), float("inf")])
 )
-
-
-def tried(reader, path) -> object:
-    """What a reader gives, or None if it refuses in words; everything else fails the test."""
-    try:
-        return reader(path)
-    except APELocalizerError as error:
-        assert path.name.split(".")[0] in str(error) and str(error).rstrip("”").endswith((".", "?"))
-        return None
 
 
 def check_scan(path) -> None:

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from APELocalizerLib.core.base.errors import ModelError
-from APELocalizerLib.core.model.model import published_model, read_model, save_model
+from APELocalizerLib.core.model.model_files import published_model, read_model, save_model
 from APELocalizerLib.core.model.network_config import NetworkConfig
 from APELocalizerLib.core.preparation.config import PreparationConfig
 from made_up.models import TINY_NETWORK, rich_model, tiny_model

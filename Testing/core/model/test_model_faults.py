@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from APELocalizerLib.core.base.errors import ModelError
-from APELocalizerLib.core.model.model import FORMAT, read_model, save_model
+from APELocalizerLib.core.model.model_files import FORMAT, read_model, save_model
 from made_up.models import rich_model, tiny_model
 
 

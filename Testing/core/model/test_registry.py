@@ -15,7 +15,7 @@ import pytest
 
 from APELocalizerLib.core.base.errors import Cancelled, ModelError
 from APELocalizerLib.core.model import registry as registry_module
-from APELocalizerLib.core.model.model import save_model
+from APELocalizerLib.core.model.model_files import save_model
 from APELocalizerLib.core.model.registry import (
     MODELS_VARIABLE,
     RegistryEntry,

@@ -31,6 +31,26 @@ def shape_of(values: Iterable[int]) -> Shape:
     return int(first), int(second), int(third)
 
 
+def stored_shape(values: object) -> Shape:
+    """The shape of a grid as a file holds it. Raises ValueError for anything but three positive whole numbers."""
+    if not isinstance(values, list) or len(values) != 3 or not all(type(size) is int and size > 0 for size in values):
+        raise ValueError(f"{str(values)[:40]} is no shape")
+    return shape_of(values)
+
+
+def stored_grid(values: object) -> np.ndarray:
+    """A 4x4 index→RAS matrix in mm as a file holds it. Raises ValueError for anything that is not a regular grid."""
+    try:
+        grid = np.array(values, dtype=np.float64)
+    except (TypeError, OverflowError) as error:
+        raise ValueError(f"{str(values)[:40]} is no grid") from error
+    if grid.shape != (4, 4) or not np.isfinite(grid).all() or grid[3].tolist() != [0, 0, 0, 1]:
+        raise ValueError("it holds no 4 x 4 grid")
+    if not 1e-9 < abs(np.linalg.det(grid[:3, :3])) < 1e9 or np.abs(grid).max() > 1e6:
+        raise ValueError("its grid is flat or impossibly large")
+    return grid
+
+
 def apply_affine(affine: np.ndarray, points: np.ndarray) -> np.ndarray:
     """Map points (n, 3) through a 4x4 matrix; returns (n, 3) float64."""
     points = np.asarray(points, dtype=np.float64).reshape(-1, 3)

@@ -7,6 +7,7 @@ compares the surroundings of a click with those of the found place. Cells of 5 m
 
 import base64
 import json
+import math
 import zlib
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -14,7 +15,8 @@ from functools import cached_property
 import numpy as np
 
 from APELocalizerLib.core.base.errors import MapError
-from APELocalizerLib.core.base.geometry import apply_affine, subgrid_affine
+from APELocalizerLib.core.base.geometry import apply_affine, stored_grid, stored_shape, subgrid_affine
+from APELocalizerLib.core.base.packed import unpack
 from APELocalizerLib.core.base.progress import CancelCheck
 from APELocalizerLib.core.preparation.config import PreparationConfig, PreparedScan
 from APELocalizerLib.core.preparation.prepare import prepare
@@ -87,20 +89,10 @@ class CoarseCT:
     def from_text(cls, text: str) -> "CoarseCT":
         """Inverse of `to_text`. Raises MapError for damaged text."""
         try:
-            head, _, data = zlib.decompress(base64.b64decode(text, validate=True)).partition(b"\n")
-            header = json.loads(head)
-            shape = tuple(int(n) for n in header["shape"])
-            differences = np.frombuffer(data, np.uint8).reshape(shape)
-            grid = np.array(header["grid_to_ras"], np.float64)
-            if (
-                len(shape) != 3
-                or not differences.size
-                or grid.shape != (4, 4)
-                or not np.isfinite(np.linalg.inv(grid)).all()
-            ):
-                raise ValueError("not a grid")
-            return cls(np.cumsum(differences, axis=2, dtype=np.uint8), grid)
-        except (ValueError, KeyError, TypeError, zlib.error, np.linalg.LinAlgError) as error:
+            header, data = unpack(text, lambda header: math.prod(stored_shape(header["shape"])))
+            differences = np.frombuffer(data, np.uint8).reshape(stored_shape(header["shape"]))
+            return cls(np.cumsum(differences, axis=2, dtype=np.uint8), stored_grid(header["grid_to_ras"]))
+        except (ValueError, KeyError, TypeError, OverflowError) as error:
             raise MapError("A support's coarse CT inside the library is damaged. Open an undamaged copy.") from error
 
 

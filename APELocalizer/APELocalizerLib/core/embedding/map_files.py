@@ -6,19 +6,22 @@ the exact index-to-RAS matrix and, as text, the coarse CT. The compact form hold
 
 import base64
 import json
+import math
 import zlib
 from pathlib import Path
 
 import numpy as np
 import SimpleITK as sitk
 
-from APELocalizerLib.core.base.errors import MapError
+from APELocalizerLib.core.base.errors import MapError, ScanError
 from APELocalizerLib.core.base.files import replacing
-from APELocalizerLib.core.base.geometry import RAS_LPS, Box, spacing_of
+from APELocalizerLib.core.base.geometry import RAS_LPS, Box, spacing_of, stored_grid, stored_shape, triple
+from APELocalizerLib.core.base.packed import load_json, unpack
 from APELocalizerLib.core.embedding.coarse_ct import CoarseCT
 from APELocalizerLib.core.embedding.coordinate_space import UNKNOWN_REFERENCE, CoordinateSpace
 from APELocalizerLib.core.embedding.embedding_map import EmbeddingMap
 from APELocalizerLib.core.embedding.passes import fuse
+from APELocalizerLib.core.scan.nrrd import read_vectors
 
 HEADER_KEY = "APELocalizer"
 COARSE_CT_KEY = "APELocalizer_coarse_ct"
@@ -26,6 +29,8 @@ FORMAT = "APELocalizer embedding map"
 VERSION = 1
 LEVELS = 65535
 PASS_SEPARATOR = ";"
+MOST_MM = 1e6
+"""No coordinate and no field of view is larger."""
 
 
 def save_map(embedding_map: EmbeddingMap, path: str | Path) -> None:
@@ -57,19 +62,19 @@ def load_map(path: str | Path) -> EmbeddingMap:
     if not path.is_file():
         raise MapError(f"The embedding map {path} does not exist.")
     try:
-        image = sitk.ReadImage(str(path))
-    except RuntimeError as error:
-        raise MapError(f"{path.name} cannot be read as an image, so it is not an embedding map.") from error
-    if not image.HasMetaDataKey(HEADER_KEY):
+        values, texts = read_vectors(path)
+    except ScanError as error:
+        raise MapError(f"{path.name} cannot be read, so it is not an embedding map. {error}") from error
+    if HEADER_KEY not in texts:
         raise MapError(f"{path.name} is an image, but not an embedding map written by APELocalizer.")
     try:
-        header = _checked(image.GetMetaData(HEADER_KEY), path.name)
-        values = np.ascontiguousarray(sitk.GetArrayFromImage(image).transpose(2, 1, 0, 3))
+        header = load_json(texts[HEADER_KEY])
+        _check_format(header, path.name)
+        values = np.ascontiguousarray(values, dtype=np.float32)
         body = np.isfinite(values).all(axis=-1)
-        coarse_ct = image.GetMetaData(COARSE_CT_KEY) if image.HasMetaDataKey(COARSE_CT_KEY) else ""
-        coarse_ct = CoarseCT.from_text(coarse_ct) if coarse_ct else None
+        coarse_ct = CoarseCT.from_text(texts[COARSE_CT_KEY]) if texts.get(COARSE_CT_KEY) else None
         return _from_header(header, np.where(body[..., None], values, 0), body).with_coarse_ct(coarse_ct)
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, OverflowError) as error:
         raise MapError(f"The header of {path.name} is damaged. Compute the map again.") from error
 
 
@@ -101,18 +106,18 @@ def _to_compact(embedding_map: EmbeddingMap) -> str:
 
 def _from_compact(text: str) -> EmbeddingMap:
     try:
-        head, _, data = zlib.decompress(base64.b64decode(text, validate=True)).partition(b"\n")
-        header = _checked(head.decode(), "the library's support map")
-        shape = tuple(int(n) for n in header["shape"])
-        count = int(np.prod(shape))
+        header, data = unpack(text, _most_bytes)
+        _check_format(header, "the library's support map")
+        shape = stored_shape(header["shape"])
+        count = math.prod(shape)
         bits = -(-count // 8)
         body = np.unpackbits(np.frombuffer(data[:bits], np.uint8), count=count).astype(bool).reshape(shape)
         differences = np.frombuffer(data[bits:], "<u2").reshape(3, int(body.sum()))
         levels = np.cumsum(differences, axis=1, dtype=np.uint16).T
         values = np.zeros((*shape, 3), dtype=np.float32)
-        values[body] = np.array(header["low"]) + levels * np.array(header["step"])
+        values[body] = _three(header["low"]) + levels * _three(header["step"])
         return _from_header(header, values, body)
-    except (ValueError, KeyError, TypeError, zlib.error) as error:
+    except (ValueError, KeyError, TypeError, OverflowError) as error:
         raise MapError("A support map inside the library is damaged. Open an undamaged copy of it.") from error
 
 
@@ -134,26 +139,41 @@ def _header(embedding_map: EmbeddingMap) -> dict:
     return header
 
 
-def _checked(text: str, where: str) -> dict:
-    header = json.loads(text)
+def _most_bytes(header: dict) -> int:
+    """Bytes of the compact form's data where every cell lies in the body."""
+    count = math.prod(stored_shape(header["shape"]))
+    return -(-count // 8) + 3 * 2 * count
+
+
+def _three(values: object) -> np.ndarray:
+    """Three finite numbers as a file holds them; raises ValueError for anything else."""
+    numbers = np.array(values, dtype=np.float64)
+    if numbers.shape != (3,) or not np.abs(numbers).max() < MOST_MM:
+        raise ValueError(f"{str(values)[:40]} is not three numbers")
+    return numbers
+
+
+def _check_format(header: object, where: str) -> None:
     if not isinstance(header, dict) or header.get("format") != FORMAT:
         raise MapError(f"{where} is not an embedding map written by APELocalizer.")
-    if header.get("version", 0) > VERSION:
+    version = header.get("version", 0)
+    if type(version) is not int or version < 0:
+        raise MapError(f"The header of {where} is damaged. Compute the map again.")
+    if version > VERSION:
         raise MapError(f"{where} was written by a newer APELocalizer. Update the extension to read it.")
-    return header
 
 
 def _from_header(header: dict, values: np.ndarray, body: np.ndarray) -> EmbeddingMap:
     return EmbeddingMap(
         values=values.astype(np.float32),
         body=body,
-        grid_to_ras=np.array(header["grid_to_ras"], dtype=np.float64),
+        grid_to_ras=stored_grid(header["grid_to_ras"]),
         space=_space(header),
-        spacing=header["spacing"],
-        field_of_view=Box(*header["field_of_view"]),
-        scan_name=header["scan_name"],
-        scan_fingerprint=header["scan_fingerprint"],
-        notes=tuple(header["notes"]),
+        spacing=_text(header["spacing"]),
+        field_of_view=_box(header["field_of_view"]),
+        scan_name=_text(header["scan_name"]),
+        scan_fingerprint=_text(header["scan_fingerprint"]),
+        notes=tuple(_text(note) for note in header["notes"]),
     )
 
 
@@ -162,4 +182,16 @@ def _space(header: dict) -> CoordinateSpace:
     reference = header.get("aligned_with", UNKNOWN_REFERENCE) if header.get("aligned") else None
     if reference is not None and not isinstance(reference, str):
         raise TypeError("aligned_with is no text")
-    return CoordinateSpace(header["checkpoint_id"], reference)
+    return CoordinateSpace(_text(header["checkpoint_id"]), reference)
+
+
+def _box(values: object) -> Box:
+    if not isinstance(values, list) or len(values) != 2:
+        raise ValueError("it holds no field of view")
+    return Box(triple(_three(values[0])), triple(_three(values[1])))
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise ValueError(f"{str(value)[:40]} is no text")
+    return value

@@ -11,6 +11,9 @@ Point = tuple[float, float, float]
 EDGES = ("rmin", "rmax", "amin", "amax", "smin", "smax")
 """Order of an organ's six extreme points: its extremes toward left, right, posterior, anterior, inferior, superior."""
 
+MOST_MM = 1e6
+"""No position and no coordinate is larger."""
+
 DEFAULT_COLOR = (1.0, 0.8, 0.2)
 CODE_SCHEMES = ("SCT", "FMA")
 
@@ -93,10 +96,12 @@ class Organ:
 def _point(values: Iterable[float], what: str) -> Point:
     try:
         point = tuple(float(value) for value in values)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise LibraryError(f"A {what} must be three numbers.") from error
     if len(point) != 3 or not np.all(np.isfinite(point)):
         raise LibraryError(f"A {what} must be three finite numbers, not {point}.")
+    if np.abs(point).max() > MOST_MM:
+        raise LibraryError(f"A {what} is impossibly far away: {point}.")
     return point
 
 

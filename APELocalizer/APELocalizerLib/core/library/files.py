@@ -6,6 +6,7 @@ from pathlib import Path
 
 from APELocalizerLib.core.base.errors import LibraryError, MapError
 from APELocalizerLib.core.base.files import write_text
+from APELocalizerLib.core.base.packed import load_json
 from APELocalizerLib.core.library.built_in import library_file
 from APELocalizerLib.core.library.entries import Code, Landmark, Organ, OrganShot, Shot
 from APELocalizerLib.core.library.library import LandmarkLibrary, Support
@@ -41,7 +42,7 @@ def to_json(library: LandmarkLibrary) -> str:
 def from_json(text: str) -> LandmarkLibrary:
     """Read a library; raises `LibraryError` for anything that is not a consistent library of a known version."""
     try:
-        content = json.loads(text, parse_constant=_refuse_constant)
+        content = load_json(text)
     except ValueError as error:
         raise LibraryError(f"This is not a landmark library: it is not valid JSON ({error}).") from error
     if not isinstance(content, dict) or content.get("format") != FORMAT:
@@ -68,8 +69,8 @@ def from_json(text: str) -> LandmarkLibrary:
             supports=tuple(Support(s["id"], s["name"], s["map"], s.get("coarse_ct", "")) for s in content["supports"]),
         )
         _check_supports(library)
-    except (KeyError, TypeError, AttributeError) as error:
-        raise LibraryError(f"This landmark library is incomplete or damaged (at {error}).") from error
+    except (KeyError, TypeError, AttributeError, ValueError, OverflowError) as error:
+        raise LibraryError(f"This landmark library is incomplete or damaged (at {str(error)[:60]}).") from error
     except MapError as error:
         raise LibraryError(str(error)) from error
     return library
@@ -98,10 +99,6 @@ def load_library(path: str | Path) -> LandmarkLibrary:
         return from_json(text)
     except LibraryError as error:
         raise LibraryError(f"{path.name}: {error}") from error
-
-
-def _refuse_constant(name: str) -> float:
-    raise LibraryError(f"The library holds {name} where a number is needed. {DAMAGED}")
 
 
 def _check_supports(library: LandmarkLibrary) -> None:

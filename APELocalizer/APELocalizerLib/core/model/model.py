@@ -8,22 +8,16 @@ that an embedding learned with it is reproducible. Files hold tensors and JSON t
 import dataclasses
 import hashlib
 import json
-import pickle
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
 
 import torch
 
-from APELocalizerLib.core.base.errors import ModelError, PreparationError
-from APELocalizerLib.core.base.files import replacing
+from APELocalizerLib.core.base.errors import ModelError
 from APELocalizerLib.core.base.geometry import triple
 from APELocalizerLib.core.model.network import APENetwork, NetworkConfig
 from APELocalizerLib.core.preparation.config import PreparationConfig
-
-FORMAT = "APELocalizer checkpoint"
-VERSION = 1
 
 Spacing = tuple[float, float, float]
 
@@ -35,9 +29,12 @@ PUBLISHED_PRESETS: dict[str, tuple[Spacing, ...]] = {
 """Spacings (posterior, left, inferior; mm) that the published network is run at. Each lies in its training range."""
 
 DEFAULT_SCALE_MM = 500.0
-"""Scale of a published model's outputs until it is calibrated: the outputs 0..1 span about half a metre."""
+"""Scale of a published model's outputs until it is calibrated: the outputs 0..1 span about half a meter."""
 
 DEFAULT_THRESHOLD_MM = 50.0
+
+SPACING_LIMITS_MM = (0.2, 30.0)
+"""No network sees anatomy in finer or coarser voxels."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,6 +67,16 @@ class Model:
     def __post_init__(self) -> None:
         if self.padding not in ("mask", "edge"):
             raise ModelError(f'A model pads small scans with "mask" or "edge", not with "{self.padding}".')
+        if not _numbers(self.scale, 1e-3, 1e6) or not _numbers(self.offset, -1e6, 1e6):
+            raise ModelError("A model's scale and offset are three numbers in mm each, and the scale is above 0.")
+        if not _numbers([self.round_trip_threshold_mm] * 3, 0, 1e6):
+            raise ModelError("A model's threshold of the round trip is a number of mm from 0.")
+        if not self.presets or not all(
+            spacings and all(_numbers(spacing, *SPACING_LIMITS_MM) for spacing in spacings)
+            for spacings in self.presets.values()
+        ):
+            low, high = SPACING_LIMITS_MM
+            raise ModelError(f"A model's spacings are three numbers each, from {low:g} to {high:g} mm.")
 
     @cached_property
     def id(self) -> str:
@@ -110,7 +117,8 @@ class Model:
             "padding": self.padding,
         }
 
-    def _description(self) -> dict:
+    def description(self) -> dict:
+        """All but the weights, as JSON, as it is kept in a model file."""
         return {
             **self._meaning(),
             "name": self.name,
@@ -122,107 +130,7 @@ class Model:
         }
 
 
-def save_model(model: Model, path: str | Path, half: bool = True) -> None:
-    """Write a model file, atomically; `half` stores the weights as fp16."""
-    kind = torch.float16 if half else torch.float32
-    content = {
-        "format": FORMAT,
-        "version": VERSION,
-        "config": json.dumps(model._description()),
-        "state": {key: value.detach().cpu().to(kind).contiguous() for key, value in model.state.items()},
-    }
-    with replacing(path) as beside:
-        torch.save(content, beside)
-
-
-def read_model(path: str | Path) -> Model:
-    """Read a model file: ours, or a bare state dict of the published network.
-
-    Raises `ModelError` for a missing or damaged file, for pickled code, and for weights of another network,
-    naming the first keys that differ.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise ModelError(f"The model file {path} does not exist.")
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise ModelError(
-            f"{path.name} holds program code or is not a model file; it was not opened, for safety."
-        ) from error
-    except Exception as error:  # a damaged file can make the unpickler raise anything
-        raise ModelError(f"{path.name} is damaged or is not a model file. Download or copy it again.") from error
-    if not isinstance(content, dict):
-        raise ModelError(f"{path.name} is not a model file of APELocalizer or of the published APE network.")
-    if content.get("format") == FORMAT:
-        return _from_content(content, path.name)
-    return published_model(content, path.name)
-
-
-def published_model(state: Mapping[str, torch.Tensor], where: str = "This file") -> Model:
-    """Model of the published network from its bare state dict (`ape.pt`: 231 tensors, 31 384 351 values)."""
-    network = NetworkConfig.published()
-    _check_state(state, network, where)
-    return Model(
-        name="ape-published",
-        network=network,
-        preparation=PreparationConfig.published(),
-        state=dict(state),
-        license="MIT (weights as published; one training set is licensed for non-commercial use)",
-        citation="Goncharov et al., Anatomical Positional Embeddings, arXiv:2409.10291",
-        training_data="NLST, AMOS CT, AbdomenAtlas 1.0 Mini",
-    )
-
-
-def _from_content(content: dict, where: str) -> Model:
-    if not isinstance(content.get("version"), int) or content["version"] > VERSION:
-        raise ModelError(f"{where} was written by a newer APELocalizer. Update the extension to use it.")
-    try:
-        config = json.loads(content["config"])
-        network = NetworkConfig.from_dict(config["network"])
-        _check_state(content["state"], network, where)
-        return Model(
-            name=config["name"],
-            network=network,
-            preparation=PreparationConfig.from_dict(config["preparation"]),
-            state=content["state"],
-            presets={name: tuple(tuple(s) for s in spacings) for name, spacings in config["presets"].items()},
-            scale=tuple(config["scale"]),
-            offset=tuple(config["offset"]),
-            anchored=config["anchored"],
-            one_pass=config["one_pass"],
-            padding=config["padding"],
-            round_trip_threshold_mm=config["round_trip_threshold_mm"],
-            license=config["licence"],
-            citation=config["citation"],
-            training_data=config["training_data"],
-        )
-    except PreparationError as error:
-        raise ModelError(f"{where}: {error}") from error
-    except (KeyError, TypeError, ValueError) as error:
-        raise ModelError(f"{where} is a model file whose description is incomplete ({error}).") from error
-
-
-def _check_state(state: Mapping, network: NetworkConfig, where: str) -> None:
-    """Raise `ModelError` naming the first keys that differ from what the network needs."""
-    if not isinstance(state, Mapping) or not all(isinstance(value, torch.Tensor) for value in state.values()):
-        raise ModelError(f"{where} holds something other than network weights.")
-    with torch.device("meta"):
-        expected = APENetwork(network).state_dict()
-    missing = [key for key in expected if key not in state]
-    extra = [key for key in state if key not in expected]
-    other = [
-        f"{key} {tuple(state[key].shape)} instead of {tuple(expected[key].shape)}"
-        for key in expected
-        if key in state and state[key].shape != expected[key].shape
-    ]
-    parts = [
-        f"{text}: {', '.join(keys[:3])}{' …' if len(keys) > 3 else ''}"
-        for text, keys in (("missing", missing), ("unknown", extra), ("wrong size", other))
-        if keys
-    ]
-    if parts:
-        raise ModelError(f"{where} holds weights of another network ({'; '.join(parts)}).")
-    broken = [key for key, value in state.items() if not torch.isfinite(value).all()]
-    if broken:
-        raise ModelError(f"{where} holds weights that are not numbers ({broken[0]}). Download or copy it again.")
+def _numbers(values: Sequence[float], low: float, high: float) -> bool:
+    """Whether these are three finite numbers within limits."""
+    plain = all(isinstance(value, (int, float)) and not isinstance(value, bool) for value in values)
+    return len(values) == 3 and plain and all(low <= value <= high for value in values)

@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
+MOST_CHANNELS, MOST_BLOCKS, MOST_LEVELS, MOST_STRIDE = 4096, 1000, 8, 16
+"""No network of this kind is larger."""
+
 
 @dataclass(frozen=True)
 class NetworkConfig:
@@ -26,6 +29,25 @@ class NetworkConfig:
     def __post_init__(self) -> None:
         if len(self.channels) < 2 or len(self.depths) != len(self.channels):
             raise ValueError("A network needs at least two levels, and as many depths as channels.")
+        self._check_counts()
+        if not 0.1 <= self.hidden_factor <= 16 or not abs(self.layer_scale_init) < 1e3:
+            raise ValueError("The hidden factor or the layer scale of a network is out of range.")
+        if type(self.mask_token) is not bool:
+            raise ValueError("Whether a network has a mask token is true or false.")
+
+    def _check_counts(self) -> None:
+        """Raise ValueError for strides, widths and depths that no network of this kind has."""
+        pairs, bottom = self.depths[:-1], self.depths[-1]
+        if not all(isinstance(pair, (tuple, list)) and len(pair) == 2 for pair in pairs):
+            raise ValueError("The depths of a network are two numbers per level and one for its bottom.")
+        counts = [self.stem_stride, *self.channels, self.in_channels, self.embedding_dim]
+        blocks = [bottom, *(count for pair in pairs for count in pair)]
+        if not all(type(count) is int for count in (*counts, *blocks)):
+            raise ValueError("Strides, channels and depths of a network are whole numbers.")
+        if min(counts) < 1 or max(counts) > MOST_CHANNELS or min(blocks) < 0 or sum(blocks) > MOST_BLOCKS:
+            raise ValueError("A network has impossibly many or few channels or blocks.")
+        if len(self.channels) > MOST_LEVELS or self.stem_stride > MOST_STRIDE:
+            raise ValueError("A network has impossibly many levels or too large a stride.")
 
     @classmethod
     def published(cls) -> NetworkConfig:

@@ -18,7 +18,8 @@ from typing import Any, BinaryIO
 from APELocalizerLib.core.base.errors import ModelError
 from APELocalizerLib.core.base.progress import CancelCheck, Progress, check_cancelled, report
 from APELocalizerLib.core.base.resources import resources_folder
-from APELocalizerLib.core.model.model import Model, read_model
+from APELocalizerLib.core.model.model import Model
+from APELocalizerLib.core.model.model_files import read_model
 
 MODELS_VARIABLE = "APELOCALIZER_MODELS"
 RESOURCES = resources_folder()

@@ -54,6 +54,14 @@ class PreparationConfig:
         object.__setattr__(self, "window", (low, high))
         if not isinstance(self.lattice, tuple) or len(self.lattice) != 3 or min(self.lattice) < 0:
             raise PreparationError(f"A lattice is three whole numbers, not {self.lattice}. Correct the model.")
+        if not all(type(step) is int and step <= 1000 for step in self.lattice):
+            raise PreparationError(f"A lattice is three whole numbers, not {self.lattice}. Correct the model.")
+        limits = (self.clahe_clip_limit, 0, 1e3), (self.body_threshold, -1e5, 1e5), (self.end_trim_mm, 0, 1e3)
+        limits += (low, -1e6, 1e6), (high, -1e6, 1e6)
+        if not all(isinstance(value, (int, float)) and least <= value <= most for value, least, most in limits):
+            raise PreparationError("A setting of the model's preparation is out of range. Download or copy it again.")
+        if not isinstance(self.antialias, bool):
+            raise PreparationError("Whether a model averages voxels is true or false. Download or copy it again.")
 
     @classmethod
     def published(cls) -> PreparationConfig:

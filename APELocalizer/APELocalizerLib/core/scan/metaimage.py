@@ -17,6 +17,7 @@ from APELocalizerLib.core.scan.volume import (
     ZLIB,
     Volume,
     as_voxels,
+    data_file,
     read_bytes,
     text_voxels,
     voxel_count,
@@ -137,11 +138,7 @@ def _geometry(fields: dict[str, str], axes: int, name: str) -> tuple[np.ndarray,
 def _voxels(path: Path, fields: dict[str, str], data_at: int, dtype: np.dtype, shape: tuple[int, ...]) -> np.ndarray:
     name, file = path.name, fields["elementdatafile"]
     if file.upper() != "LOCAL":
-        if file.upper().startswith("LIST") or "%" in file:
-            raise ScanError(f"“{name}” keeps its voxels in several files. Open it in Slicer and save it as one .nrrd.")
-        path, data_at = path.parent / file, 0
-        if not path.is_file():
-            raise ScanError(f"“{name}” needs “{file}” beside it, which holds its voxels. Copy both.")
+        path, data_at = data_file(path, file), 0
     size = math.prod(shape) * dtype.itemsize
     skip = _numbers(fields, "headersize", name, 1, [0.0])[0]
     if skip == -1:

@@ -21,6 +21,7 @@ from APELocalizerLib.core.scan.volume import (
     UNITS_MM,
     Volume,
     as_voxels,
+    data_file,
     read_bytes,
     text_voxels,
     voxel_count,
@@ -47,11 +48,13 @@ SPACES = {
 PACKINGS = {"raw": PLAIN, "gz": GZIP, "gzip": GZIP, "bz2": BZIP2, "bzip2": BZIP2}
 TEXTS = ("ascii", "text", "txt", "hex")
 LONGEST_HEADER = 1 << 20
+LONGEST_TEXTS = 1 << 28
+"""Bytes of a header that holds texts, such as a map's coarse CT."""
 
 
 def read_nrrd(path: Path) -> Volume:
     """The volume of a file; raises `ScanError` naming what is wrong with it."""
-    fields, data_at = _header(path)
+    fields, _, data_at = _header(path, LONGEST_HEADER)
     name = path.name
     shape = tuple(int(size) for size in _numbers(fields, "sizes", name, whole=True))
     if len(shape) != _numbers(fields, "dimension", name, whole=True)[0] or len(shape) > 8:
@@ -68,22 +71,40 @@ def read_nrrd(path: Path) -> Volume:
     return Volume(voxels, ijk_to_ras, level=1.0 if dtype.kind in "iu" else 0.0, warnings=notes)
 
 
-def _header(path: Path) -> tuple[dict[str, str], int]:
-    """(fields by name, byte where the data begin)."""
+def read_vectors(path: Path) -> tuple[np.ndarray, dict[str, str]]:
+    """(vectors (i, j, k, channels), texts by key) of a file whose first axis holds the channels.
+
+    Raises `ScanError` naming what is wrong with it.
+    """
+    fields, texts, data_at = _header(path, LONGEST_TEXTS)
+    shape = tuple(int(size) for size in _numbers(fields, "sizes", path.name, whole=True))
+    if len(shape) != 4 or fields.get("dimension", "").strip() != "4":
+        raise ScanError(DAMAGED.format(path.name))
+    voxel_count(shape, path.name)
+    return np.moveaxis(_voxels(path, fields, data_at, _dtype(fields, path.name), shape), 0, -1), texts
+
+
+def _header(path: Path, longest: int) -> tuple[dict[str, str], dict[str, str], int]:
+    """(fields by name, texts by key, byte where the data begin)."""
     with open(path, "rb") as file:
-        start = file.read(LONGEST_HEADER)
+        start = file.read(longest)
     if not re.match(rb"NRRD000[1-6]\r?\n", start):
         raise ScanError(DAMAGED.format(path.name))
     end = re.search(rb"\n\r?\n", start)
     lines = (start[: end.start()] if end else start).decode("utf-8", errors="replace").splitlines()[1:]
     fields: dict[str, str] = {}
+    texts: dict[str, str] = {}
     for line in lines:
         key, colon, value = line.partition(":")
-        if colon and not value.startswith("=") and not line.startswith("#"):
+        if line.startswith("#") or not colon:
+            continue
+        if value.startswith("="):
+            texts[key] = re.sub(r"\\(.)", lambda escaped: {"n": "\n"}.get(escaped[1], escaped[1]), value[1:])
+        else:
             if key.strip().lower() in fields:
                 raise ScanError(f"“{path.name}” says “{key.strip()}” twice. Save it again.")
             fields[key.strip().lower()] = value.strip()
-    return fields, end.end() if end else len(start)
+    return fields, texts, end.end() if end else len(start)
 
 
 def _numbers(fields: dict[str, str], key: str, name: str, whole: bool = False) -> list[float]:
@@ -152,11 +173,7 @@ def _voxels(path: Path, fields: dict[str, str], data_at: int, dtype: np.dtype, s
     name, encoding = path.name, fields.get("encoding", "").lower()
     file = fields.get("data file", fields.get("datafile"))
     if file is not None:
-        if file.upper().startswith("LIST") or "%" in file:
-            raise ScanError(f"“{name}” keeps its voxels in several files. Open it in Slicer and save it as one .nrrd.")
-        path, data_at = path.parent / file, 0
-        if not path.is_file():
-            raise ScanError(f"“{name}” needs “{file}” beside it, which holds its voxels. Copy both.")
+        path, data_at = data_file(path, file), 0
     size = math.prod(shape) * dtype.itemsize
     skip = int(_numbers(fields, "byte skip", name, whole=True)[0]) if "byte skip" in fields else 0
     if "line skip" in fields or skip < -1 or skip == -1 and encoding != "raw":

@@ -1,5 +1,6 @@
 """Reading a CT from a file or a DICOM folder, and any other volume from a file."""
 
+import os
 import re
 from pathlib import Path
 
@@ -46,7 +47,7 @@ def read_scan(path: str | Path) -> Scan:
 
 def read_volume(path: Path) -> Volume:
     """Exactly the file named, whatever it shows: NIfTI, NRRD or MetaImage. Raises `ScanError` as the readers do."""
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise ScanError(f"There is no file “{path}”. Check the path.")
     name = path.name.lower()
     if name.endswith((".nii", ".nii.gz")):

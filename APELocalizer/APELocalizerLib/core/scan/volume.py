@@ -6,6 +6,7 @@ A volume may show anything; `Scan` and `LabelMap` say what they need of it. Posi
 import bz2
 import gzip
 import math
+import os
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -99,6 +100,16 @@ def first_bytes(path: Path, count: int) -> bytes:
         raise ScanError(f"“{path.name}” may not be read. Ask for the permission to read it.") from error
     except (OSError, EOFError, zlib.error) as error:
         raise ScanError(DAMAGED.format(path.name)) from error
+
+
+def data_file(header: Path, file: str) -> Path:
+    """The file beside a header that holds its voxels; raises `ScanError` for several files and for a missing one."""
+    if file.upper().startswith("LIST") or "%" in file:
+        raise ScanError(f"“{header.name}” keeps its voxels in several files. Save it in Slicer as one .nrrd.")
+    path = header.parent / file
+    if not os.path.isfile(path):  # unlike Path.is_file, no error for impossible names
+        raise ScanError(f"“{header.name}” needs “{file[:80]}” beside it, which holds its voxels. Copy both.")
+    return path
 
 
 def as_voxels(data: bytes | bytearray, dtype: np.dtype, shape: tuple[int, ...]) -> np.ndarray:
