@@ -222,4 +222,6 @@ def _joined(old: Entry, new: Entry) -> Entry:
     """The old entry with the shots of both, a new one instead of one on its support; a new code or description wins."""
     replaced = {shot.support_id for shot in new.shots}
     kept = tuple(shot for shot in old.shots if shot.support_id not in replaced)
-    return replace(old, shots=kept + new.shots, code=new.code or old.code, description=new.description or old.description)
+    return replace(
+        old, shots=kept + new.shots, code=new.code or old.code, description=new.description or old.description
+    )
