@@ -9,7 +9,7 @@ import slicer.util
 
 from APELocalizerLib.core.library.files import load_library
 from APELocalizerLib.scene import setup_status
-from APELocalizerLib.scene.tasks import scan_key
+from APELocalizerLib.scene.run_settings import scan_key
 
 
 def test_closing_the_scene_empties_the_list_of_clicks(panel, patient, scene):
@@ -96,8 +96,8 @@ def test_without_an_extensions_manager_the_way_out_is_said(open_panel, messages)
 
 
 def test_the_device_of_another_computer_is_named():
-    found = setup_status.Found((("auto", "Automatic"), ("cpu", "CPU")), ())
-    assert "not available on this computer" in setup_status.device_light(found, "cuda:1").text
+    available = setup_status.Available((("auto", "Automatic"), ("cpu", "CPU")), ())
+    assert "not available on this computer" in setup_status.device_light(available, "cuda:1").text
 
 
 @pytest.mark.parametrize("name", ["lung_apex_right", "right lung apex"])

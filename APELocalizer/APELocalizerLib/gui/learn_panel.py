@@ -6,6 +6,8 @@ from slicer.i18n import tr as _
 from APELocalizerLib.gui.run_button import RunButton
 from APELocalizerLib.gui.session import Session
 from APELocalizerLib.scene.clicks import clicked_elsewhere
+from APELocalizerLib.scene.nodes import MarkupsNode, VolumeNode
+from APELocalizerLib.scene.parameter_node import APELocalizerParameterNode
 from APELocalizerLib.scene.slice_views import scans_in_view, show_scan
 from APELocalizerLib.scene.wording import learned_text
 
@@ -15,7 +17,10 @@ class LearnPanel:
 
     def __init__(self, ui, session: Session) -> None:
         self._ui, self._session = ui, session
-        self._parameters = self._support = self._points = self._placed = None
+        self._parameters: APELocalizerParameterNode | None = None
+        self._support: VolumeNode | None = None
+        self._points: MarkupsNode | None = None
+        self._placed = 0
         RunButton(ui.learnPointsButton, "learn points", session.runner, self.learn_points)
         RunButton(ui.learnOrgansButton, "learn organs", session.runner, self.learn_organs)
         ui.pointsSelector.currentNodeChanged.connect(self._on_points_changed)

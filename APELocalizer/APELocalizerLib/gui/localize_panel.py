@@ -9,6 +9,7 @@ from APELocalizerLib.gui.session import Session
 from APELocalizerLib.scene.choices import Overlay, Spacing
 from APELocalizerLib.scene.overlay_keeper import overlay_ids
 from APELocalizerLib.scene.slice_views import rendering_paused
+from APELocalizerLib.scene.tasks import LocalizeTask
 from APELocalizerLib.scene.wording import run_summary
 
 ENABLED, DISABLED = None, 0
@@ -20,7 +21,7 @@ class LocalizePanel:
 
     def __init__(self, ui, session: Session) -> None:
         self._ui, self._session = ui, session
-        self._task = None
+        self._task: LocalizeTask | None = None
         self._offered: tuple[str, ...] | None = None
         RunButton(ui.localizeButton, "localize", session.runner, self.localize)
         session.listeners.append(self.update)
@@ -43,6 +44,9 @@ class LocalizePanel:
     def localize(self) -> None:
         """Find all landmarks and organs on the selected scan; asks if it is the support itself."""
         session, scan = self._session, self._ui.scanSelector.currentNode()
+        parameters = session.parameters
+        if parameters is None:  # a scene is being loaded
+            return
         if scan is not None and scan is self._ui.supportSelector.currentNode():
             question = _(
                 "“{name}” is the support scan, on which the landmarks were clicked. Finding them there says nothing "
@@ -52,9 +56,9 @@ class LocalizePanel:
                 return
 
         def make_task():
-            rgb = session.parameters.overlay is Overlay.RGB
-            self._task = session.logic.localizeTask(scan, session.library, session.run_settings(), overlay=rgb)
-            return self._task
+            rgb = parameters.overlay is Overlay.RGB
+            self._task = task = session.logic.localizeTask(scan, session.library, session.run_settings(), overlay=rgb)
+            return task
 
         session.start("localize", make_task, lambda nodes: self._on_localized(scan, nodes))
 
@@ -62,15 +66,15 @@ class LocalizePanel:
         session = self._session
         from APELocalizerLib.scene.earlier_results import hide_earlier_results, replace_earlier_results
 
-        parameters, localization = session.parameters, self._task.localization
+        parameters, task = session.parameters, self._task
         self._task = None
-        if parameters is None:  # a scene is being loaded: the results are in it, but it is not shown yet
+        if parameters is None or task is None:  # a scene is being loaded: it is not shown yet
             return
         with rendering_paused():
             keep = replace_earlier_results if parameters.replaceResults else hide_earlier_results
             keep(scan, nodes)
             session.logic.storeLibrary(session.library, session.run_settings())
-            session.status = run_summary(localization, session.logic.folderName(nodes))
+            session.status = run_summary(task.localization, session.logic.folderName(nodes))
             session.selected_landmark = ""
             session.result = nodes.table_node
             parameters.resultPoints = nodes.points_node

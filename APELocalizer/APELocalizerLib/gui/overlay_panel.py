@@ -5,6 +5,7 @@ from slicer.i18n import tr as _
 from APELocalizerLib.gui.messages import errors_shown
 from APELocalizerLib.gui.session import Session
 from APELocalizerLib.scene.choices import Overlay
+from APELocalizerLib.scene.nodes import TableNode
 from APELocalizerLib.scene.references import SCAN_REFERENCE
 
 
@@ -17,7 +18,7 @@ class OverlayPanel:
 
     def __init__(self, ui, session: Session) -> None:
         self._ui, self._session = ui, session
-        self._shown = None
+        self._shown: tuple[TableNode | None, Overlay, str, float] | None = None
         session.listeners.append(self.update)
 
     def update(self) -> None:

@@ -5,6 +5,7 @@ from slicer.i18n import tr as _
 
 from APELocalizerLib.gui.messages import errors_shown
 from APELocalizerLib.gui.session import Session
+from APELocalizerLib.scene.nodes import MarkupsNode, TableNode
 from APELocalizerLib.scene.references import SCAN_REFERENCE
 from APELocalizerLib.scene.result_rows import ResultRow, first_position, position_of, result_rows
 from APELocalizerLib.scene.slice_views import center_on, reset_3d_views
@@ -18,7 +19,7 @@ class ResultsPanel:
 
     def __init__(self, ui, session: Session) -> None:
         self._ui, self._session = ui, session
-        self._shown = None
+        self._shown: tuple[TableNode, int] | None = None
         self._rows: list[ResultRow] = []
         header = ui.resultTable.horizontalHeader()
         header.setSectionResizeMode(qt.QHeaderView.ResizeToContents)
@@ -40,11 +41,11 @@ class ResultsPanel:
         session.selected_landmark = ""
         self._fill()
         self._say("")
-        if is_new:
-            self._go_to_result(node)
+        if is_new and node is not None:
+            self._go_to_result(node, session.parameters.resultPoints if session.parameters else None)
 
-    def _go_to_result(self, node) -> None:
-        position = first_position(node, self._session.parameters.resultPoints)
+    def _go_to_result(self, table_node: TableNode, points_node: MarkupsNode | None) -> None:
+        position = first_position(table_node, points_node)
         if position is not None:
             center_on(position)
         reset_3d_views()
@@ -70,7 +71,7 @@ class ResultsPanel:
 
     def _on_clicked(self, number: int, *_arguments) -> None:
         parameters = self._session.parameters
-        if parameters is None or not 0 <= number < len(self._rows):
+        if parameters is None or parameters.resultTable is None or not 0 <= number < len(self._rows):
             return
         row = self._rows[number]
         self._session.selected_landmark = row.name if row.is_landmark else ""

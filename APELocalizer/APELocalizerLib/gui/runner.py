@@ -1,27 +1,29 @@
 """One task at a time: started by a button, computed by the worker, finished in the GUI thread."""
 
 from collections.abc import Callable
-from typing import Any, Protocol
+from dataclasses import dataclass
+from typing import Any
 
 import qt
 
 from APELocalizerLib.app.worker import Job, Work, Worker
 from APELocalizerLib.core.base.errors import Cancelled
-from APELocalizerLib.core.base.progress import CancelCheck, Progress
+from APELocalizerLib.scene.tasks import Task
 
 POLL_MS = 2
 YIELD_S = 0.02
 """Time given to the worker at each poll: while Qt waits for events, Slicer's GUI thread may keep Python to itself."""
 
 
-class Task(Protocol):
-    """Made in the GUI thread, where it reads its nodes."""
+@dataclass(frozen=True)
+class _Running:
+    """The task that runs, the button that started it, and who is told of its end."""
 
-    def run(self, progress: Progress, cancelled: CancelCheck) -> Any:
-        """Compute; in the worker thread, without Qt and MRML."""
-
-    def finish(self, computed: Any) -> Any:
-        """Turn what `run` returned into nodes; in the GUI thread. All or nothing."""
+    owner: str
+    task: Task
+    job: Job
+    on_done: Callable[[Any], None]
+    on_error: Callable[[Exception], None]
 
 
 class TaskRunner:
@@ -34,12 +36,8 @@ class TaskRunner:
 
     def __init__(self, worker: Worker | None = None) -> None:
         self.listeners: list[Callable[[], None]] = []
-        self.owner: str | None = None
         self._worker = worker or Worker()
-        self._job: Job | None = None
-        self._task: Task | None = None
-        self._on_done: Callable[[Any], None] | None = None
-        self._on_error: Callable[[Exception], None] | None = None
+        self._running: _Running | None = None
         self._background: list[tuple[Job, Callable[[Job], None]]] = []
         self._preparing: Job | None = None
         self._timer = qt.QTimer()
@@ -49,7 +47,12 @@ class TaskRunner:
     @property
     def busy(self) -> bool:
         """Whether a task runs."""
-        return self._job is not None
+        return self._running is not None
+
+    @property
+    def owner(self) -> str | None:
+        """The button that the running task was started with, or None."""
+        return self._running.owner if self._running else None
 
     @property
     def in_background_now(self) -> bool:
@@ -59,12 +62,12 @@ class TaskRunner:
     @property
     def cancelling(self) -> bool:
         """Whether the running task was asked to stop."""
-        return self._job is not None and self._job.cancelled
+        return self._running is not None and self._running.job.cancelled
 
     @property
     def progress(self) -> tuple[float, str]:
         """Fraction 0..1 and text of the running task."""
-        return self._job.progress if self._job else (0.0, "")
+        return self._running.job.progress if self._running else (0.0, "")
 
     def start(
         self,
@@ -77,8 +80,7 @@ class TaskRunner:
         if self.busy:
             return
         self.stop_preparing()
-        self.owner, self._task, self._on_done, self._on_error = owner, task, on_done, on_error
-        self._job = self._worker.submit(task.run)
+        self._running = _Running(owner, task, self._worker.submit(task.run), on_done, on_error)
         self._timer.start()
         self._changed()
 
@@ -94,15 +96,15 @@ class TaskRunner:
 
     def cancel(self) -> None:
         """Ask the running task to stop; its end is reported as `Cancelled`."""
-        if self._job is not None:
-            self._job.cancel()
+        if self._running is not None:
+            self._running.job.cancel()
             self._changed()
 
     def abandon(self) -> None:
         """Forget the running task: it stops by itself, and nothing of it reaches the scene or the listeners."""
         self.stop_preparing()
-        if self._job is not None:
-            self._job.cancel()
+        if self._running is not None:
+            self._running.job.cancel()
             self._forget()
             self._changed()
 
@@ -117,26 +119,26 @@ class TaskRunner:
 
     def _poll(self) -> None:
         self._poll_background()
-        job = self._job
-        if job is None:
+        running = self._running
+        if running is None:
             return
+        job = running.job
         job.wait(YIELD_S)
         if not job.finished:
             self._changed()
             return
-        task, on_done, on_error = self._task, self._on_done, self._on_error
         self._forget()
         outcome, error = None, Cancelled() if job.cancelled else job.error
         if error is None:
             try:
-                outcome = task.finish(job.result)
+                outcome = running.task.finish(job.result)
             except Exception as raised:
                 error = raised
         self._changed()  # first: a message that is shown now must not stand before a panel that looks busy
         if error is None:
-            on_done(outcome)
+            running.on_done(outcome)
         else:
-            on_error(error)
+            running.on_error(error)
 
     def _poll_background(self) -> None:
         if self._background:
@@ -157,11 +159,11 @@ class TaskRunner:
             self._preparing = None
 
     def _forget(self) -> None:
-        self._job = self._task = self.owner = self._on_done = self._on_error = None
+        self._running = None
         self._stop_timer_when_idle()
 
     def _stop_timer_when_idle(self) -> None:
-        if self._job is None and not self._background:
+        if self._running is None and not self._background:
             self._timer.stop()
 
     def _changed(self) -> None:

@@ -9,7 +9,10 @@ from APELocalizerLib.app.library_history import LibraryHistory
 from APELocalizerLib.core.base.errors import Cancelled
 from APELocalizerLib.gui.messages import errors_shown, show_error
 from APELocalizerLib.gui.runner import TaskRunner
-from APELocalizerLib.scene.tasks import RunSettings
+from APELocalizerLib.scene.nodes import TableNode
+from APELocalizerLib.scene.parameter_node import APELocalizerParameterNode
+from APELocalizerLib.scene.run_settings import RunSettings
+from APELocalizerLib.scene.tasks import Task
 
 
 class Session:
@@ -23,10 +26,10 @@ class Session:
     def __init__(self, logic, runner: TaskRunner | None = None) -> None:
         self.logic = logic
         self.runner = runner or TaskRunner()
-        self.parameters = None
+        self.parameters: APELocalizerParameterNode | None = None
         self.status = ""
         self.selected_landmark = ""
-        self.result = None
+        self.result: TableNode | None = None
         self.listeners: list[Callable[[], None]] = []
         self.in_front = True
         self._history = LibraryHistory()
@@ -82,7 +85,7 @@ class Session:
         chosen = self.parameters
         return RunSettings(chosen.spacing.value, chosen.device, chosen.model) if chosen else RunSettings()
 
-    def start(self, owner: str, make_task: Callable[[], object], on_done: Callable[[object], None]) -> None:
+    def start(self, owner: str, make_task: Callable[[], Task], on_done: Callable[[object], None]) -> None:
         """Make a task and run it. What goes wrong, at once or later, is shown and leaves everything as it was."""
         if self.runner.busy:
             return

@@ -10,7 +10,7 @@ from APELocalizerLib.gui.messages import errors_shown, show_error
 from APELocalizerLib.gui.session import Session
 from APELocalizerLib.gui.warm_up import WarmUp
 from APELocalizerLib.scene import setup_status
-from APELocalizerLib.scene.setup_status import Found, Light
+from APELocalizerLib.scene.setup_status import Available, Light
 from APELocalizerLib.scene.tasks import CallTask
 
 COLORS = {True: "#2e9e44", False: "#d0342c", None: "#b0b0b0"}
@@ -21,7 +21,7 @@ class SetupPanel:
 
     def __init__(self, ui, session: Session) -> None:
         self._ui, self._session = ui, session
-        self._found: Found | None = None
+        self._available: Available | None = None
         self._filling = False
         self._looking = self._failed = False
         self._lights = (
@@ -47,8 +47,8 @@ class SetupPanel:
         chosen = self._session.run_settings()
         return (
             setup_status.pytorch_light(),
-            setup_status.device_light(self._found, chosen.device),
-            setup_status.weights_light(self._found, chosen.model),
+            setup_status.device_light(self._available, chosen.device),
+            setup_status.weights_light(self._available, chosen.model),
         )
 
     def update(self) -> None:
@@ -67,9 +67,9 @@ class SetupPanel:
         Not before the user opens the section or chooses something: opening the module loads nothing. After a failure,
         which is told, only when the section is opened again or something was installed.
         """
-        if self._found is None and not self._looking and setup_status.pytorch_light().ok:
+        if self._available is None and not self._looking and setup_status.pytorch_light().ok:
             self._looking = True
-            self._session.runner.in_background(setup_status.look_up, self._on_found)
+            self._session.runner.in_background(setup_status.look_up, self._on_looked_up)
 
     def _look_up_unless_failed(self) -> None:
         if not self._failed:
@@ -79,12 +79,12 @@ class SetupPanel:
         if not collapsed:
             self.look_up()
 
-    def _on_found(self, job) -> None:
+    def _on_looked_up(self, job) -> None:
         self._looking, self._failed = False, job.error is not None
         if self._failed:
             show_error(job.error)
             return
-        self._found = job.result
+        self._available = job.result
         self.update()
         if any(light.ok is False for light in self.lights()):
             self._ui.setupSection.collapsed = False
@@ -103,8 +103,8 @@ class SetupPanel:
     def _fill_combo_boxes(self) -> None:
         chosen = self._session.run_settings()
         self._filling = True
-        devices = self._found.devices if self._found else (("auto", _("Automatic")),)
-        models = self._found.models if self._found else (("default", _("Default")),)
+        devices = self._available.devices if self._available else (("auto", _("Automatic")),)
+        models = self._available.models if self._available else (("default", _("Default")),)
         fill(self._ui.deviceComboBox, list(devices), chosen.device)
         fill(self._ui.modelComboBox, list(models), chosen.model)
         self._filling = False

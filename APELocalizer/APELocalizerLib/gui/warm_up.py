@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from APELocalizerLib.app.worker import Job
 from APELocalizerLib.gui.session import Session
+from APELocalizerLib.scene.parameter_node import APELocalizerParameterNode
 
 
 class WarmUp:
@@ -16,7 +17,7 @@ class WarmUp:
     def __init__(self, session: Session, look_up: Callable[[], None]) -> None:
         """`look_up` is called as soon as the user chooses something, before all else."""
         self._session, self._look_up = session, look_up
-        self._parameters = None
+        self._parameters: APELocalizerParameterNode | None = None
         self._seen: tuple = ()
         self._library = None
         self._ready_on: tuple[str, str] | None = None

@@ -2,8 +2,10 @@
 
 import slicer
 
+from APELocalizerLib.scene.nodes import MarkupsNode, VolumeNode
 
-def clicked_elsewhere(points_node, support_node) -> dict[str, list[str]]:
+
+def clicked_elsewhere(points_node: MarkupsNode, support_node: VolumeNode) -> dict[str, list[str]]:
     """Labels of points that were clicked on another scan than the support: {name of that scan: labels}.
 
     Slicer notes for each clicked point which volume was in view. Points made by a program carry no such note, and

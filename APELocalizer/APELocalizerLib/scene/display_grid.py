@@ -9,6 +9,7 @@ from scipy import ndimage
 
 from APELocalizerLib.core.base.geometry import Box, apply_affine, spacing_of, subgrid_affine
 from APELocalizerLib.core.embedding.embedding_map import EmbeddingMap
+from APELocalizerLib.scene.nodes import VolumeNode
 from APELocalizerLib.scene.volumes import ijk_to_world, scan_from_volume_node
 
 BODY_HU = -500.0
@@ -28,7 +29,7 @@ class DisplayGrid:
         return int(np.argmax(np.abs(self.ijk_to_world[2, :3]) / spacing_of(self.ijk_to_world)))
 
 
-def coarse_grid(volume_node, voxel_mm: float) -> DisplayGrid:
+def coarse_grid(volume_node: VolumeNode, voxel_mm: float) -> DisplayGrid:
     """Grid of a CT volume node with voxels of about `voxel_mm` where its own are smaller. Errors as the scan's."""
     scan = scan_from_volume_node(volume_node)
     steps = np.maximum(1, np.round(voxel_mm / spacing_of(scan.ijk_to_ras))).astype(int)
@@ -66,7 +67,7 @@ def large_parts(mask: np.ndarray) -> np.ndarray:
     return (sizes >= sizes.max() / 20)[labels] & mask
 
 
-def body_bounds(volume_node, voxel_mm: float = 4.0) -> Box:
+def body_bounds(volume_node: VolumeNode, voxel_mm: float = 4.0) -> Box:
     """Box in RAS world mm around the large connected soft tissue of a scan; the whole scan's if there is none."""
     grid = coarse_grid(volume_node, voxel_mm)
     body = large_parts(ndimage.binary_opening(grid.hu > BODY_HU))

@@ -5,12 +5,13 @@ import slicer.util
 import vtk
 
 from APELocalizerLib.scene.cleanup import subject_hierarchy
+from APELocalizerLib.scene.nodes import VolumeNode
 from APELocalizerLib.scene.references import RUN_ATTRIBUTE, SCAN_REFERENCE
 from APELocalizerLib.scene.result_visibility import SHOWN_IN_VIEWS
 from APELocalizerLib.scene.results import ResultNodes, folder_title, points_title, put_in_folder, table_title
 
 
-def replace_earlier_results(volume_node, nodes: ResultNodes) -> None:
+def replace_earlier_results(volume_node: VolumeNode, nodes: ResultNodes) -> None:
     """Remove what earlier runs made of this scan, and let the new results `nodes` take over its names.
 
     Kept are results that the user unlocked (they may be corrected by hand), copied, or moved out of their folder, and
@@ -29,7 +30,7 @@ def replace_earlier_results(volume_node, nodes: ResultNodes) -> None:
     _take_names(volume_node, nodes)
 
 
-def hide_earlier_results(volume_node, nodes: ResultNodes) -> None:
+def hide_earlier_results(volume_node: VolumeNode, nodes: ResultNodes) -> None:
     """Hide the points and boxes of this scan's earlier results; they can be shown again in the Data module."""
     new = {nodes.points_node.GetID(), *(roi.GetID() for roi in nodes.roi_nodes.values())}
     for kind in SHOWN_IN_VIEWS:
@@ -46,7 +47,7 @@ def _earlier_folders(newest: int) -> list[int]:
     return [item for item in all_items if item != newest and hierarchy.GetItemAttribute(item, RUN_ATTRIBUTE)]
 
 
-def _nodes_of_run(folder: int, volume_node) -> list:
+def _nodes_of_run(folder: int, volume_node: VolumeNode) -> list:
     """Nodes that a run made of the scan, and that still lie in its folder."""
     hierarchy = subject_hierarchy()
     ids = hierarchy.GetItemAttribute(folder, RUN_ATTRIBUTE).split()
@@ -60,7 +61,7 @@ def _nodes_of_run(folder: int, volume_node) -> list:
     ]
 
 
-def _take_names(volume_node, nodes: ResultNodes) -> None:
+def _take_names(volume_node: VolumeNode, nodes: ResultNodes) -> None:
     """Give the new results the names that became free."""
     scene, hierarchy = slicer.mrmlScene, subject_hierarchy()
     titles = {nodes.points_node: points_title(volume_node), nodes.table_node: table_title(volume_node)}

@@ -11,12 +11,16 @@ import tempfile
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import slicer
 import slicer.util
 import vtk
 
 from APELocalizerLib.core.base.errors import SceneError
+
+if TYPE_CHECKING:
+    import numpy as np
 
 MODULE_LOGICS = {
     "Colors": "vtkMRMLColorLogic",
@@ -132,7 +136,7 @@ def current_headless_scene() -> HeadlessScene:
     return _current
 
 
-def add_volume(scan_voxels, ijk_to_ras, name: str):
+def add_volume(scan_voxels: "np.ndarray", ijk_to_ras: "np.ndarray", name: str) -> Any:
     """New scalar volume node with voxels (i, j, k) and a 4x4 index-to-RAS matrix, shown in all slice views.
 
     The voxels are copied. Also makes the node's subject hierarchy item, which Slicer itself does by its GUI.
@@ -162,7 +166,7 @@ def save_scene(path: str | Path) -> None:
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=".scene-") as folder:
         bundle = Path(folder) / path.name
         if not slicer.mrmlScene.WriteToMRB(str(bundle)) or not bundle.is_file():
-            raise SceneError(f"The scene could not be written to '{path}'. Is there room on the disk?")
+            raise SceneError(f"The scene could not be written to '{path}'. Check free space and write permission.")
         os.replace(bundle, path)
 
 

@@ -12,6 +12,7 @@ from APELocalizerLib.core.base.errors import SceneError
 from APELocalizerLib.core.library.spoken_names import spoken_name
 from APELocalizerLib.scene.cleanup import temporary_nodes
 from APELocalizerLib.scene.headless import inside_slicer
+from APELocalizerLib.scene.nodes import MarkupsNode, VolumeNode
 from APELocalizerLib.scene.pictures import check_rendering, text_banner, write_png
 from APELocalizerLib.scene.rendering import SliceView, only_shown
 from APELocalizerLib.scene.volumes import points_from_markups
@@ -28,11 +29,11 @@ SOFT = (0.72, 0.74, 0.78)
 
 
 def render_landmark_sheet(
-    volume_node,
-    points_node,
+    volume_node: VolumeNode,
+    points_node: MarkupsNode,
     path: str | Path,
-    support_node=None,
-    support_points_node=None,
+    support_node: VolumeNode | None = None,
+    support_points_node: MarkupsNode | None = None,
     columns: int = 4,
     title: str = "",
 ) -> None:
@@ -63,11 +64,11 @@ def render_landmark_sheet(
     write_png(_sheet(cells, columns, heading), path)
 
 
-def _defined(points_node) -> dict[str, np.ndarray]:
+def _defined(points_node: MarkupsNode) -> dict[str, np.ndarray]:
     return points_from_markups(points_node) if points_node.GetNumberOfDefinedControlPoints() else {}
 
 
-def _tiles(volume_node, points: dict[str, np.ndarray], color) -> dict[str, np.ndarray]:
+def _tiles(volume_node: VolumeNode, points: dict[str, np.ndarray], color) -> dict[str, np.ndarray]:
     """Axial and coronal slice through each point, side by side, with a crosshair: (TILE, 2 TILE + GAP, 3) uint8."""
     pictures: dict[str, list[np.ndarray]] = {name: [] for name in points}
     for orientation in ("Axial", "Coronal"):
@@ -92,14 +93,17 @@ def _with_crosshair(picture: np.ndarray, color) -> np.ndarray:
     return picture
 
 
-def _cell(name: str, description: str, found, click, with_clicks: bool) -> np.ndarray:
+def _cell(
+    name: str, description: str, tile: np.ndarray | None, click: np.ndarray | None, with_clicks: bool
+) -> np.ndarray:
+    """One landmark: its name and description above the slices through the result (None: not found) and the click."""
     pair = (TILE, 2 * TILE + GAP)
     parts = []
     if with_clicks:
         parts = [click if click is not None else _black(*pair), _black(TILE, 3 * GAP)]
-    parts.append(found if found is not None else np.full((*pair, 3), 22, dtype=np.uint8))
+    parts.append(tile if tile is not None else np.full((*pair, 3), 22, dtype=np.uint8))
     tiles = np.concatenate(parts, axis=1)
-    color = FOUND_COLOR if found is not None else MISSING_COLOR
+    color = FOUND_COLOR if tile is not None else MISSING_COLOR
     texts = [
         (spoken_name(name), (4, 22), 17, {"color": color, "bold": True}),
         (_shortened(description, tiles.shape[1] // 8), (4, 5), 13, {"color": SOFT}),
@@ -111,7 +115,7 @@ def _shortened(text: str, letters: int) -> str:
     return text if len(text) <= letters else text[: letters - 1].rstrip() + "…"
 
 
-def _heading(volume_node, support_node) -> str:
+def _heading(volume_node: VolumeNode, support_node: VolumeNode | None) -> str:
     if support_node is None:
         return f"{volume_node.GetName()}: landmarks on axial and coronal slices"
     return f"clicked on {support_node.GetName()} (blue), found on {volume_node.GetName()} (yellow)"

@@ -5,8 +5,9 @@ from slicer.i18n import tr as _
 
 from APELocalizerLib.app.engine import Engine
 from APELocalizerLib.core.base.errors import LibraryError, SceneError
+from APELocalizerLib.scene.nodes import VolumeNode
 from APELocalizerLib.scene.references import SCAN_REFERENCE
-from APELocalizerLib.scene.tasks import DEFAULT_SETTINGS, RunSettings, scan_key
+from APELocalizerLib.scene.run_settings import DEFAULT_SETTINGS, RunSettings, scan_key
 
 
 class OverlayKeeper:
@@ -19,21 +20,21 @@ class OverlayKeeper:
         self._made: dict[tuple, object] = {}
         self._current = None
 
-    def adopt(self, volume_node, settings: RunSettings, nodes) -> None:
+    def adopt(self, volume_node: VolumeNode, settings: RunSettings, nodes) -> None:
         """Remember how a scan was localized and the overlay that was made of it."""
         self._settings[volume_node.GetID()] = settings
         self._folders[volume_node.GetID()] = nodes.folder_item_id
         if nodes.overlay_node is not None:
             self._made[self._key(volume_node, "rgb", "")] = nodes.overlay_node
 
-    def rgb_of(self, volume_node, settings: RunSettings):
+    def rgb_of(self, volume_node: VolumeNode, settings: RunSettings):
         """The RGB overlay that was made of the scan as it is now, with these settings, if it is still in the scene."""
         if self._settings.get(volume_node.GetID()) != settings:
             return None
         node = self._made.get(self._key(volume_node, "rgb", ""))
         return node if node is not None and slicer.mrmlScene.IsNodePresent(node) else None
 
-    def show(self, volume_node, kind: str | int, opacity: float = 0.4, library=None, landmark: str = ""):
+    def show(self, volume_node: VolumeNode, kind: str | int, opacity: float = 0.4, library=None, landmark: str = ""):
         """Show one overlay over the scan in all slices: its node, or None for "none".
 
         The similarity is that to the mean of a landmark's examples in the library. Raises SceneError if the scan is
@@ -51,7 +52,7 @@ class OverlayKeeper:
         self._current = node
         return node
 
-    def bring_back(self, volume_node) -> None:
+    def bring_back(self, volume_node: VolumeNode) -> None:
         """Show a scan, and the overlay it had last, if another scan was put in front of it. None does nothing."""
         from APELocalizerLib.scene.slice_views import scans_in_view, show_scan
 
@@ -77,10 +78,10 @@ class OverlayKeeper:
         self._made.clear()
         self._current = None
 
-    def _key(self, volume_node, kind, landmark: str) -> tuple:
+    def _key(self, volume_node: VolumeNode, kind, landmark: str) -> tuple:
         return self._settings.get(volume_node.GetID(), DEFAULT_SETTINGS), scan_key(volume_node), kind, landmark
 
-    def _node(self, volume_node, kind, library, landmark: str):
+    def _node(self, volume_node: VolumeNode, kind, library, landmark: str):
         key = self._key(volume_node, kind, landmark)
         node = self._made.get(key) or (loaded_rgb_overlay(volume_node) if kind == "rgb" else None)
         if node is None or not slicer.mrmlScene.IsNodePresent(node):
@@ -90,20 +91,21 @@ class OverlayKeeper:
         self._made[key] = node
         return node
 
-    def _make(self, volume_node, kind, library, landmark: str):
+    def _make(self, volume_node: VolumeNode, kind, library, landmark: str):
         from APELocalizerLib.scene import overlays
 
         settings = self._settings.get(volume_node.GetID(), DEFAULT_SETTINGS)
-        found = settings.engine(self._engine).recall(scan_key(volume_node), settings.spacing)
-        if found is None:
+        embedding_map = settings.engine(self._engine).recall(scan_key(volume_node), settings.spacing)
+        if embedding_map is None:
             raise SceneError(_("The map of this scan is not in memory. Press “Localize” to compute it."))
         if kind == "rgb":
-            return overlays.add_rgb_overlay(volume_node, found, settings.engine(self._engine).model.anchored)
+            return overlays.add_rgb_overlay(volume_node, embedding_map, settings.engine(self._engine).model.anchored)
         if kind == "similarity":
-            return overlays.add_similarity_overlay(volume_node, found, mean_embedding(library, landmark), landmark)
-        return overlays.add_channel_overlay(volume_node, found, kind)
+            query = mean_embedding(library, landmark)
+            return overlays.add_similarity_overlay(volume_node, embedding_map, query, landmark)
+        return overlays.add_channel_overlay(volume_node, embedding_map, int(kind))
 
-    def _put_beside_results(self, node, volume_node) -> None:
+    def _put_beside_results(self, node, volume_node: VolumeNode) -> None:
         """Move an overlay into the folder of the scan's last results, if that is still there."""
         from APELocalizerLib.scene.cleanup import subject_hierarchy
         from APELocalizerLib.scene.results import put_in_folder
@@ -112,7 +114,7 @@ class OverlayKeeper:
         if folder and subject_hierarchy().GetItemName(folder):
             put_in_folder(node, folder)
 
-    def _remove_other_similarity(self, volume_node, kind) -> None:
+    def _remove_other_similarity(self, volume_node: VolumeNode, kind) -> None:
         """Keep one heat map per scan: there may be dozens of landmarks."""
         if kind != "similarity":
             return
@@ -134,7 +136,7 @@ def overlay_ids() -> tuple[str, ...]:
     return tuple(node.GetID() for node in nodes if node.GetNodeReference(SCAN_REFERENCE) is not None)
 
 
-def loaded_rgb_overlay(volume_node):
+def loaded_rgb_overlay(volume_node: VolumeNode):
     """The color overlay that came with a loaded scene, or None."""
     overlays = slicer.util.getNodesByClass("vtkMRMLVectorVolumeNode")
     return next((node for node in overlays if node.GetNodeReference(SCAN_REFERENCE) is volume_node), None)

@@ -5,7 +5,9 @@ resolution that of a large CT would take more memory than the CT itself, and sec
 transform. Outside the body it is transparent.
 """
 
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import slicer
@@ -19,6 +21,7 @@ from APELocalizerLib.core.embedding.trilinear import PAD, extend_from_mask
 from APELocalizerLib.scene.cleanup import all_or_nothing, subject_hierarchy
 from APELocalizerLib.scene.color_maps import heat_colors, viridis_colors
 from APELocalizerLib.scene.display_grid import DisplayGrid, body_outline, coarse_grid
+from APELocalizerLib.scene.nodes import VolumeNode
 from APELocalizerLib.scene.references import SCAN_REFERENCE
 
 CHANNEL_NAMES = ("right-left", "posterior-anterior", "inferior-superior")
@@ -31,11 +34,11 @@ RANGES_ATTRIBUTE = "APELocalizer.ChannelRanges"
 
 
 def add_rgb_overlay(
-    volume_node,
+    volume_node: VolumeNode,
     embedding_map: EmbeddingMap,
     anchored: bool = True,
     ranges: tuple[tuple[float, float], ...] | None = None,
-):
+) -> VolumeNode:
     """Add the map as a color volume: red = right, green = anterior, blue = superior.
 
     Each channel is stretched from its 1st to its 99th percentile in the body, or over the given `ranges` (low, high)
@@ -62,7 +65,7 @@ def add_rgb_overlay(
     return node
 
 
-def add_channel_overlay(volume_node, embedding_map: EmbeddingMap, channel: int):
+def add_channel_overlay(volume_node: VolumeNode, embedding_map: EmbeddingMap, channel: int) -> VolumeNode:
     """Add one channel (0 right-left, 1 posterior-anterior, 2 inferior-superior) as a scalar volume with a color map.
 
     Voxel values are embedding units (mm for anchored models). Returns a vtkMRMLScalarVolumeNode.
@@ -76,7 +79,9 @@ def add_channel_overlay(volume_node, embedding_map: EmbeddingMap, channel: int):
     return _add_scalar(volume_node, name, values[..., channel], body, grid, (low, high), low, viridis_colors)
 
 
-def add_similarity_overlay(volume_node, embedding_map: EmbeddingMap, query, name: str):
+def add_similarity_overlay(
+    volume_node: VolumeNode, embedding_map: EmbeddingMap, query: Sequence[float], name: str
+) -> VolumeNode:
     """Add the similarity 0..1 to one query embedding (3,) as a heat map; the dissimilar is transparent.
 
     `name` is the landmark's name. Returns a vtkMRMLScalarVolumeNode.
@@ -89,7 +94,7 @@ def add_similarity_overlay(volume_node, embedding_map: EmbeddingMap, query, name
     return _add_scalar(volume_node, title, similarity, body, grid, (0.0, 1.0), LEAST_SIMILARITY, heat_colors)
 
 
-def show_in_slices(overlay_node, opacity: float = 0.4) -> None:
+def show_in_slices(overlay_node: VolumeNode | None, opacity: float = 0.4) -> None:
     """Show an overlay as the foreground of all slice views; None takes the foreground away."""
     slicer.util.setSliceViewerLayers(foreground=overlay_node, foregroundOpacity=float(opacity))
 
@@ -113,7 +118,16 @@ def _sample(embedding_map: EmbeddingMap, grid: DisplayGrid) -> tuple[np.ndarray,
     return np.where(body[..., None], values, np.float32(0.0)), body
 
 
-def _add_scalar(volume_node, name: str, values, body, grid: DisplayGrid, window, least: float, colors):
+def _add_scalar(
+    volume_node: VolumeNode,
+    name: str,
+    values: np.ndarray,
+    body: np.ndarray,
+    grid: DisplayGrid,
+    window: tuple[float, float],
+    least: float,
+    colors: Callable[[], Any],
+) -> VolumeNode:
     """Scalar volume whose voxels outside the body or below `least` are transparent; `window` is the color range."""
     low, high = window
     air = low - 20.0 * (high - low)  # far below, so that interpolation at the skin shows no fringe
@@ -128,7 +142,7 @@ def _add_scalar(volume_node, name: str, values, body, grid: DisplayGrid, window,
     return node
 
 
-def _add_volume(class_name: str, name: str, volume_node, array: np.ndarray, grid: DisplayGrid):
+def _add_volume(class_name: str, name: str, volume_node: VolumeNode, array: np.ndarray, grid: DisplayGrid) -> Any:
     """New volume node from (i, j, k[, component]) voxels, beside the scan in the subject hierarchy."""
     scene, hierarchy = slicer.mrmlScene, subject_hierarchy()
     node = scene.AddNewNodeByClass(class_name, scene.GetUniqueNameByString(name))

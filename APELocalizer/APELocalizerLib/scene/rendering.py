@@ -12,6 +12,7 @@ import slicer.util
 import vtk
 
 from APELocalizerLib.scene.headless import current_headless_scene
+from APELocalizerLib.scene.nodes import VolumeNode
 from APELocalizerLib.scene.pictures import capture, check_rendering, text_actor
 
 SLICE_MANAGERS = ("vtkMRMLMarkupsDisplayableManager", "vtkMRMLModelSliceDisplayableManager")
@@ -99,7 +100,7 @@ class SliceView(OffscreenView):
         """Lay the slice and the middle of the picture through a RAS position (3,)."""
         self.node.JumpSliceByCentering(*center_ras)
 
-    def show(self, volume_node, overlay_node=None, opacity: float = 0.4) -> None:
+    def show(self, volume_node: VolumeNode, overlay_node: VolumeNode | None = None, opacity: float = 0.4) -> None:
         """Choose the scan and, over it, an overlay."""
         composite = self.logic.GetSliceCompositeNode()
         composite.SetBackgroundVolumeID(volume_node.GetID())

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from APELocalizerLib.scene.nodes import MarkupsNode, TableNode
+
 AXES = ("R (mm)", "A (mm)", "S (mm)")
 ROUND_TRIP = "Round trip (mm)"
 LIBRARY_NAME = "Library name"
@@ -20,7 +22,7 @@ class ResultRow:
     note: str
 
 
-def result_rows(table_node) -> list[ResultRow]:
+def result_rows(table_node: TableNode | None) -> list[ResultRow]:
     """All rows of a result table node, also of one that an older version made; none for None."""
     if table_node is None:
         return []
@@ -44,21 +46,23 @@ def result_rows(table_node) -> list[ResultRow]:
     ]
 
 
-def position_of(row: ResultRow, points_node=None) -> tuple[float, float, float] | None:
+def position_of(row: ResultRow, points_node: MarkupsNode | None = None) -> tuple[float, float, float] | None:
     """Where a result is now (RAS world mm): its point in the scene if that is still there, else as the table says.
 
     None for one that was not found.
     """
     if not row.found:
         return None
-    index = points_node.GetControlPointIndexByLabel(row.label) if points_node and row.is_landmark else -1
-    if index >= 0:
-        return tuple(points_node.GetNthControlPointPositionWorld(index))
+    if points_node is not None and row.is_landmark:
+        index = points_node.GetControlPointIndexByLabel(row.label)
+        if index >= 0:
+            right, anterior, superior = points_node.GetNthControlPointPositionWorld(index)
+            return right, anterior, superior
     right, anterior, superior = (float(text) for text in row.position)
     return right, anterior, superior
 
 
-def first_position(table_node, points_node=None) -> tuple[float, float, float] | None:
+def first_position(table_node: TableNode, points_node: MarkupsNode | None = None) -> tuple[float, float, float] | None:
     """Where the first result that was found lies, or None if none was."""
     positions = (position_of(row, points_node) for row in result_rows(table_node))
     return next((position for position in positions if position is not None), None)

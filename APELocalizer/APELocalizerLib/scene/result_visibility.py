@@ -3,6 +3,7 @@
 import slicer
 import slicer.util
 
+from APELocalizerLib.scene.nodes import MarkupsNode, VolumeNode
 from APELocalizerLib.scene.references import HIDDEN_ATTRIBUTE, SCAN_REFERENCE
 from APELocalizerLib.scene.slice_views import scan_in_view, scans_in_view
 
@@ -10,7 +11,7 @@ SHOWN_IN_VIEWS = ("vtkMRMLMarkupsFiducialNode", "vtkMRMLMarkupsROINode")
 """Kinds of result nodes that are drawn in the views."""
 
 
-def show_only_results_in_view(clicked_node=None, support_node=None) -> None:
+def show_only_results_in_view(clicked_node: MarkupsNode | None = None, support_node: VolumeNode | None = None) -> None:
     """Hide results of scans that are not in view, and show again those that were hidden so; likewise the clicked
     points, which belong to the support. An overlay of a scan that is not in view is taken out of the slice views.
 
@@ -37,7 +38,7 @@ def _is_foreign_overlay(background) -> bool:
     return any(_scan_of(node) is not _scan_of(background) for node in overlays)
 
 
-def _scan_of(volume_node):
+def _scan_of(volume_node: VolumeNode):
     """The scan that an overlay belongs to, or the volume itself."""
     return volume_node.GetNodeReference(SCAN_REFERENCE) or volume_node
 

@@ -4,7 +4,7 @@ Positions come in as RAS world mm. The nodes are put under the scan's own parent
 that they lie right now and keep lying on the same anatomy when the scan is moved later.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,6 +14,7 @@ import slicer.util
 from APELocalizerLib.core.base.geometry import Box
 from APELocalizerLib.core.library.spoken_names import spoken_names
 from APELocalizerLib.scene.cleanup import all_or_nothing, subject_hierarchy
+from APELocalizerLib.scene.nodes import BoxNode, MarkupsNode, TableNode, VolumeNode
 from APELocalizerLib.scene.overlays import add_rgb_overlay
 from APELocalizerLib.scene.references import RUN_ATTRIBUTE, SCAN_REFERENCE
 from APELocalizerLib.scene.result_table import fill_table, organ_note
@@ -34,18 +35,18 @@ class ResultNodes:
     """What one run put into the scene. `roi_nodes` maps the name of each found organ to its ROI node."""
 
     folder_item_id: int
-    points_node: object
-    roi_nodes: dict[str, object] = field(default_factory=dict)
-    table_node: object = None
-    overlay_node: object = None
+    points_node: MarkupsNode
+    roi_nodes: dict[str, BoxNode]
+    table_node: TableNode
+    overlay_node: VolumeNode | None = None
 
 
 def show_localization(
-    volume_node,
+    volume_node: VolumeNode,
     localization: "Localization",
     embedding_map: "EmbeddingMap | None" = None,
     folder_name: str | None = None,
-    overlay_node=None,
+    overlay_node: VolumeNode | None = None,
     anchored: bool = True,
 ) -> ResultNodes:
     """Show what was found on a scan; with `embedding_map` also its RGB overlay.
@@ -73,17 +74,17 @@ def show_localization(
         return ResultNodes(folder, points_node, roi_nodes, table_node, overlay_node)
 
 
-def folder_title(volume_node) -> str:
+def folder_title(volume_node: VolumeNode) -> str:
     """Name of the folder with a scan's results, if it is free."""
     return f"{volume_node.GetName()} landmarks"
 
 
-def points_title(volume_node) -> str:
+def points_title(volume_node: VolumeNode) -> str:
     """Name of the point list with a scan's landmarks, if it is free."""
     return f"{volume_node.GetName()} landmarks"
 
 
-def table_title(volume_node) -> str:
+def table_title(volume_node: VolumeNode) -> str:
     """Name of the table with a scan's results, if it is free."""
     return f"{volume_node.GetName()} landmark table"
 
@@ -95,7 +96,7 @@ def put_in_folder(node, folder_item_id: int) -> None:
     hierarchy.SetItemParent(item, folder_item_id)
 
 
-def _add_folder(volume_node, name: str) -> int:
+def _add_folder(volume_node: VolumeNode, name: str) -> int:
     hierarchy = subject_hierarchy()
     scan_item = hierarchy.GetItemByDataNode(volume_node)
     parent = hierarchy.GetSceneItemID()
@@ -109,7 +110,7 @@ def _add_folder(volume_node, name: str) -> int:
     return hierarchy.CreateFolderItem(parent, unique)
 
 
-def _add_node(class_name: str, name: str, volume_node):
+def _add_node(class_name: str, name: str, volume_node: VolumeNode):
     """New node with a unique name under the scan's parent transform, and a reference to the scan."""
     scene = slicer.mrmlScene
     node = scene.AddNewNodeByClass(class_name, scene.GetUniqueNameByString(name))
@@ -120,11 +121,11 @@ def _add_node(class_name: str, name: str, volume_node):
     return node
 
 
-def _add_points(volume_node, localization: "Localization"):
+def _add_points(volume_node: VolumeNode, localization: "Localization"):
     node = _add_node("vtkMRMLMarkupsFiducialNode", points_title(volume_node), volume_node)
     node.SetAttribute("APELocalizer.CheckpointId", localization.model_id)
     node.SetAttribute("APELocalizer.Spacing", localization.spacing)
-    colors = {tuple(point.color) for point in localization.points}
+    colors = {point.color for point in localization.points}
     _set_color(node, colors.pop() if len(colors) == 1 else POINT_COLOR)
     labels = spoken_names(point.name for point in localization.points)
     for point in localization.points:
@@ -147,9 +148,10 @@ def _add_point(node, point: "LocatedPoint", label: str) -> None:
         node.SetNthControlPointPositionMissing(index)
 
 
-def _add_roi(volume_node, organ: "LocatedOrgan"):
+def _add_roi(volume_node: VolumeNode, organ: "LocatedOrgan"):
     node = _add_node("vtkMRMLMarkupsROINode", organ.name, volume_node)
-    _place_roi(node, organ.box, parent_to_world(volume_node))
+    if organ.box is not None:
+        _place_roi(node, organ.box, parent_to_world(volume_node))
     node.SetLocked(True)
     node.SetNthControlPointVisibility(0, False)  # the handle in the middle looks like a landmark
     node.SetNthControlPointDescription(0, organ_note(organ))  # Slicer overwrites the node's own description
@@ -184,7 +186,7 @@ def _set_color(node, color: tuple[float, float, float]) -> None:
     display.SetSelectedColor(*color)
 
 
-def _add_table(volume_node, localization: "Localization"):
+def _add_table(volume_node: VolumeNode, localization: "Localization"):
     node = _add_node("vtkMRMLTableNode", table_title(volume_node), volume_node)
     fill_table(node, localization)
     return node

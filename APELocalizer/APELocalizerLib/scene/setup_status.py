@@ -27,19 +27,19 @@ class Light:
 
 
 @dataclass(frozen=True)
-class Found:
-    """What `look_up` found: (name, description) of the devices, (id, title) of the models."""
+class Available:
+    """What there is on this computer: (name, description) of the devices, (id, title) of the models."""
 
     devices: tuple[tuple[str, str], ...]
     models: tuple[tuple[str, str], ...]
 
 
-def look_up(progress: Progress, cancelled: CancelCheck) -> Found:
+def look_up(progress: Progress, cancelled: CancelCheck) -> Available:
     """Devices and models; loads torch, which takes seconds the first time."""
     from APELocalizerLib.core.base.device import describe_devices
     from APELocalizerLib.core.model.registry import registry
 
-    return Found(tuple(describe_devices()), tuple((entry.id, entry.title) for entry in registry()))
+    return Available(tuple(describe_devices()), tuple((entry.id, entry.title) for entry in registry()))
 
 
 def pytorch_light() -> Light:
@@ -91,11 +91,11 @@ def _install_extension() -> str:
     return _("The PyTorch extension was not installed. Check the internet connection, or try again later.")
 
 
-def device_light(found: Found | None, chosen: str) -> Light:
-    """The device that is used (`found` is None until PyTorch was asked)."""
-    if found is None:
+def device_light(available: Available | None, chosen: str) -> Light:
+    """The device that is used (`available` is None until PyTorch was asked)."""
+    if available is None:
         return Light(None, _("Shown when PyTorch is ready."))
-    texts = dict(found.devices)
+    texts = dict(available.devices)
     if chosen not in texts:
         return Light(
             False, _("The device “{name}” is not available on this computer. Choose another one.").format(name=chosen)
@@ -105,11 +105,11 @@ def device_light(found: Found | None, chosen: str) -> Light:
     return Light(True, texts[chosen])
 
 
-def weights_light(found: Found | None, model: str) -> Light:
+def weights_light(available: Available | None, model: str) -> Light:
     """Whether the weights of a model (registry id or file) are on this computer."""
-    if found is None:
+    if available is None:
         return Light(None, _("Shown when PyTorch is ready."))
-    if model not in dict(found.models):
+    if model not in dict(available.models):
         there = Path(model).is_file()
         text = _("Model file {name}") if there else _("The model file {name} does not exist. Choose another one.")
         return Light(there, text.format(name=Path(model).name))

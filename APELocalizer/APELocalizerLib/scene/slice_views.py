@@ -7,6 +7,7 @@ import slicer
 import slicer.util
 
 from APELocalizerLib.scene.headless import current_headless_scene, inside_slicer
+from APELocalizerLib.scene.nodes import VolumeNode
 
 
 def scans_in_view() -> tuple:
@@ -24,7 +25,7 @@ def scan_in_view():
     return slicer.mrmlScene.GetNodeByID((composite and composite.GetBackgroundVolumeID()) or "")
 
 
-def show_scan(volume_node) -> None:
+def show_scan(volume_node: VolumeNode) -> None:
     """Show a scan alone in all slice views, as large as they allow. A scan that is shown alone already stays put."""
     if scans_in_view() == (volume_node,):
         return

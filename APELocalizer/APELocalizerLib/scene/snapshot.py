@@ -20,6 +20,7 @@ from APELocalizerLib.scene.cleanup import temporary_nodes
 from APELocalizerLib.scene.display_grid import body_bounds
 from APELocalizerLib.scene.headless import inside_slicer
 from APELocalizerLib.scene.labels import Label, place_labels
+from APELocalizerLib.scene.nodes import VolumeNode
 from APELocalizerLib.scene.pictures import check_rendering, text_banner, write_png
 from APELocalizerLib.scene.rendering import SliceView, only_shown
 from APELocalizerLib.scene.results import ResultNodes
@@ -58,10 +59,10 @@ class _Layout:
 
 
 def render_views(
-    volume_node,
+    volume_node: VolumeNode,
     result_nodes: ResultNodes,
     path: str | Path,
-    overlay_node=None,
+    overlay_node: VolumeNode | None = None,
     opacity: float = 0.4,
     focus: str | np.ndarray | None = None,
     width: int = 2400,
@@ -97,7 +98,7 @@ def render_views(
 
 def _found_points(result_nodes: ResultNodes) -> dict[str, np.ndarray]:
     node = result_nodes.points_node
-    return points_from_markups(node) if node is not None and node.GetNumberOfDefinedControlPoints() else {}
+    return points_from_markups(node) if node.GetNumberOfDefinedControlPoints() else {}
 
 
 def _focus_position(points: dict[str, np.ndarray], body: Box, focus) -> np.ndarray:
@@ -124,7 +125,14 @@ def _layout(body: Box, focus: np.ndarray, width: int, columns: int) -> _Layout:
     return _Layout(sizes, mm_per_pixel, body, focus)
 
 
-def _row(layout: _Layout, volume_node, overlay_node, opacity, points, boxes: ResultNodes | None) -> np.ndarray:
+def _row(
+    layout: _Layout,
+    volume_node: VolumeNode,
+    overlay_node: VolumeNode | None,
+    opacity: float,
+    points: dict[str, np.ndarray],
+    boxes: ResultNodes | None,
+) -> np.ndarray:
     return _joined(
         [_tile(layout, name, volume_node, overlay_node, opacity, points, boxes) for name in AXES],
         axis=1,
@@ -139,7 +147,15 @@ def _joined(pictures: list[np.ndarray], axis: int) -> np.ndarray:
     return np.concatenate(parts[1:], axis=axis)
 
 
-def _tile(layout: _Layout, orientation: str, volume_node, overlay_node, opacity, points, boxes) -> np.ndarray:
+def _tile(
+    layout: _Layout,
+    orientation: str,
+    volume_node: VolumeNode,
+    overlay_node: VolumeNode | None,
+    opacity: float,
+    points: dict[str, np.ndarray],
+    boxes: ResultNodes | None,
+) -> np.ndarray:
     through = AXES[orientation][2]
     near = {n: p for n, p in points.items() if abs(p[through] - layout.focus[through]) <= SLAB_MM[orientation]}
     view = SliceView(orientation, layout.sizes[orientation], layout.center(orientation), layout.mm_per_pixel)
@@ -198,12 +214,12 @@ def _only_boxes(boxes: ResultNodes | None) -> Iterator[None]:
         yield
 
 
-def _banner(width: int, title: str, result_nodes: ResultNodes, overlay_node) -> np.ndarray:
+def _banner(width: int, title: str, result_nodes: ResultNodes, overlay_node: VolumeNode | None) -> np.ndarray:
     node = result_nodes.points_node
-    labels = [node.GetNthControlPointLabel(i) for i in range(node.GetNumberOfControlPoints())] if node else []
-    found = _found_points(result_nodes)
-    missing = [spoken_name(label) for label in labels if label not in found]
-    summary = f"{len(found)} of {len(labels)} landmarks and {len(result_nodes.roi_nodes)} organ boxes found"
+    labels = [node.GetNthControlPointLabel(i) for i in range(node.GetNumberOfControlPoints())]
+    points = _found_points(result_nodes)
+    missing = [spoken_name(label) for label in labels if label not in points]
+    summary = f"{len(points)} of {len(labels)} landmarks and {len(result_nodes.roi_nodes)} organ boxes found"
     if missing:
         summary += f"; not found: {', '.join(missing)}"
     texts = [(title, (10, 36), 24, {"bold": True}), (summary, (10, 12), 16, SOFT)]

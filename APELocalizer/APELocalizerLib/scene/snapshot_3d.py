@@ -11,6 +11,7 @@ from APELocalizerLib.core.base.geometry import Box
 from APELocalizerLib.core.library.spoken_names import spoken_name
 from APELocalizerLib.scene.cleanup import temporary_nodes
 from APELocalizerLib.scene.display_grid import DisplayGrid, coarse_grid, large_parts
+from APELocalizerLib.scene.nodes import VolumeNode
 from APELocalizerLib.scene.rendering import ThreeDView
 
 VOXEL_MM = 3.0
@@ -20,7 +21,7 @@ SKIN = ((0.75, 0.55, 0.45), 0.12)
 """Color and opacity."""
 
 
-def threed_tile(volume_node, points: dict[str, np.ndarray], size: tuple[int, int], body: Box) -> np.ndarray:
+def threed_tile(volume_node: VolumeNode, points: dict[str, np.ndarray], size: tuple[int, int], body: Box) -> np.ndarray:
     """Picture (height, width, 3) uint8 of the body with the ROI nodes that are visible in the scene.
 
     `points` are RAS world mm by name. Every node made for it is removed again.

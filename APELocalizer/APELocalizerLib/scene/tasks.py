@@ -4,9 +4,11 @@ Making a task reads the nodes (GUI thread), `run` computes (any thread), `finish
 Python console the three simply follow each other; see `do`.
 """
 
+from __future__ import annotations
+
 import dataclasses
-from collections.abc import Hashable
-from dataclasses import dataclass
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import slicer
 from slicer.i18n import tr as _
@@ -14,43 +16,43 @@ from slicer.i18n import tr as _
 from APELocalizerLib.app.engine import Engine
 from APELocalizerLib.core.base.errors import LibraryError, LocalizationError, SceneError
 from APELocalizerLib.core.base.progress import CancelCheck, Progress, check_cancelled, report, sub_progress
+from APELocalizerLib.scene.nodes import MarkupsNode, SegmentationNode, VolumeNode
+from APELocalizerLib.scene.run_settings import RunSettings, scan_key
+
+if TYPE_CHECKING:  # these load SimpleITK and torch, which opening the panel does not need
+    from APELocalizerLib.core.embedding.embedding_map import EmbeddingMap
+    from APELocalizerLib.core.library.library import LandmarkLibrary
+    from APELocalizerLib.core.localization.answers import Localization
+    from APELocalizerLib.scene.overlay_keeper import OverlayKeeper
+    from APELocalizerLib.scene.results import ResultNodes
 
 EMBEDDING_SHARE = 0.95
 """Part of a task that embedding takes, for the progress bar."""
 
 
-@dataclass(frozen=True)
-class RunSettings:
-    """How scans are embedded: spacing preset, computing device, and model (registry id or file)."""
-
-    spacing: str = "standard"
-    device: str = "auto"
-    model: str = "default"
-
-    def engine(self, engine: Engine) -> Engine:
-        """The engine with this model and device."""
-        return engine.using(model=self.model, device=self.device)
+Made = TypeVar("Made", covariant=True)
 
 
-DEFAULT_SETTINGS = RunSettings()
+class Task(Protocol[Made]):
+    """Made in the GUI thread, where it reads its nodes."""
+
+    def run(self, progress: Progress | None = None, cancelled: CancelCheck | None = None) -> Any:
+        """Compute; in any thread, without Qt and MRML."""
+
+    def finish(self, computed: Any) -> Made:
+        """Turn what `run` returned into nodes; in the GUI thread. All or nothing."""
+        ...
 
 
-def do(task, progress: Progress | None = None, cancelled: CancelCheck | None = None):
+def do(task: Task[Made], progress: Progress | None = None, cancelled: CancelCheck | None = None) -> Made:
     """The whole task at once, in this thread."""
     return task.finish(task.run(progress, cancelled))
-
-
-def scan_key(volume_node) -> Hashable:
-    """What changes when the scan does: its voxels, its place in the world (with parent transforms), or the node."""
-    from APELocalizerLib.scene.volumes import ijk_to_world
-
-    return volume_node.GetID(), volume_node.GetImageData().GetMTime(), ijk_to_world(volume_node).tobytes()
 
 
 class _ScanTask:
     """Reads one scan; the task's result is only used while the scan is still there and unchanged."""
 
-    def __init__(self, engine: Engine, volume_node, settings: RunSettings) -> None:
+    def __init__(self, engine: Engine, volume_node: VolumeNode, settings: RunSettings) -> None:
         from APELocalizerLib.scene.volumes import scan_from_volume_node
 
         scan = scan_from_volume_node(volume_node)
@@ -60,7 +62,7 @@ class _ScanTask:
         # A copy: the node's memory may change or go away while the worker reads.
         self._scan = dataclasses.replace(scan, voxels=scan.voxels.copy(order="K"))
 
-    def _map(self, progress: Progress | None, cancelled: CancelCheck | None):
+    def _map(self, progress: Progress | None, cancelled: CancelCheck | None) -> EmbeddingMap:
         share = sub_progress(progress, 0.0, EMBEDDING_SHARE)
         return self._engine.map(self._scan, self._settings.spacing, self._key, share, cancelled)
 
@@ -85,11 +87,11 @@ class LocalizeTask(_ScanTask):
     def __init__(
         self,
         engine: Engine,
-        volume_node,
-        library,
+        volume_node: VolumeNode | None,
+        library: LandmarkLibrary | None,
         settings: RunSettings,
         overlay: bool = True,
-        overlays=None,
+        overlays: OverlayKeeper | None = None,
     ) -> None:
         """`overlay` also adds the RGB overlay, or uses again that of the same map; `overlays` is the `OverlayKeeper`
         that knows it, and is told of the new one."""
@@ -99,9 +101,11 @@ class LocalizeTask(_ScanTask):
             raise SceneError(_("Choose the scan on which the landmarks are to be found."))
         super().__init__(engine, volume_node, settings)
         self._library, self._overlay, self._overlays = library, overlay, overlays
-        self.localization = None
+        self.localization: Localization | None = None
 
-    def run(self, progress: Progress | None = None, cancelled: CancelCheck | None = None):
+    def run(
+        self, progress: Progress | None = None, cancelled: CancelCheck | None = None
+    ) -> tuple[Localization, EmbeddingMap]:
         """Read the scan and localize: (Localization, EmbeddingMap)."""
         report(progress, 0.0, _("Loading the model"))
         model = self._engine.model
@@ -109,7 +113,7 @@ class LocalizeTask(_ScanTask):
             raise LocalizationError(
                 _(
                     "The library was learned with the model {learned}, but {chosen} is chosen. "
-                    "Choose the library's model under “Set-up”, or learn the landmarks again."
+                    "Choose the library's model under “Setup”, or learn the landmarks again."
                 ).format(learned=self._library.model_id, chosen=model.id)
             )
         embedding_map = self._map(progress, cancelled)
@@ -118,7 +122,7 @@ class LocalizeTask(_ScanTask):
         localization = self._engine.localize(embedding_map, self._library, progress=share, cancelled=cancelled)
         return localization, embedding_map
 
-    def finish(self, computed):
+    def finish(self, computed: tuple[Localization, EmbeddingMap]) -> ResultNodes:
         """Show the result: `ResultNodes`. Raises SceneError if the scan is gone or was changed."""
         from APELocalizerLib.scene.results import show_localization
 
@@ -142,11 +146,11 @@ class LearnTask(_ScanTask):
     def __init__(
         self,
         engine: Engine,
-        volume_node,
-        library,
+        volume_node: VolumeNode | None,
+        library: LandmarkLibrary | None,
         settings: RunSettings,
-        points_node=None,
-        segmentation_node=None,
+        points_node: MarkupsNode | None = None,
+        segmentation_node: SegmentationNode | None = None,
     ) -> None:
         from APELocalizerLib.core.library.library import LandmarkLibrary
         from APELocalizerLib.core.library.marks import Marks
@@ -157,21 +161,21 @@ class LearnTask(_ScanTask):
         if points_node is None and segmentation_node is None:
             raise SceneError(_("Choose a point list or a segmentation to learn from."))
         self._library = library if library is not None else LandmarkLibrary()
-        *labels, names = labels_from_segmentation(segmentation_node, volume_node) if segmentation_node else [None]
+        segments = labels_from_segmentation(segmentation_node, volume_node) if segmentation_node else None
         self._marks = Marks(
             points=points_from_markups(points_node) if points_node else None,
-            labels=tuple(labels) or None,
-            label_names=names,
+            labels=segments[:2] if segments else None,
+            label_names=segments[2] if segments else None,
         )
         super().__init__(engine, volume_node, settings)
 
-    def run(self, progress: Progress | None = None, cancelled: CancelCheck | None = None):
+    def run(self, progress: Progress | None = None, cancelled: CancelCheck | None = None) -> LandmarkLibrary:
         """Read the support and learn: the new `LandmarkLibrary`."""
         report(progress, 0.0, _("Loading the model"))
         support_map = self._map(progress, cancelled)
         return self._engine.learn(support_map, self._marks, self._library, cancelled=cancelled).library
 
-    def finish(self, computed):
+    def finish(self, computed: LandmarkLibrary) -> LandmarkLibrary:
         """The new library. Raises SceneError if the support is gone or was changed, for its clicks may be wrong."""
         self._check_scan_is_unchanged()
         return computed
@@ -180,9 +184,14 @@ class LearnTask(_ScanTask):
 class CallTask:
     """One function of (progress, cancelled) as a task without nodes."""
 
-    def __init__(self, work) -> None:
-        self.run = work
+    def __init__(self, work: Callable[[Progress | None, CancelCheck | None], Any]) -> None:
+        self._work = work
+
+    def run(self, progress: Progress | None = None, cancelled: CancelCheck | None = None) -> Any:
+        """Call the function."""
+        return self._work(progress, cancelled)
 
     @staticmethod
-    def finish(computed):
+    def finish(computed: Any) -> Any:
+        """What the function returned."""
         return computed

@@ -15,6 +15,7 @@ import vtk
 from APELocalizerLib.core.base.errors import SceneError
 from APELocalizerLib.core.scan.scan import Scan
 from APELocalizerLib.scene.cleanup import temporary_nodes
+from APELocalizerLib.scene.nodes import SegmentationNode, VolumeNode
 
 BINARY = "Binary labelmap"
 
@@ -41,7 +42,7 @@ def check_scalar_volume(node) -> None:
         raise SceneError(f"The volume '{name}' has {components} values per voxel; a CT has one. Choose a CT scan.")
 
 
-def ijk_to_world(volume_node) -> np.ndarray:
+def ijk_to_world(volume_node: VolumeNode) -> np.ndarray:
     """4x4 matrix from the volume's voxel indices (i, j, k) to RAS world mm, parent transform included."""
     matrix = vtk.vtkMatrix4x4()
     volume_node.GetIJKToRASMatrix(matrix)
@@ -89,7 +90,9 @@ def points_from_markups(node) -> dict[str, np.ndarray]:
     return points
 
 
-def labels_from_segmentation(segmentation_node, reference_volume_node) -> tuple[np.ndarray, np.ndarray, dict[int, str]]:
+def labels_from_segmentation(
+    segmentation_node: SegmentationNode, reference_volume_node: VolumeNode
+) -> tuple[np.ndarray, np.ndarray, dict[int, str]]:
     """Visible segments on the voxel grid of a reference volume.
 
     Returns labels (i, j, k) int32 (0 = background), the grid's 4x4 index-to-RAS-world matrix, and {label: segment
@@ -105,26 +108,27 @@ def labels_from_segmentation(segmentation_node, reference_volume_node) -> tuple[
     names = _visible_segments(segmentation_node)
     labels = np.zeros(reference_volume_node.GetImageData().GetDimensions(), dtype=np.int32)
     numbers = {segment_id: number for number, segment_id in enumerate(names, start=1)}
-    found: dict[int, str] = {}
+    names_inside: dict[int, str] = {}
     with _with_voxels(segmentation_node) as node:
         for segment_ids in _layers(node, list(names)):
             layer = _export(node, segment_ids, reference_volume_node)
             for position, segment_id in enumerate(segment_ids, start=1):
                 mask = layer == position
                 if mask.any():
-                    _add(labels, mask, numbers[segment_id], names[segment_id], found)
-    if not found:
+                    _add(labels, mask, numbers[segment_id], names[segment_id], names_inside)
+    if not names_inside:
         raise SceneError(f"No visible segment of '{segmentation_node.GetName()}' lies inside the support scan.")
-    return labels, affine, dict(sorted(found.items()))
+    return labels, affine, dict(sorted(names_inside.items()))
 
 
-def _add(labels: np.ndarray, mask: np.ndarray, number: int, name: str, found: dict[int, str]) -> None:
+def _add(labels: np.ndarray, mask: np.ndarray, number: int, name: str, added: dict[int, str]) -> None:
+    """Write one segment into the label map, and its name into `added`."""
     overlapped = labels[mask]
     if overlapped.any():
-        other = found[int(overlapped[overlapped > 0][0])]
-        raise SceneError(f"The segments '{other}' and '{name}' overlap. Hide one of them and learn them in turn.")
+        other = added[int(overlapped[overlapped > 0][0])]
+        raise SceneError(f"The segments '{other}' and '{name}' overlap. Hide one, learn, then learn the other.")
     labels[mask] = number
-    found[number] = name
+    added[number] = name
 
 
 def _visible_segments(node) -> dict[str, str]:
@@ -169,7 +173,7 @@ def _layers(node, segment_ids: list[str]) -> list[list[str]]:
     return list(groups.values())
 
 
-def _export(node, segment_ids: list[str], reference_volume_node) -> np.ndarray:
+def _export(node, segment_ids: list[str], reference_volume_node: VolumeNode) -> np.ndarray:
     """Labels 1..n (i, j, k) of the segments on the reference volume's grid."""
     ids = vtk.vtkStringArray()
     for segment_id in segment_ids:
@@ -178,5 +182,5 @@ def _export(node, segment_ids: list[str], reference_volume_node) -> np.ndarray:
         labelmap = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLabelMapVolumeNode", "temporary labels")
         export = slicer.vtkSlicerSegmentationsModuleLogic.ExportSegmentsToLabelmapNode
         if not export(node, ids, labelmap, reference_volume_node):
-            raise SceneError(f"The segments of '{node.GetName()}' cannot be brought onto the scan's voxels.")
+            raise SceneError(f"The segments of '{node.GetName()}' could not be resampled to the scan.")
         return slicer.util.arrayFromVolume(labelmap).transpose(2, 1, 0).copy()

@@ -46,6 +46,6 @@ def learned_text(library, before, organs: bool) -> str:
 def run_summary(localization, folder: str) -> str:
     """How many were found, where the results are, and what had to be done differently (for want of memory)."""
     results = (*localization.points, *localization.organs)
-    text = _("Found {found} of {all}. Results are in “{name}” (Data module). {notes}")
-    found = sum(result.found for result in results)
-    return text.format(found=found, all=len(results), name=folder, notes=" ".join(localization.notes)).strip()
+    text = _("Found {count} of {all}. Results are in “{name}” (Data module). {notes}")
+    count = sum(result.found for result in results)
+    return text.format(count=count, all=len(results), name=folder, notes=" ".join(localization.notes)).strip()
