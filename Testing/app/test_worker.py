@@ -31,6 +31,18 @@ def test_an_error_is_kept_for_the_gui_thread_and_the_next_job_runs(worker):
     assert isinstance(broken.error, ZeroDivisionError) and fine.result == "done"
 
 
+@pytest.mark.parametrize("ending", [SystemExit(3), KeyboardInterrupt(), GeneratorExit()])
+def test_what_ends_a_program_does_not_end_the_thread(worker, ending):
+    def end_it_all(progress, cancelled):
+        raise ending
+
+    broken = worker.submit(end_it_all)
+    fine = worker.submit(lambda progress, cancelled: "done")
+    fine.wait(5.0)
+    assert fine.result == "done"
+    assert broken.finished and type(ending).__name__ in str(broken.error) and broken.error.__cause__ is ending
+
+
 def test_a_job_that_was_cancelled_before_its_turn_never_starts(worker):
     release, started = threading.Event(), []
     first = worker.submit(lambda progress, cancelled: release.wait(5.0))

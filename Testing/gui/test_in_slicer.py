@@ -37,6 +37,17 @@ def test_an_error_is_shown_before_a_panel_that_is_ready_again(panel, patient, ad
     assert seen == [("&Localize", True)]
 
 
+def test_a_library_that_ends_the_program_ends_only_the_run(panel, patient, add_patient, messages):
+    panel.learn(patient)
+    other = add_patient("patient B").volume
+    panel.embedder.fail_with = SystemExit(3)
+    panel.localize(other)
+    assert len(messages) == 1 and "SystemExit" in messages[0]
+    panel.embedder.fail_with = None
+    panel.localize(other)
+    assert len(panel.rows()) == 4
+
+
 def test_nothing_is_drawn_while_results_are_added(panel, patient, add_patient, monkeypatch):
     panel.learn(patient)
     other, events = add_patient("patient B").volume, []

@@ -44,13 +44,16 @@ class Job:
         self._finished.wait(seconds)
 
     def run(self) -> None:
-        """Do the work; every error is kept for the GUI thread."""
+        """Do the work; whatever it raises is kept for the GUI thread, and the worker lives on."""
         try:
             if self.cancelled or self._work is None:
                 raise Cancelled()
             self.result = self._work(self._report, self._stop.is_set)
         except Exception as error:
             self.error = error
+        except BaseException as ending:  # such as SystemExit of a library: it must not end the thread
+            self.error = RuntimeError(f"the work was ended by {type(ending).__name__}: {ending}")
+            self.error.__cause__ = ending
         finally:
             self._work = None
             self._finished.set()
