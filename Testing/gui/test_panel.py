@@ -43,7 +43,31 @@ def test_what_had_to_be_done_differently_is_said(panel, other):
     panel.embedder.notes = ("Memory ran out: smaller tiles were used.",)
     panel.click("localizeButton")
     panel.wait()
-    assert "Memory ran out: smaller tiles were used." in panel.ui.statusLabel.text
+    assert "⚠ Memory ran out: smaller tiles were used." in panel.ui.warningsLabel.text.splitlines()
+    panel.click("localizeButton")
+    assert panel.ui.warningsLabel.text == "", "a new run begins without the old one's warnings"
+    panel.wait()
+
+
+def clipped(volume) -> None:
+    """Cut the values of a scan off at a soft-tissue window, as viewers export it."""
+    voxels = slicer.util.arrayFromVolume(volume)
+    np.clip(voxels, -160, 240, out=voxels)
+    slicer.util.arrayFromVolumeModified(volume)
+
+
+def test_doubtful_values_of_a_scan_are_said_after_the_run(panel, other):
+    clipped(other)
+    panel.click("localizeButton")
+    panel.wait()
+    assert panel.ui.statusLabel.text.startswith("Found") and panel.ui.warningsLabel.visible
+    assert "-160" in panel.ui.warningsLabel.text and "240" in panel.ui.warningsLabel.text
+
+
+def test_doubtful_values_of_the_support_are_said_after_learning(panel, patient):
+    clipped(patient.volume)
+    panel.learn(patient)
+    assert panel.session.library is not None and "-160" in panel.ui.warningsLabel.text
 
 
 def test_a_click_on_a_row_moves_all_slices_there(panel, patient, scene):
@@ -212,6 +236,24 @@ def test_organs_of_a_segmentation_are_found_as_boxes(panel, patient, scene, phan
     panel.localize(patient.volume)
     assert panel.rows()[0][0] == "liver"
     assert scene.GetNumberOfNodesByClass("vtkMRMLMarkupsROINode") == 1
+
+
+def test_organs_that_cannot_be_learned_are_named(panel, patient, scene, phantom):
+    segmentation = scene.AddNewNodeByClass("vtkMRMLSegmentationNode", "organs")
+    segmentation.CreateDefaultDisplayNodes()
+    segmentation.SetReferenceImageGeometryParameterFromVolumeNode(patient.volume)
+    liver = np.zeros(phantom.voxels.shape, dtype=np.uint8)
+    liver[40:52, 18:30, 8:18] = 1
+    add_segment(segmentation, "liver", liver, phantom.ijk_to_ras)
+    far_away = np.eye(4)
+    far_away[:3, 3] = 5000.0
+    add_segment(segmentation, "bladder", liver, far_away)
+    panel.ui.supportSelector.setCurrentNode(patient.volume)
+    panel.ui.segmentationSelector.setCurrentNode(segmentation)
+    panel.click("learnOrgansButton")
+    panel.wait()
+    assert panel.session.library.names == ("liver",)
+    assert "Left out" in panel.ui.warningsLabel.text and "bladder" in panel.ui.warningsLabel.text
 
 
 def add_segment(segmentation, name: str, mask: np.ndarray, ijk_to_ras: np.ndarray) -> None:

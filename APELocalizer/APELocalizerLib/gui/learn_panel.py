@@ -1,5 +1,7 @@
 """Learning from a support scan: clicked landmarks, and organs of a segmentation."""
 
+from typing import TYPE_CHECKING
+
 import slicer
 from slicer.i18n import tr as _
 
@@ -9,7 +11,11 @@ from APELocalizerLib.scene.clicks import clicked_elsewhere
 from APELocalizerLib.scene.nodes import MarkupsNode, VolumeNode
 from APELocalizerLib.scene.parameter_node import APELocalizerParameterNode
 from APELocalizerLib.scene.slice_views import scans_in_view, show_scan
+from APELocalizerLib.scene.tasks import LearnTask
 from APELocalizerLib.scene.wording import learned_text
+
+if TYPE_CHECKING:  # it loads SimpleITK, which opening the panel does not need
+    from APELocalizerLib.core.library.library import LandmarkLibrary
 
 
 class LearnPanel:
@@ -21,6 +27,7 @@ class LearnPanel:
         self._support: VolumeNode | None = None
         self._points: MarkupsNode | None = None
         self._placed = 0
+        self._task: LearnTask | None = None
         RunButton(ui.learnPointsButton, "learn points", session.runner, self.learn_points)
         RunButton(ui.learnOrgansButton, "learn organs", session.runner, self.learn_organs)
         ui.pointsSelector.currentNodeChanged.connect(self._on_points_changed)
@@ -83,10 +90,13 @@ class LearnPanel:
     def _learn(self, owner: str, **sources) -> None:
         session, support = self._session, self._ui.supportSelector.currentNode()
 
-        def make_task():
-            return session.logic.learnTask(support, session.library, session.run_settings(), **sources)
+        def make_task() -> LearnTask:
+            self._task = task = session.logic.learnTask(support, session.library, session.run_settings(), **sources)
+            return task
 
         session.start(owner, make_task, lambda library: self._on_learned(library, owner == "learn organs"))
 
-    def _on_learned(self, library, organs: bool) -> None:
-        self._session.set_library(library, learned_text(library, self._session.library, organs))
+    def _on_learned(self, library: "LandmarkLibrary", organs: bool) -> None:
+        warnings = self._task.warnings if self._task else ()
+        self._task = None
+        self._session.set_library(library, learned_text(library, self._session.library, organs), warnings)

@@ -74,6 +74,7 @@ class LocalizePanel:
             keep = replace_earlier_results if parameters.replaceResults else hide_earlier_results
             keep(scan, nodes)
             session.logic.storeLibrary(session.library, session.run_settings())
+            session.warnings = task.warnings
             session.status = run_summary(task.localization, session.logic.folderName(nodes))
             session.selected_landmark = ""
             session.result = nodes.table_node

@@ -1,6 +1,7 @@
 """What the panels share: logic, parameters, running task, library with its history, and the last result."""
 
 from collections.abc import Callable
+from typing import Any
 
 import slicer
 from slicer.i18n import tr as _
@@ -28,6 +29,7 @@ class Session:
         self.runner = runner or TaskRunner()
         self.parameters: APELocalizerParameterNode | None = None
         self.status = ""
+        self.warnings: tuple[str, ...] = ()
         self.selected_landmark = ""
         self.result: TableNode | None = None
         self.listeners: list[Callable[[], None]] = []
@@ -39,9 +41,9 @@ class Session:
         for listener in list(self.listeners):
             listener()
 
-    def say(self, text: str) -> None:
-        """Show a line of status text."""
-        self.status = text
+    def say(self, text: str, warnings: tuple[str, ...] = ()) -> None:
+        """Show a line of status text, and below it warnings."""
+        self.status, self.warnings = text, warnings
         self.changed()
 
     # Library -----------------------------------------------------------------------------------------------------
@@ -51,10 +53,10 @@ class Session:
         """The `LandmarkLibrary` in use, or None."""
         return self._history.current
 
-    def set_library(self, library, status: str) -> None:
+    def set_library(self, library, status: str, warnings: tuple[str, ...] = ()) -> None:
         """Use another library, store it in the scene, and keep the former for undo."""
         self._history.replace(library)
-        self._store(status)
+        self._store(status, warnings)
 
     @property
     def can_undo(self) -> bool:
@@ -74,9 +76,9 @@ class Session:
         if stored is not None and self._history.adopt(stored):
             self.say(_("The landmark library of this scene is in use."))
 
-    def _store(self, status: str) -> None:
+    def _store(self, status: str, warnings: tuple[str, ...] = ()) -> None:
         self.logic.storeLibrary(self.library, self.run_settings())
-        self.say(status)
+        self.say(status, warnings)
 
     # Tasks -------------------------------------------------------------------------------------------------------
 
@@ -85,7 +87,7 @@ class Session:
         chosen = self.parameters
         return RunSettings(chosen.spacing.value, chosen.device, chosen.model) if chosen else RunSettings()
 
-    def start(self, owner: str, make_task: Callable[[], Task], on_done: Callable[[object], None]) -> None:
+    def start(self, owner: str, make_task: Callable[[], Task], on_done: Callable[[Any], None]) -> None:
         """Make a task and run it. What goes wrong, at once or later, is shown and leaves everything as it was."""
         if self.runner.busy:
             return
@@ -96,7 +98,7 @@ class Session:
         except Exception as error:
             self._failed(error)
             return
-        self.status = ""
+        self.status, self.warnings = "", ()
         self.runner.start(owner, task, on_done, self._failed)
 
     def ensure_torch(self) -> bool:

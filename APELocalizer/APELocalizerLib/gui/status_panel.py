@@ -1,10 +1,11 @@
-"""Progress of the running task, or how the last one ended."""
+"""Progress of the running task, or how the last one ended, and what it warns of."""
 
 from APELocalizerLib.gui.session import Session
+from APELocalizerLib.scene.wording import warnings_text
 
 
 class StatusPanel:
-    """The progress bar and the line of text below the “Localize” button."""
+    """The progress bar, the line of text and the warnings below the “Localize” button."""
 
     def __init__(self, ui, session: Session) -> None:
         self._ui, self._session = ui, session
@@ -20,3 +21,5 @@ class StatusPanel:
         self._ui.progressBar.value = int(self._ui.progressBar.maximum * fraction)
         self._ui.statusLabel.text = text if runner.busy else self._session.status
         self._ui.statusLabel.visible = bool(self._ui.statusLabel.text)
+        self._ui.warningsLabel.text = "" if runner.busy else warnings_text(self._session.warnings)
+        self._ui.warningsLabel.visible = bool(self._ui.warningsLabel.text)

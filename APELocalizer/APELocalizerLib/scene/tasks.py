@@ -22,6 +22,7 @@ from APELocalizerLib.scene.run_settings import RunSettings, scan_key
 if TYPE_CHECKING:  # these load SimpleITK and torch, which opening the panel does not need
     from APELocalizerLib.core.embedding.embedding_map import EmbeddingMap
     from APELocalizerLib.core.library.library import LandmarkLibrary
+    from APELocalizerLib.core.library.marks import Learned
     from APELocalizerLib.core.localization.answers import Localization
     from APELocalizerLib.scene.overlay_keeper import OverlayKeeper
     from APELocalizerLib.scene.results import ResultNodes
@@ -50,7 +51,10 @@ def do(task: Task[Made], progress: Progress | None = None, cancelled: CancelChec
 
 
 class _ScanTask:
-    """Reads one scan; the task's result is only used while the scan is still there and unchanged."""
+    """Reads one scan; the task's result is only used while the scan is still there and unchanged.
+
+    `warnings` are sentences about the scan and, once the task is finished, about what it found or left out.
+    """
 
     def __init__(self, engine: Engine, volume_node: VolumeNode, settings: RunSettings) -> None:
         from APELocalizerLib.scene.volumes import scan_from_volume_node
@@ -59,6 +63,7 @@ class _ScanTask:
         self._engine, self._settings, self._node = settings.engine(engine), settings, volume_node
         self._name = volume_node.GetName()
         self._key = scan_key(volume_node)
+        self.warnings = scan.warnings
         # A copy: the node's memory may change or go away while the worker reads.
         self._scan = dataclasses.replace(scan, voxels=scan.voxels.copy(order="K"))
 
@@ -129,6 +134,7 @@ class LocalizeTask(_ScanTask):
         localization, embedding_map = computed
         self._check_scan_is_unchanged()
         self.localization = localization
+        self.warnings += localization.notes
         if self._overlay:
             before = self._overlays.rgb_of(self._node, self._settings) if self._overlays else None
             anchored = self._engine.model.anchored
@@ -154,7 +160,7 @@ class LearnTask(_ScanTask):
     ) -> None:
         from APELocalizerLib.core.library.library import LandmarkLibrary
         from APELocalizerLib.core.library.marks import Marks
-        from APELocalizerLib.scene.volumes import labels_from_segmentation, points_from_markups
+        from APELocalizerLib.scene.volumes import labels_from_segmentation, points_from_markups, segment_names
 
         if volume_node is None:
             raise SceneError(_("Choose the support scan on which the landmarks were clicked."))
@@ -168,17 +174,30 @@ class LearnTask(_ScanTask):
             label_names=segments[2] if segments else None,
         )
         super().__init__(engine, volume_node, settings)
+        self._outside: tuple[str, ...] = ()
+        if segmentation_node is not None and segments is not None:
+            inside = segments[2].values()
+            self._outside = tuple(name for name in segment_names(segmentation_node).values() if name not in inside)
 
-    def run(self, progress: Progress | None = None, cancelled: CancelCheck | None = None) -> LandmarkLibrary:
-        """Read the support and learn: the new `LandmarkLibrary`."""
+    def run(
+        self, progress: Progress | None = None, cancelled: CancelCheck | None = None
+    ) -> tuple[Learned, tuple[str, ...]]:
+        """Read the support and learn: what was learned, and warnings about the support's map."""
         report(progress, 0.0, _("Loading the model"))
         support_map = self._map(progress, cancelled)
-        return self._engine.learn(support_map, self._marks, self._library, cancelled=cancelled).library
+        learned = self._engine.learn(support_map, self._marks, self._library, cancelled=cancelled)
+        return learned, support_map.notes
 
-    def finish(self, computed: LandmarkLibrary) -> LandmarkLibrary:
+    def finish(self, computed: tuple[Learned, tuple[str, ...]]) -> LandmarkLibrary:
         """The new library. Raises SceneError if the support is gone or was changed, for its clicks may be wrong."""
         self._check_scan_is_unchanged()
-        return computed
+        learned, notes = computed
+        self.warnings += notes
+        left_out = (*self._outside, *learned.left_out)
+        if left_out:
+            text = _("Left out, because the support scan does not show enough of them: {names}.")
+            self.warnings += (text.format(names=", ".join(left_out)),)
+        return learned.library
 
 
 class CallTask:

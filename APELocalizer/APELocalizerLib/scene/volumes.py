@@ -105,7 +105,7 @@ def labels_from_segmentation(
     check_scalar_volume(reference_volume_node)
     parent_to_world(segmentation_node)
     affine = ijk_to_world(reference_volume_node)
-    names = _visible_segments(segmentation_node)
+    names = segment_names(segmentation_node)
     labels = np.zeros(reference_volume_node.GetImageData().GetDimensions(), dtype=np.int32)
     numbers = {segment_id: number for number, segment_id in enumerate(names, start=1)}
     names_inside: dict[int, str] = {}
@@ -131,7 +131,7 @@ def _add(labels: np.ndarray, mask: np.ndarray, number: int, name: str, added: di
     added[number] = name
 
 
-def _visible_segments(node) -> dict[str, str]:
+def segment_names(node) -> dict[str, str]:
     """Segment ids and names of the visible segments, in the node's order."""
     segmentation, display = node.GetSegmentation(), node.GetDisplayNode()
     names: dict[str, str] = {}

@@ -1,5 +1,6 @@
 """Sentences of the panel about libraries and results: counts, names and what a run did. No Qt."""
 
+from collections.abc import Sequence
 from html import escape
 
 from slicer.i18n import tr as _
@@ -43,9 +44,14 @@ def learned_text(library, before, organs: bool) -> str:
     return _("Added this scan as another example for the landmarks.")
 
 
+def warnings_text(warnings: Sequence[str]) -> str:
+    """Warnings one below the other, none twice; empty if there are none."""
+    return "\n".join(f"⚠ {warning}" for warning in dict.fromkeys(warnings))
+
+
 def run_summary(localization, folder: str) -> str:
-    """How many were found, where the results are, and what had to be done differently (for want of memory)."""
+    """How many were found, and where the results are."""
     results = (*localization.points, *localization.organs)
-    text = _("Found {count} of {all}. Results are in “{name}” (Data module). {notes}")
+    text = _("Found {count} of {all}. Results are in “{name}” (Data module).")
     count = sum(result.found for result in results)
-    return text.format(count=count, all=len(results), name=folder, notes=" ".join(localization.notes)).strip()
+    return text.format(count=count, all=len(results), name=folder)
