@@ -72,6 +72,7 @@ class APELocalizerWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         from APELocalizerLib.gui.library_panel import LibraryPanel
         from APELocalizerLib.gui.localize_panel import LocalizePanel
         from APELocalizerLib.gui.overlay_panel import OverlayPanel
+        from APELocalizerLib.gui.privacy_panel import PrivacyPanel
         from APELocalizerLib.gui.results_panel import ResultsPanel
         from APELocalizerLib.gui.session import Session
         from APELocalizerLib.gui.setup_panel import SetupPanel
@@ -86,7 +87,7 @@ class APELocalizerWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.session = Session(self.logic)
         self.learnPanel = LearnPanel(self.ui, self.session)
         # The overlay comes before the results: it fits the views to another scan, the results then center them.
-        others = (LibraryPanel, StatusPanel, OverlayPanel, ResultsPanel, LocalizePanel, SetupPanel)
+        others = (LibraryPanel, StatusPanel, OverlayPanel, ResultsPanel, LocalizePanel, SetupPanel, PrivacyPanel)
         self.panels = [self.learnPanel, *(panel(self.ui, self.session) for panel in others)]
         self.session.listeners.append(self.onViewsChanged)
         self.addObserver(slicer.mrmlScene, slicer.mrmlScene.StartCloseEvent, self.onSceneStartClose)

@@ -121,6 +121,7 @@ def questions(monkeypatch):
         return asked.answers.pop(0) if asked.answers else True
 
     monkeypatch.setattr(slicer.util, "confirmOkCancelDisplay", ask)
+    monkeypatch.setattr(slicer.util, "confirmYesNoDisplay", ask)
     return asked
 
 

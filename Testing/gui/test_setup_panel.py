@@ -13,6 +13,7 @@ from APELocalizerLib.core.base.progress import check_cancelled
 from APELocalizerLib.core.model import registry
 from APELocalizerLib.gui.setup_panel import COLORS
 from APELocalizerLib.scene import setup_status
+from APELocalizerLib.scene.model_files import ModelFiles
 
 GREEN, RED, GRAY = COLORS[True], COLORS[False], COLORS[None]
 
@@ -144,11 +145,22 @@ def test_a_model_file_can_be_chosen_and_is_kept_in_the_scene(panel, monkeypatch,
     monkeypatch.setattr(qt.QFileDialog, "getOpenFileName", staticmethod(lambda *_: str(file)))
     panel.click("modelFileButton")
     panel.wait(lambda: not panel.session.runner.in_background_now)
-    assert panel.parameters.model == str(file) and GREEN in panel.ui.weightsLight.text
+    assert panel.parameters.model == "mine.pt", "no path, which may name people"
+    assert panel.session.run_settings().model == str(file) and GREEN in panel.ui.weightsLight.text
     assert panel.ui.modelComboBox.currentText == "mine.pt"
     file.unlink()
     panel.session.changed()
     assert RED in panel.ui.weightsLight.text and "mine.pt" in panel.ui.weightsLabel.text
+
+
+def test_slicer_remembers_where_a_model_file_lies_and_scenes_do_not(monkeypatch, tmp_path):
+    kept = {}
+    settings = SimpleNamespace(setValue=kept.__setitem__, value=kept.get)
+    monkeypatch.setattr(slicer, "app", SimpleNamespace(userSettings=lambda: settings), raising=False)
+    file = tmp_path / "mine.pt"
+    assert ModelFiles().add(file) == "mine.pt"
+    later = ModelFiles()
+    assert later.model("mine.pt") == str(file) and later.model("default") == "default"
 
 
 def test_free_memory_lets_go_of_model_and_maps(panel, patient):

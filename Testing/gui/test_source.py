@@ -46,7 +46,17 @@ def test_every_widget_that_the_code_names_is_in_the_ui_file():
 
 def test_every_bound_parameter_is_a_field_of_the_parameter_node():
     bound = {text for widget in UI.iter("widget") for text in property_texts(widget, "SlicerParameterName")}
-    assert bound == {"support", "points", "segmentation", "scan", "spacing", "replaceResults", "overlay", "opacity"}
+    assert bound == {
+        "support",
+        "points",
+        "segmentation",
+        "scan",
+        "spacing",
+        "replaceResults",
+        "overlay",
+        "opacity",
+        "supportCTs",
+    }
     assert bound <= set(APELocalizer.APELocalizerParameterNode.allParameters)
 
 

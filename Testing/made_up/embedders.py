@@ -5,6 +5,7 @@ import threading
 import numpy as np
 
 from APELocalizerLib.core.base.progress import check_cancelled, report
+from APELocalizerLib.core.embedding.coarse_ct import CoarseCT
 from APELocalizerLib.core.embedding.embedding_map import EmbeddingMap
 from made_up.maps import map_of
 
@@ -22,6 +23,7 @@ class KnowingEmbedder:
         self.fail_with: Exception | None = None
         self.embedded: list[str] = []
         self.notes: tuple[str, ...] = ()
+        self.with_coarse_ct = False
         self.threads: set[str] = set()
         self.warm_gate = threading.Event()
         self.warm_gate.set()
@@ -60,4 +62,5 @@ class KnowingEmbedder:
             scan_name=scan.name,
             scan_fingerprint=scan.fingerprint,
             notes=self.notes,
+            coarse_ct=CoarseCT.of(scan) if self.with_coarse_ct else None,
         )

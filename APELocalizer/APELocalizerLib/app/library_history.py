@@ -15,11 +15,22 @@ class LibraryHistory:
     def __init__(self) -> None:
         self.current: LandmarkLibrary | None = None
         self._before: list[LandmarkLibrary | None] = []
+        self._files: list[tuple[LandmarkLibrary, str]] = []
 
     @property
     def can_undo(self) -> bool:
         """Whether the library was changed."""
         return bool(self._before)
+
+    @property
+    def file_name(self) -> str:
+        """Name of the file that holds the library in use as it is now; empty if none does."""
+        return next((name for library, name in reversed(self._files) if library is self.current), "")
+
+    def is_in_file(self, name: str) -> None:
+        """The library in use was opened from, or saved to, the file of this name."""
+        if self.current is not None:
+            self._files = [*self._files, (self.current, name)][-HISTORY_KEPT:]
 
     def replace(self, library: "LandmarkLibrary | None") -> None:
         """Use another library and keep the former for undo."""

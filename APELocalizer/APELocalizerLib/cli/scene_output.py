@@ -25,6 +25,7 @@ def scene_writer(library: "LandmarkLibrary") -> "WriteMore":
 
     def write(scan: "Scan", localization: "Localization", embedding_map: "EmbeddingMap", folder: Path) -> None:
         from APELocalizerLib.scene.headless import add_volume, open_headless_scene, save_scene
+        from APELocalizerLib.scene.privacy import without_coarse_ct
         from APELocalizerLib.scene.results import show_localization
         from APELocalizerLib.scene.snapshot import render_views
         from APELocalizerLib.scene.state import save_state
@@ -33,7 +34,8 @@ def scene_writer(library: "LandmarkLibrary") -> "WriteMore":
             volume = add_volume(scan.voxels, scan.ijk_to_ras, scan.name)
             nodes = show_localization(volume, localization, embedding_map)
             settings = {"spacing": localization.spacing, "rule": localization.rule}
-            save_state(headless.scene, library, settings, localization.model_id)
+            # The library is a file, too: its coarse copies of the support CTs stay there.
+            save_state(headless.scene, without_coarse_ct(library), settings, localization.model_id)
             render_views(volume, nodes, folder / "views.png", overlay_node=nodes.overlay_node)
             save_scene(folder / "scene.mrb")
 

@@ -6,9 +6,11 @@ import qt
 import slicer
 from slicer.i18n import tr as _
 
+from APELocalizerLib.app.engine import BUILT_IN
 from APELocalizerLib.gui.messages import errors_shown
 from APELocalizerLib.gui.session import Session
-from APELocalizerLib.scene.wording import library_summary
+from APELocalizerLib.scene.privacy import without_coarse_ct
+from APELocalizerLib.scene.wording import coarse_ct_question, library_summary
 
 ENDING = ".json"
 
@@ -56,7 +58,8 @@ class LibraryPanel:
     def _open(self, path: str) -> None:
         with errors_shown():
             library = self._session.logic.loadLibrary(path)
-            self._session.set_library(library, _("Opened {path}").format(path=path))
+            name = BUILT_IN if path == self._session.logic.builtInLibraryPath() else Path(path).name
+            self._session.set_library(library, _("Opened {path}").format(path=path), file_name=name)
 
     def _on_save(self, *_arguments) -> None:
         path = qt.QFileDialog.getSaveFileName(
@@ -69,8 +72,17 @@ class LibraryPanel:
                 return  # the dialog asked about the name without the ending only
         if path:
             with errors_shown():
-                self._session.logic.saveLibrary(self._session.library, path)
-                self._session.say(_("Saved {path}").format(path=path))
+                self._save(path)
+
+    def _save(self, path: str) -> None:
+        """Write the library, and ask whether with the supports' coarse CTs if it holds any."""
+        session, question = self._session, coarse_ct_question(self._session.library)
+        if question and not slicer.util.confirmYesNoDisplay(question):
+            session.logic.saveLibrary(without_coarse_ct(session.library), path)
+            session.say(_("Saved {path} without CTs").format(path=path))
+            return
+        session.logic.saveLibrary(session.library, path)
+        session.was_saved(path)
 
     def _on_undo(self, *_arguments) -> None:
         self._session.undo()

@@ -73,7 +73,7 @@ class LocalizePanel:
         with rendering_paused():
             keep = replace_earlier_results if parameters.replaceResults else hide_earlier_results
             keep(scan, nodes)
-            session.logic.storeLibrary(session.library, session.run_settings())
+            session.keep_library_in_scene()
             session.warnings = task.warnings
             session.status = run_summary(task.localization, session.logic.folderName(nodes))
             session.selected_landmark = ""

@@ -106,7 +106,11 @@ class SetupPanel:
         devices = self._available.devices if self._available else (("auto", _("Automatic")),)
         models = self._available.models if self._available else (("default", _("Default")),)
         fill(self._ui.deviceComboBox, list(devices), chosen.device)
-        fill(self._ui.modelComboBox, list(models), chosen.model)
+        fill(
+            self._ui.modelComboBox,
+            list(models),
+            self._session.parameters.model if self._session.parameters else chosen.model,
+        )
         self._filling = False
 
     def _on_device(self, *_arguments) -> None:
@@ -144,7 +148,7 @@ class SetupPanel:
             self._ui.modelFileButton, _("Choose a model file"), "", _("Model files (*.pt *.pth);;All files (*)")
         )
         if path and self._session.parameters is not None:
-            self._session.parameters.model = path
+            self._session.parameters.model = self._session.model_files.add(path)
             self._session.changed()
 
     def _on_free_memory(self, *_arguments) -> None:

@@ -39,3 +39,18 @@ class Overlay(enum.Enum):
             Overlay.SUPERIOR: _("Position from feet to head"),
             Overlay.SIMILARITY: _("Similarity to the selected landmark"),
         }[self]
+
+
+class SupportCTs(enum.Enum):
+    """Whether scenes keep the library's coarse copies of the support CTs."""
+
+    UNLESS_IN_FILE = "unless_in_file"
+    ALWAYS = "always"
+    NEVER = "never"
+
+    def label(self) -> str:
+        return {
+            SupportCTs.UNLESS_IN_FILE: _("While the library is in no file"),
+            SupportCTs.ALWAYS: _("Always"),
+            SupportCTs.NEVER: _("Never"),
+        }[self]

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING
 import slicer
 from slicer.ScriptedLoadableModule import ScriptedLoadableModuleLogic
 
-from APELocalizerLib.app.engine import Engine
+from APELocalizerLib.app.engine import BUILT_IN, Engine
 from APELocalizerLib.core.base.progress import CancelCheck, Progress
 from APELocalizerLib.scene import setup_status
 from APELocalizerLib.scene.nodes import MarkupsNode, SegmentationNode, VolumeNode
 from APELocalizerLib.scene.overlay_keeper import OverlayKeeper
 from APELocalizerLib.scene.parameter_node import APELocalizerParameterNode
+from APELocalizerLib.scene.privacy import without_coarse_ct
 from APELocalizerLib.scene.run_settings import DEFAULT_SETTINGS, RunSettings
 from APELocalizerLib.scene.tasks import LearnTask, LocalizeTask, do
 
@@ -141,19 +142,37 @@ class APELocalizerLogic(ScriptedLoadableModuleLogic):
         path = built_in_library_path()
         return None if path is None else str(path)
 
-    def storeLibrary(self, library: LandmarkLibrary | None, settings: RunSettings = DEFAULT_SETTINGS) -> None:
-        """Keep the library and the settings it is used with in the scene."""
+    def storeLibrary(
+        self,
+        library: LandmarkLibrary | None,
+        settings: RunSettings = DEFAULT_SETTINGS,
+        coarse_ct: bool = True,
+        file_name: str = "",
+    ) -> None:
+        """Keep the library and the settings it is used with in the scene.
+
+        :param coarse_ct: also keep the coarse copies of the support CTs, which show their anatomy.
+        :param file_name: name of the file that holds the library, "built-in" for the extension's own.
+        """
         from APELocalizerLib.scene.state import save_state
 
-        used = {"spacing": settings.spacing, "device": settings.device, "model": settings.model}
-        save_state(slicer.mrmlScene, library, used, (library.model_id or "") if library else "")
+        used = {"spacing": settings.spacing, "device": settings.device, "model": Path(settings.model).name}
+        if file_name:
+            used["library"] = Path(file_name).name
+        kept = library if library is None or coarse_ct else without_coarse_ct(library)
+        save_state(slicer.mrmlScene, kept, used, (library.model_id or "") if library else "")
 
     def storedLibrary(self) -> LandmarkLibrary | None:
-        """The library kept in the scene, or None."""
+        """The library kept in the scene, or None. The built-in one has its coarse CTs even if the scene has none."""
         from APELocalizerLib.scene.state import load_state
 
         state = load_state(slicer.mrmlScene)
-        return state.library if state else None
+        library = state.library
+        if library is not None and state.settings.get("library") == BUILT_IN and self.builtInLibraryPath():
+            built_in = self.loadLibrary(BUILT_IN)
+            if library == without_coarse_ct(built_in):
+                return built_in
+        return library
 
     # Setup -------------------------------------------------------------------------------------------------------
 

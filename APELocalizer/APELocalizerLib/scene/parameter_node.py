@@ -10,7 +10,7 @@ from slicer import (
 )
 from slicer.parameterNodeWrapper import WithinRange, parameterNodeWrapper
 
-from APELocalizerLib.scene.choices import Overlay, Spacing
+from APELocalizerLib.scene.choices import Overlay, Spacing, SupportCTs
 
 
 @parameterNodeWrapper
@@ -19,8 +19,9 @@ class APELocalizerParameterNode:
 
     scan: CT on which to find; support, points, segmentation: CT, clicked landmarks and organs to learn from;
     spacing: accuracy against time; replaceResults: whether a run replaces the scan's earlier results;
-    overlay, opacity: what is drawn over the scan; device: "auto" or a name such as "cuda:1"; model: registry id or
-    file; resultPoints, resultTable: the last run's nodes.
+    overlay, opacity: what is drawn over the scan; supportCTs: whether the scene keeps the supports' coarse CTs;
+    device: "auto" or a name such as "cuda:1"; model: registry id, or a file's name (see `model_files`); resultPoints,
+    resultTable: the last run's nodes.
     """
 
     scan: vtkMRMLScalarVolumeNode
@@ -31,6 +32,7 @@ class APELocalizerParameterNode:
     replaceResults: bool = True
     overlay: Overlay = Overlay.RGB
     opacity: Annotated[float, WithinRange(0.0, 1.0)] = 0.4
+    supportCTs: SupportCTs = SupportCTs.UNLESS_IN_FILE
     device: str = "auto"
     model: str = "default"
     resultPoints: vtkMRMLMarkupsFiducialNode

@@ -6,6 +6,7 @@ from html import escape
 from slicer.i18n import tr as _
 
 from APELocalizerLib.core.library.spoken_names import spoken_names
+from APELocalizerLib.scene.privacy import supports_with_ct
 
 NAMES_SHOWN = 12
 """Names that the summary of a library lists."""
@@ -42,6 +43,36 @@ def learned_text(library, before, organs: bool) -> str:
     if organs:
         return _("Added this scan as another example for the organs.")
     return _("Added this scan as another example for the landmarks.")
+
+
+def privacy_text(library, is_kept: bool) -> str:
+    """What a scene that is saved now shows of the support patients; empty if the library holds no CT of them."""
+    names = supports_with_ct(library)
+    if not names:
+        return ""
+    if is_kept:
+        text = _("A scene saved now contains a coarse copy (5 mm) of the CT of: {names}.")
+        return text.format(names=", ".join(names))
+    return _("A scene saved now contains no copy of the support CTs. Keep the library file to use them again.")
+
+
+def coarse_ct_question(library) -> str:
+    """What to ask before a library is saved; empty if it holds no coarse CT."""
+    names = supports_with_ct(library)
+    if not names:
+        return ""
+    return _(
+        "Save with a coarse copy (5 mm) of the support CTs ({names})?\n\n"
+        "Yes: positions are more accurate, and everyone with the file can see the patients' anatomy.\n"
+        "No: positions are less accurate, and the file holds no images."
+    ).format(names=", ".join(names))
+
+
+def restored_warnings(library) -> tuple[str, ...]:
+    """What to say of a library that a scene held: whether its coarse CTs were left out."""
+    if all(support.coarse_ct for support in library.supports):
+        return ()
+    return (_("The scene holds no CT of the supports: positions are less accurate until you open the library file."),)
 
 
 def warnings_text(warnings: Sequence[str]) -> str:
