@@ -101,16 +101,13 @@ class SetupPanel:
     # Combo boxes -------------------------------------------------------------------------------------------------
 
     def _fill_combo_boxes(self) -> None:
-        chosen = self._session.run_settings()
+        session, chosen = self._session, self._session.run_settings()
+        model = session.parameters.model if session.parameters else chosen.model
         self._filling = True
         devices = self._available.devices if self._available else (("auto", _("Automatic")),)
         models = self._available.models if self._available else (("default", _("Default")),)
         fill(self._ui.deviceComboBox, list(devices), chosen.device)
-        fill(
-            self._ui.modelComboBox,
-            list(models),
-            self._session.parameters.model if self._session.parameters else chosen.model,
-        )
+        fill(self._ui.modelComboBox, list(models), model)
         self._filling = False
 
     def _on_device(self, *_arguments) -> None:
