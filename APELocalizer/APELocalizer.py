@@ -6,6 +6,7 @@ never when Slicer starts.
 """
 
 from typing import TYPE_CHECKING
+from unittest import SkipTest
 
 import slicer
 from slicer.i18n import tr as _
@@ -19,6 +20,8 @@ from slicer.util import VTKObservationMixin
 
 from APELocalizerLib.scene.logic import APELocalizerLogic
 from APELocalizerLib.scene.parameter_node import APELocalizerParameterNode
+from APELocalizerLib.scene.sample_data import register_sample_data
+from APELocalizerLib.scene.self_test import check_main_job, check_refusal
 
 __all__ = [
     "APELocalizer",
@@ -53,6 +56,9 @@ class APELocalizer(ScriptedLoadableModule):
             "Based on anatomical positional embeddings. Please cite: Goncharov M. et al., “Anatomical Positional "
             'Embeddings”, 2024, <a href="https://arxiv.org/abs/2409.10291">arXiv:2409.10291</a>.'
         )
+        application = getattr(slicer, "app", None)
+        if application is not None:  # the Sample Data module is there once Slicer has started
+            application.connect("startupCompleted()", register_sample_data)
 
 
 class APELocalizerWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
@@ -175,16 +181,24 @@ class APELocalizerWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 class APELocalizerTest(ScriptedLoadableModuleTest):
     """Run inside Slicer by its test driver; the full tests are in the repository's Testing folder."""
 
-    def runTest(self):
-        """The panel opens, and an empty library is refused without leaving anything behind."""
-        from APELocalizerLib.core.base.errors import APELocalizerError
-        from APELocalizerLib.core.library.library import LandmarkLibrary
-
+    def setUp(self):
+        """Each test begins with an empty scene."""
         slicer.mrmlScene.Clear()
-        logic = APELocalizerLogic()
-        logic.getParameterNode()
-        before = slicer.mrmlScene.GetNumberOfNodes()
-        with self.assertRaises(APELocalizerError):
-            logic.localize(None, LandmarkLibrary())
-        self.assertEqual(slicer.mrmlScene.GetNumberOfNodes(), before)
+
+    def runTest(self):
+        """Run all."""
+        for test in (self.test_refusal, self.test_main_job):
+            self.setUp()
+            try:
+                test()
+            except SkipTest as skipped:
+                self.delayDisplay(str(skipped))
         self.delayDisplay("Test passed")
+
+    def test_refusal(self):
+        """A run that cannot start says so and leaves the scene as it was."""
+        check_refusal(self)
+
+    def test_main_job(self):
+        """Landmarks clicked on one sample CT are found on the other."""
+        check_main_job(self)

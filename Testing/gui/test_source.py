@@ -166,7 +166,7 @@ def test_the_module_describes_itself(monkeypatch):
     assert "2409.10291" in parent.acknowledgementText and "CT" in parent.helpText and "research" in parent.helpText
 
 
-def test_the_test_that_slicer_runs_passes(scene):
+def test_the_test_that_slicer_runs_passes(scene, pytorch_extension):
     APELocalizer.APELocalizerTest().runTest()
 
 
