@@ -9,7 +9,7 @@ import pytest
 from APELocalizerLib.core.annotations.marks import read_boxes, read_points
 from APELocalizerLib.core.base.geometry import Box, apply_affine
 from APELocalizerLib.core.embedder import Embedder
-from APELocalizerLib.core.embedding.passes import fuse
+from APELocalizerLib.core.embedding.passes import mean_of_passes
 from APELocalizerLib.core.embedding.runner import InferenceSettings
 from APELocalizerLib.core.library.files import from_json, to_json
 from APELocalizerLib.core.library.learning import learn_box, learn_points
@@ -85,7 +85,7 @@ def test_coordinates_that_are_three_centimeters_off_come_back(model, target):
     plain = Embedder(model, InferenceSettings(device="cpu")).embed(target)
     passes = [replace(each, values=each.values + np.float32([0, 0, 30])) for each in plain.passes]
     reference = built_in_reference(model.id)
-    wanted, found = (align(each, reference) for each in (plain, fuse(passes).with_coarse_ct(plain.coarse_ct)))
+    wanted, found = (align(each, reference) for each in (plain, mean_of_passes(passes).with_coarse_ct(plain.coarse_ct)))
     difference = np.linalg.norm(found.values - wanted.values, axis=-1)[wanted.body]
     assert difference.mean() < 10 and np.linalg.norm(wanted.values - plain.values, axis=-1)[wanted.body].mean() < 20
 

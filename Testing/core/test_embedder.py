@@ -10,7 +10,7 @@ import torch
 from APELocalizerLib.core import embedder as pipeline
 from APELocalizerLib.core.base.errors import Cancelled, DeviceError, ModelError
 from APELocalizerLib.core.base.geometry import apply_affine
-from APELocalizerLib.core.embedder import Embedder, embed_scan, fuse
+from APELocalizerLib.core.embedder import Embedder, embed_scan, mean_of_passes
 from APELocalizerLib.core.embedding.map_files import load_map, save_map
 from APELocalizerLib.core.embedding.runner import InferenceSettings
 from APELocalizerLib.core.embedding.trilinear import sample_trilinear
@@ -129,10 +129,10 @@ def test_fusing_averages_and_keeps_every_note(mean_network):
     scan = ramp_scan(0, LOW, HIGH, centered(GRIDS["thick slices"]), SHAPE)
     made = embed_scan(scan, model, "standard", CPU)
     other = dataclasses.replace(made, values=made.values + np.float32([1, 2, 3]), notes=("one",))
-    fused = fuse([dataclasses.replace(made, notes=("one", "two")), other])
+    fused = mean_of_passes([dataclasses.replace(made, notes=("one", "two")), other])
     np.testing.assert_allclose(fused.values[made.body], made.values[made.body] + np.float32([0.5, 1, 1.5]), atol=1e-5)
     assert fused.notes == ("one", "two")
-    assert fuse([made]) is made
+    assert mean_of_passes([made]) is made
 
 
 # The same patient, stored differently ------------------------------------------------------------------------------

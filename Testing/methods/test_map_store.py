@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from APELocalizerLib.core.embedding.passes import fuse
+from APELocalizerLib.core.embedding.passes import mean_of_passes
 from APELocalizerLib.methods.map_store import MapStore
 
 
@@ -21,7 +21,7 @@ def embed(world):
         body = np.ones(first.body.shape, bool)
         body[:2] = False
         values = np.random.default_rng(0).normal(0, 100, first.values.shape).astype(np.float32)
-        return fuse([first, dataclasses.replace(first, values=values, body=body)])
+        return mean_of_passes([first, dataclasses.replace(first, values=values, body=body)])
 
     both.calls = calls
     return both

@@ -1,4 +1,4 @@
-"""From a scan to its embedding map: every spacing of a preset is prepared and embedded, the maps are fused, and their
+"""From a scan to its embedding map: every spacing of a preset is prepared and embedded, their mean is taken, and its
 coordinates are aligned with a reference."""
 
 import torch
@@ -6,9 +6,9 @@ import torch
 from APELocalizerLib.core.base.device import resolve_device
 from APELocalizerLib.core.base.errors import ModelError
 from APELocalizerLib.core.base.progress import CancelCheck, Progress, report, sub_progress
-from APELocalizerLib.core.embedding.coarse_ct import VIEW, CoarseCT
+from APELocalizerLib.core.embedding.coarse_ct import REQUEST, CoarseCT
 from APELocalizerLib.core.embedding.embedding_map import EmbeddingMap
-from APELocalizerLib.core.embedding.passes import fuse
+from APELocalizerLib.core.embedding.passes import mean_of_passes
 from APELocalizerLib.core.embedding.runner import InferenceSettings, Runner
 from APELocalizerLib.core.localization.alignment import Reference, align
 from APELocalizerLib.core.model.model import Model
@@ -59,14 +59,14 @@ class Embedder:
         passes = self.model.spacings(spacing)
         device = resolve_device(self._runner.settings.device)  # fails before the slow part, not after it
         share = sub_progress(progress, 0.0, PREPARATION_SHARE)
-        views = [(self.model.preparation, voxel_size) for voxel_size in passes]
-        *prepared, coarse = _prepared(scan, [*views, VIEW], device, share, cancelled)
+        requests = [(self.model.preparation, voxel_size) for voxel_size in passes]
+        *prepared, coarse = _prepared(scan, [*requests, REQUEST], device, share, cancelled)
         maps = []
-        for number, each in enumerate(prepared):
+        for number, scan_at_spacing in enumerate(prepared):
             start, stop = (PREPARATION_SHARE + NETWORK_SHARE * n / len(passes) for n in (number, number + 1))
-            maps.append(self._runner.embed(each, spacing, sub_progress(progress, start, stop), cancelled))
+            maps.append(self._runner.embed(scan_at_spacing, spacing, sub_progress(progress, start, stop), cancelled))
         report(progress, PREPARATION_SHARE + NETWORK_SHARE, "Aligning coordinates")
-        embedding_map = fuse(maps).with_coarse_ct(CoarseCT.of_prepared(coarse))
+        embedding_map = mean_of_passes(maps).with_coarse_ct(CoarseCT.of_prepared(coarse))
         if self._reference is not None:
             embedding_map = align(embedding_map, self._reference, cancelled)
         report(progress, 1.0, "Aligning coordinates")
@@ -93,16 +93,16 @@ def embed_scan(
 
 def _prepared(
     scan: Scan,
-    views: list[PreparationRequest],
+    requests: list[PreparationRequest],
     device: torch.device,
     progress: Progress | None,
     cancelled: CancelCheck | None,
 ) -> list[PreparedScan]:
-    """The scan in all views; on a GPU all the way, unless its memory does not suffice."""
+    """The scan prepared in all ways; on a GPU all the way, unless its memory does not suffice."""
     if device.type == "cuda":
         try:
-            return prepare_all(scan, views, progress, cancelled, device)
+            return prepare_all(scan, requests, progress, cancelled, device)
         except torch.cuda.OutOfMemoryError:
             pass  # only behind this, without the error's traceback, are its tensors free
         torch.cuda.empty_cache()
-    return prepare_all(scan, views, progress, cancelled)
+    return prepare_all(scan, requests, progress, cancelled)

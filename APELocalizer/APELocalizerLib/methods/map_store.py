@@ -18,7 +18,7 @@ from APELocalizerLib import core
 from APELocalizerLib.core.base.errors import MapError
 from APELocalizerLib.core.embedding.embedding_map import EmbeddingMap
 from APELocalizerLib.core.embedding.map_files import load_map, save_map
-from APELocalizerLib.core.embedding.passes import fuse
+from APELocalizerLib.core.embedding.passes import mean_of_passes
 from APELocalizerLib.core.scan.scan import Scan
 
 SECONDS = "seconds.json"
@@ -67,7 +67,7 @@ def _read(folder: Path) -> tuple[EmbeddingMap, float]:
     noted = json.loads((folder / SECONDS).read_text(encoding="utf-8"))
     passes = [load_map(folder / f"pass{number}.nrrd") for number in range(noted["passes"])]
     coarse_ct = passes[0].coarse_ct
-    whole = fuse([one_pass.with_coarse_ct(None) for one_pass in passes])
+    whole = mean_of_passes([one_pass.with_coarse_ct(None) for one_pass in passes])
     return replace(whole, coarse_ct=coarse_ct), float(noted["seconds"])
 
 

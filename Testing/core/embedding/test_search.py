@@ -8,7 +8,7 @@ import pytest
 from APELocalizerLib.core.base.errors import Cancelled, MapError
 from APELocalizerLib.core.embedding import embedding_map as embedding_map_file
 from APELocalizerLib.core.embedding.embedding_map import nearest_on_each
-from APELocalizerLib.core.embedding.passes import fuse
+from APELocalizerLib.core.embedding.passes import mean_of_passes
 from made_up.grids import rotation
 from made_up.maps import Patient, smooth_map
 from made_up.plain_search import PlainSearch
@@ -52,7 +52,9 @@ MAPS = {
     "one cell": lambda: smooth_map(shape=(3, 3, 3), body=lambda p: np.linalg.norm(p, axis=1) < 1),
     "scattered": lambda: smooth_map(body=lambda p: np.random.default_rng(3).random(len(p)) < 0.2),
     "no air": lambda: smooth_map(body=everywhere),
-    "fused": lambda: fuse([smooth_map(shape=(10, 11, 12), cell_mm=(16.0, 16.0, 24.0)), smooth_map(noise_mm=1.0)]),
+    "fused": lambda: mean_of_passes(
+        [smooth_map(shape=(10, 11, 12), cell_mm=(16.0, 16.0, 24.0)), smooth_map(noise_mm=1.0)]
+    ),
 }
 
 

@@ -11,7 +11,7 @@ from APELocalizerLib.core.embedder import Embedder
 from APELocalizerLib.core.embedding.coarse_ct import CoarseCT
 from APELocalizerLib.core.embedding.coordinate_space import CoordinateSpace
 from APELocalizerLib.core.embedding.embedding_map import EmbeddingMap
-from APELocalizerLib.core.embedding.passes import fuse
+from APELocalizerLib.core.embedding.passes import mean_of_passes
 from APELocalizerLib.core.library.learning import learn_box, learn_points
 from APELocalizerLib.core.library.library import LandmarkLibrary
 from APELocalizerLib.core.localization import alignment
@@ -90,7 +90,7 @@ def test_true_coordinates_stay_true(reference):
 
 def test_all_passes_and_their_mean_are_aligned(reference, odd):
     coarse = replace(phantom_map(stretched, 30.0, with_ct=False, **OTHER), spacing=odd.spacing)
-    both = fuse([coarse, odd.with_coarse_ct(None)]).with_coarse_ct(odd.coarse_ct)
+    both = mean_of_passes([coarse, odd.with_coarse_ct(None)]).with_coarse_ct(odd.coarse_ct)
     aligned = align(both, reference)
     assert aligned.coarse_ct is odd.coarse_ct and len(aligned.passes) == 2
     assert not odd.space.aligned

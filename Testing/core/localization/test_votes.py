@@ -8,7 +8,7 @@ import pytest
 from APELocalizerLib.core.base.errors import LocalizationError
 from APELocalizerLib.core.base.geometry import Box
 from APELocalizerLib.core.embedding.embedding_map import EmbeddingMap
-from APELocalizerLib.core.embedding.passes import fuse
+from APELocalizerLib.core.embedding.passes import mean_of_passes
 from APELocalizerLib.core.localization import votes as retrieval
 from APELocalizerLib.core.localization.queries import Shots
 from APELocalizerLib.core.localization.votes import (
@@ -85,8 +85,8 @@ def test_the_robust_rule_withstands_one_odd_shot_of_five(support_map):
 def test_the_robust_rule_withstands_one_odd_pass_of_three(support_map):
     """The coarse pass of the scan is off by 40 mm: the mean map follows it by a third, the votes do not."""
     odd = dataclasses.replace(support_map, values=support_map.values + np.float32([0, 0, 40]))
-    scan = fuse([support_map, odd, support_map])
-    support = fuse([support_map] * 3)
+    scan = mean_of_passes([support_map, odd, support_map])
+    support = mean_of_passes([support_map] * 3)
     robust, _ = find(scan, [support], PLACES[None], "robust")
     paper, _ = find(scan, [support], PLACES[None], "paper")
     assert np.linalg.norm(robust - PLACES, axis=1).max() < 2
@@ -129,7 +129,7 @@ def test_the_round_trip_measures_how_far_off_a_place_is(support_map):
 def test_the_round_trip_shows_that_the_passes_disagree(support_map):
     """A retrieval inverts its own map exactly; only the other spacings can tell that the answer is uncertain."""
     odd = dataclasses.replace(support_map, values=support_map.values + np.float32([0, 30, 0]))
-    scan, support = fuse([support_map, odd]), fuse([support_map, support_map])
+    scan, support = mean_of_passes([support_map, odd]), mean_of_passes([support_map, support_map])
     positions, _ = find(scan, [support], PLACES[None], "paper")
     assert check(scan, [support], PLACES[None], positions).min() > 10
     assert check(support, [support], PLACES[None], PLACES).max() < 0.01
@@ -190,8 +190,8 @@ def test_round_trips_together_are_those_of_each_shot_alone(support_map, block, m
     """Written out shot by shot and pass by pass; blocks of shots change nothing."""
     monkeypatch.setattr(retrieval, "SHOTS_PER_BLOCK", block)
     patient = Patient((1.06, 0.95, 1.02), (5, -3, 8))
-    scan = fuse([smooth_map(patient, noise_mm=1.0), smooth_map(patient, shape=(24, 26, 28))])
-    supports = [fuse([support_map, smooth_map(noise_mm=2.0)]), smooth_map(shape=(15, 18, 20)), support_map]
+    scan = mean_of_passes([smooth_map(patient, noise_mm=1.0), smooth_map(patient, shape=(24, 26, 28))])
+    supports = [mean_of_passes([support_map, smooth_map(noise_mm=2.0)]), smooth_map(shape=(15, 18, 20)), support_map]
     shots = uneven_shots()
     positions = patient.place(PLACES)[np.arange(12) % 3]
     positions[0] += [0, 0, 400]  # not on the map: only the place itself counts, not its neighbors

@@ -28,13 +28,13 @@ def calibrate_scale(model: Model, maps: Sequence[EmbeddingMap], seed: int = 0) -
     rng = np.random.default_rng(seed)
     scale = np.array(model.scale)
     squares, targets = [], []
-    for each in maps:
-        if each.model_id != model.id:
+    for embedding_map in maps:
+        if embedding_map.model_id != model.id:
             raise ModelError("Calibration needs maps that were computed with the model to be calibrated.")
-        cells = np.argwhere(each.body)
-        raw = each.values[each.body] / scale
+        cells = np.argwhere(embedding_map.body)
+        raw = embedding_map.values[embedding_map.body] / scale
         first, second = rng.integers(0, len(cells), (2, PAIRS_PER_SCAN))
-        difference = each.to_ras(cells[first]) - each.to_ras(cells[second])
+        difference = embedding_map.to_ras(cells[first]) - embedding_map.to_ras(cells[second])
         squares.append((raw[first] - raw[second]) ** 2)
         targets.append((difference**2).sum(axis=1))
     solution = _non_negative_least_squares(np.concatenate(squares), np.concatenate(targets))

@@ -42,7 +42,7 @@ class CellTree:
         sizes = np.diff(starts, append=len(order))
         slots = np.arange(sizes.max())
         places = np.minimum(starts[:, None] + slots, len(order) - 1)
-        low, high = (each.reduceat(ordered, starts, axis=1) for each in (np.minimum, np.maximum))
+        low, high = (extreme.reduceat(ordered, starts, axis=1) for extreme in (np.minimum, np.maximum))
         filled = ordered.take(places, axis=1)
         filled[:, slots >= sizes[:, None]] = FAR
         return cls(origin, (low + high) / 2, (high - low) / 2, filled, order[places], len(order))
@@ -54,11 +54,11 @@ class CellTree:
         """
         queries = (queries - self.origin).astype(np.float32)
         count = min(count, self.count)
-        found = np.empty((len(queries), count), dtype=self.cells.dtype)
+        nearest = np.empty((len(queries), count), dtype=self.cells.dtype)
         rows = max(1, BOUNDS_PER_BLOCK // self.centers.shape[1])
         for start in range(0, len(queries), rows):
-            found[start : start + rows] = self._search(queries[start : start + rows], count)
-        return found
+            nearest[start : start + rows] = self._search(queries[start : start + rows], count)
+        return nearest
 
     def _search(self, queries: np.ndarray, count: int) -> np.ndarray:
         bounds = self._bounds(queries)

@@ -1,4 +1,4 @@
-"""Appearance: a coarse copy of the CT that goes with a scan's embedding map, to compare places by what they look like.
+"""The coarse CT: a small copy of the CT that goes with an embedding map, to compare places by what they look like.
 
 Anatomical coordinates say *about* where a place is: they are smooth, and carry the error of two scans. What a place
 looks like says *exactly* where it is, but only near the right answer, for many places look alike. So `matching`
@@ -27,7 +27,7 @@ WINDOW_HU = (-1000.0, 1000.0)
 FEATURES = ((-1000.0, -200.0, 1.0), (-150.0, 200.0, 1.5), (150.0, 700.0, 1.0))
 """HU from which and to which each feature rises, and to how much: lung and fat, soft tissue, bone and contrast."""
 
-VIEW = (replace(PreparationConfig.on_fixed_lattice(), window=WINDOW_HU, lattice=(2, 2, 2)), (SPACING_MM,) * 3)
+REQUEST = (replace(PreparationConfig.on_fixed_lattice(), window=WINDOW_HU, lattice=(2, 2, 2)), (SPACING_MM,) * 3)
 """How a scan is prepared for its coarse CT."""
 
 LEVELS = 2
@@ -46,15 +46,15 @@ class CoarseCT:
 
     @classmethod
     def of(cls, scan: Scan, cancelled: CancelCheck | None = None) -> "CoarseCT":
-        """The appearance of a scan. Raises PreparationError when it shows no body."""
-        return cls.of_prepared(prepare(scan, *VIEW, cancelled=cancelled))
+        """The coarse CT of a scan. Raises PreparationError when it shows no body."""
+        return cls.of_prepared(prepare(scan, *REQUEST, cancelled=cancelled))
 
     @classmethod
     def of_prepared(cls, prepared: PreparedScan) -> "CoarseCT":
-        """The appearance of a scan that was prepared as VIEW says, on any device."""
+        """The coarse CT of a scan that was prepared as REQUEST says, on any device."""
         image, mask = (
-            each if isinstance(each, np.ndarray) else each.cpu().numpy()
-            for each in (prepared.image, prepared.body_mask)
+            part if isinstance(part, np.ndarray) else part.cpu().numpy()
+            for part in (prepared.image, prepared.body_mask)
         )
         codes = np.where(mask, image * 255.0 + 0.5, 0.0).astype(np.uint8)
         seen = np.flatnonzero(mask.any(axis=(0, 1)))  # empty slices beyond the scan's ends would count as air

@@ -104,13 +104,13 @@ class EmbeddingMap:
         return np.exp(-0.5 * (self.distance_volume(query) / width_mm) ** 2)
 
     def with_coarse_ct(self, coarse_ct: CoarseCT | None) -> "EmbeddingMap":
-        """The same map, with all that was made from it already, and another appearance."""
+        """The same map, with all that was made from it already, and another coarse CT."""
         result = copy(self)
         object.__setattr__(result, "coarse_ct", coarse_ct)
         return result
 
     def get_ready(self) -> None:
-        """Make now what the first search, and the first comparison of what places look like, would make."""
+        """Make now what the first search, and the first comparison of images, would make."""
         _ = self._space.tree
         if self.coarse_ct is not None:
             self.coarse_ct.level(0)
@@ -174,11 +174,11 @@ def nearest_on_each(
 ) -> list[Nearest]:
     """`EmbeddingMap.nearest` for pairs of a map and queries (n, 3), together: many small searches cost little more
     than one large. Raises `MapError` for queries that are no sensible numbers, and `Cancelled`."""
-    queries = [np.asarray(each, dtype=np.float64).reshape(-1, 3) for _, each in searches]
-    if not all((np.abs(each) < LARGEST_MM).all() for each in queries):
+    queries = [np.asarray(wanted, dtype=np.float64).reshape(-1, 3) for _, wanted in searches]
+    if not all((np.abs(rows) < LARGEST_MM).all() for rows in queries):
         raise MapError("An embedding that is looked up is not a sensible number. Learn the landmark again.")
-    answers = [Nearest(np.empty(each.shape), np.empty(len(each))) for each in queries]
-    for batch in _batches([len(each) for each in queries]):
+    answers = [Nearest(np.empty(rows.shape), np.empty(len(rows))) for rows in queries]
+    for batch in _batches([len(rows) for rows in queries]):
         check_cancelled(cancelled)
         indices, distances = search([Search(searches[n][0]._space, queries[n][rows]) for n, rows in batch])
         first = 0

@@ -61,20 +61,20 @@ def settle(tasks: Sequence[Task]) -> tuple[np.ndarray, np.ndarray]:
 
 
 class _Searches:
-    """All searches that still move, in columns, and what those that have ended have found."""
+    """All searches that still move, in columns, and the answers of those that have ended."""
 
     def __init__(self, tasks: Sequence[Task]) -> None:
         self.flat = [task.terrain.values.reshape(-1) for task in tasks]
         self.offsets = [corner_offsets(task.terrain.strides, 3) for task in tasks]
         counts = [len(task.start) for task in tasks]
         start, self.queries = (
-            np.ascontiguousarray(np.concatenate(each).T, dtype=np.float64)
-            for each in ([task.start for task in tasks], [task.queries for task in tasks])
+            np.ascontiguousarray(np.concatenate(columns).T, dtype=np.float64)
+            for columns in ([task.start for task in tasks], [task.queries for task in tasks])
         )
         top = np.repeat([task.terrain.shape for task in tasks], counts, axis=0).T
         self.first_rows = np.cumsum([0, *counts])
         self.rows = np.arange(len(start.T))
-        self.found, self.errors = np.empty_like(start), np.empty(len(self.rows))
+        self.answers, self.errors = np.empty_like(start), np.empty(len(self.rows))
         self.strides = np.repeat([task.terrain.strides for task in tasks], counts, axis=0).T
         self.low = np.maximum(start - 1, -0.5) + PAD
         self.high = np.minimum(start + 1, top - 0.5) + PAD
@@ -102,7 +102,7 @@ class _Searches:
     def answer(self) -> tuple[np.ndarray, np.ndarray]:
         """Cell indices (n, 3) and distances (n,) of all searches."""
         self._drop(np.ones(len(self.rows), dtype=bool))
-        return self.found.T - PAD, np.sqrt(self.errors)
+        return self.answers.T - PAD, np.sqrt(self.errors)
 
     def _look(self, at: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Residual (3, n) and derivatives (3, 3, n) of the map at padded cell indices (3, n)."""
@@ -119,11 +119,11 @@ class _Searches:
         return self.queries - value, slope
 
     def _drop(self, ended: np.ndarray) -> None:
-        """Keep what the ended searches (n,) bool have found, and go on without them."""
+        """Keep the answers of the ended searches (n,) bool, and go on without them."""
         if not ended.any():
             return
         rows = self.rows[ended]
-        self.found[:, rows], self.errors[rows] = self.at[:, ended], self.error[ended]
+        self.answers[:, rows], self.errors[rows] = self.at[:, ended], self.error[ended]
         moving = np.flatnonzero(~ended)
         for name in ("rows", "strides", "low", "high", "queries", "damping", "at", "residual", "slope", "error"):
             setattr(self, name, getattr(self, name).take(moving, axis=-1))

@@ -20,7 +20,7 @@ from APELocalizerLib.core.base.packed import load_json, unpack
 from APELocalizerLib.core.embedding.coarse_ct import CoarseCT
 from APELocalizerLib.core.embedding.coordinate_space import UNKNOWN_REFERENCE, CoordinateSpace
 from APELocalizerLib.core.embedding.embedding_map import EmbeddingMap
-from APELocalizerLib.core.embedding.passes import fuse
+from APELocalizerLib.core.embedding.passes import mean_of_passes
 from APELocalizerLib.core.scan.nrrd import read_vectors
 
 HEADER_KEY = "APELocalizer"
@@ -83,12 +83,12 @@ def to_compact(embedding_map: EmbeddingMap) -> str:
 
     Of a map with several passes these are encoded, joined by ";"; their mean is made again on reading.
     """
-    return PASS_SEPARATOR.join(_to_compact(each) for each in embedding_map.passes or (embedding_map,))
+    return PASS_SEPARATOR.join(_to_compact(single) for single in embedding_map.passes or (embedding_map,))
 
 
 def from_compact(text: str) -> EmbeddingMap:
     """Decode what `to_compact` wrote."""
-    return fuse([_from_compact(part) for part in text.split(PASS_SEPARATOR)])
+    return mean_of_passes([_from_compact(part) for part in text.split(PASS_SEPARATOR)])
 
 
 def _to_compact(embedding_map: EmbeddingMap) -> str:

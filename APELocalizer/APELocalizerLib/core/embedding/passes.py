@@ -10,7 +10,7 @@ from APELocalizerLib.core.base.geometry import apply_affine
 from APELocalizerLib.core.embedding.embedding_map import EmbeddingMap
 
 
-def fuse(maps: list[EmbeddingMap]) -> EmbeddingMap:
+def mean_of_passes(maps: list[EmbeddingMap]) -> EmbeddingMap:
     """Average several maps of one scan on the grid of the finest; coarse passes see more, fine ones resolve more.
 
     The result keeps the single maps as its `passes`: where they agree, an answer can be trusted more.
@@ -22,15 +22,15 @@ def fuse(maps: list[EmbeddingMap]) -> EmbeddingMap:
         return finest
     if any(not finest.space.fits(single.space) for single in maps):
         raise MapError("The passes of a map belong to different models or references. Compute the map again.")
-    fused = FusedMap.__new__(FusedMap)
-    notes = tuple(dict.fromkeys(note for each in maps for note in each.notes))
+    mean = MeanMap.__new__(MeanMap)
+    notes = tuple(dict.fromkeys(note for single in maps for note in single.notes))
     content = {field.name: getattr(finest, field.name) for field in dataclasses.fields(finest)}
     del content["values"]
-    fused.__dict__.update(content, notes=notes, passes=tuple(maps))
-    return fused
+    mean.__dict__.update(content, notes=notes, passes=tuple(maps))
+    return mean
 
 
-class FusedMap(EmbeddingMap):
+class MeanMap(EmbeddingMap):
     """The mean of its passes, taken when it is first asked for: checks against a library need the passes only."""
 
     @cached_property
@@ -39,11 +39,11 @@ class FusedMap(EmbeddingMap):
         finest = _finest(self.passes)
         points = apply_affine(finest.grid_to_ras, np.argwhere(finest.body))
         at_cells = finest.values[finest.body].astype(np.float64)
-        total = sum(at_cells if each is finest else each.embedding_at(points) for each in self.passes)
+        total = sum(at_cells if single is finest else single.embedding_at(points) for single in self.passes)
         values = np.zeros_like(finest.values)
         values[finest.body] = total / len(self.passes)
         return values
 
 
 def _finest(maps) -> EmbeddingMap:
-    return min(maps, key=lambda each: abs(np.linalg.det(each.grid_to_ras[:3, :3])))
+    return min(maps, key=lambda single: abs(np.linalg.det(single.grid_to_ras[:3, :3])))

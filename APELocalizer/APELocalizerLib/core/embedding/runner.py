@@ -15,10 +15,10 @@ from torch import Tensor
 from APELocalizerLib.core.base.device import multiplies_bfloat16, resolve_device
 from APELocalizerLib.core.base.errors import DeviceError
 from APELocalizerLib.core.base.geometry import Shape, shape_of, subgrid_affine
-from APELocalizerLib.core.base.progress import CancelCheck, Progress, check_cancelled, report
+from APELocalizerLib.core.base.progress import CancelCheck, Progress, check_cancelled
 from APELocalizerLib.core.embedding.coordinate_space import CoordinateSpace
 from APELocalizerLib.core.embedding.embedding_map import EmbeddingMap
-from APELocalizerLib.core.embedding.tiles import gaussian_weights, padded_length, tile_starts
+from APELocalizerLib.core.embedding.tiles import TileBox, blend_tiles, padded_length, tile_boxes
 from APELocalizerLib.core.model.folded_network import FoldedNetwork
 from APELocalizerLib.core.model.model import Model
 from APELocalizerLib.core.model.network import APENetwork
@@ -159,7 +159,7 @@ class Runner:
         network = self._network_on(plan.device)
         half = plan.device.type == "cuda" and self.settings.mixed_precision is not False
 
-        def forward(tiles: list[tuple[slice, slice, slice]]) -> Tensor:
+        def forward(tiles: list[TileBox]) -> Tensor:
             batch = (
                 volume[tiles[0]][None, None] if len(tiles) == 1 else torch.stack([volume[t] for t in tiles])[:, None]
             )
@@ -167,8 +167,8 @@ class Runner:
             with torch.inference_mode(), torch.autocast("cuda", torch.float16) if half else nullcontext():
                 return network(batch, seen).float()
 
-        places = _places(padded, tile, self.settings.overlap, stride)
-        output = _blend(forward, places, tile, padded, stride, plan.batch_size, progress, cancelled)
+        tiles = tile_boxes(padded, tile, self.settings.overlap, stride)
+        output = blend_tiles(forward, tiles, tile, padded, stride, plan.batch_size, progress, cancelled)
         cells = tuple(-(-n // stride) for n in image.shape)
         return output[:, : cells[0], : cells[1], : cells[2]]
 
@@ -221,52 +221,9 @@ def _pad(image: Tensor, size: Shape, mode: str) -> tuple[Tensor, Tensor | None]:
     return torch.nn.functional.pad(image, pads), visible
 
 
-def _places(size: Shape, tile: Shape, overlap: float, stride: int) -> list[tuple[slice, slice, slice]]:
-    starts = [tile_starts(n, t, overlap, stride) for n, t in zip(size, tile, strict=True)]
-    return [
-        (slice(i, i + tile[0]), slice(j, j + tile[1]), slice(k, k + tile[2]))
-        for i in starts[0]
-        for j in starts[1]
-        for k in starts[2]
-    ]
-
-
-def _blend(
-    forward: Callable[[list], Tensor],
-    places: list[tuple[slice, slice, slice]],
-    tile: Shape,
-    size: Shape,
-    stride: int,
-    batch_size: int,
-    progress: Progress | None,
-    cancelled: CancelCheck | None,
-) -> Tensor:
-    """Run every tile and average the overlaps with Gaussian weights; (3, a, b, c), where the tiles' outputs are."""
-    cells = shape_of(n // stride for n in size)
-    sums: tuple[Tensor, Tensor, Tensor] | None = None
-    for start in range(0, len(places), batch_size):
-        check_cancelled(cancelled)
-        batch = places[start : start + batch_size]
-        outputs = forward(batch)
-        report(progress, min(1.0, (start + len(batch)) / len(places)), "Reading the anatomy")
-        if len(places) == 1:
-            check_cancelled(cancelled)
-            return outputs[0]
-        if sums is None:
-            weights = torch.from_numpy(gaussian_weights(shape_of(n // stride for n in tile))).to(outputs.device)
-            sums = outputs.new_zeros((3, *cells)), outputs.new_zeros(cells), weights
-        total, weight, weights = sums
-        for where, values in zip(batch, outputs, strict=True):
-            region = tuple(slice(s.start // stride, s.stop // stride) for s in where)
-            total[(slice(None), *region)] += values * weights
-            weight[region] += weights
-    check_cancelled(cancelled)
-    return total / weight
-
-
 def _is_out_of_memory(error: RuntimeError) -> bool:
     words = ("out of memory", "can't allocate memory", "not enough memory", "alloc_failed")
-    return isinstance(error, torch.cuda.OutOfMemoryError) or any(each in str(error).lower() for each in words)
+    return isinstance(error, torch.cuda.OutOfMemoryError) or any(word in str(error).lower() for word in words)
 
 
 def _is_unsupported(error: RuntimeError) -> bool:

@@ -45,22 +45,22 @@ def search(searches: Sequence[Search]) -> tuple[np.ndarray, np.ndarray]:
     tasks = [Task(s.space.terrain, s.space.cells[s.space.tree.nearest(s.queries)[:, 0]], s.queries) for s in searches]
     indices, distances = settle(tasks)
     further, rows, first = [], [], 0
-    for each in searches:
-        missed = np.flatnonzero(distances[first : first + len(each.queries)] >= MET_MM)
-        cells = each.space.tree.nearest(each.queries[missed], CANDIDATES)[:, 1:]
-        queries = np.repeat(each.queries[missed], cells.shape[1], axis=0)
-        further.append(Task(each.space.terrain, each.space.cells[cells.ravel()], queries))
+    for request in searches:
+        missed = np.flatnonzero(distances[first : first + len(request.queries)] >= MET_MM)
+        cells = request.space.tree.nearest(request.queries[missed], CANDIDATES)[:, 1:]
+        queries = np.repeat(request.queries[missed], cells.shape[1], axis=0)
+        further.append(Task(request.space.terrain, request.space.cells[cells.ravel()], queries))
         rows.append(np.repeat(first + missed, cells.shape[1]))
-        first += len(each.queries)
+        first += len(request.queries)
     rows_again = np.concatenate(rows)
     if len(rows_again):
         _take_better(indices, distances, rows_again, *settle(further))
     return indices, distances
 
 
-def _take_better(indices, distances, rows, found, errors) -> None:
-    """Replace the answers of `rows` (m,), several searches each, where the best of these came nearer."""
+def _take_better(indices, distances, rows, trials, errors) -> None:
+    """Replace the answers of `rows` (m,), several searches for every row, where the best of them came nearer."""
     order = np.lexsort((errors, rows))
     best = order[np.append(True, np.diff(rows[order]) > 0)]
     best = best[errors[best] < distances[rows[best]]]
-    indices[rows[best]], distances[rows[best]] = found[best], errors[best]
+    indices[rows[best]], distances[rows[best]] = trials[best], errors[best]

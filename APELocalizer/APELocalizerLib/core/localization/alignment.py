@@ -22,7 +22,7 @@ from APELocalizerLib.core.base.progress import CancelCheck
 from APELocalizerLib.core.embedding.coarse_ct import CoarseCT
 from APELocalizerLib.core.embedding.coordinate_space import CoordinateSpace
 from APELocalizerLib.core.embedding.embedding_map import EmbeddingMap
-from APELocalizerLib.core.embedding.passes import fuse
+from APELocalizerLib.core.embedding.passes import mean_of_passes
 from APELocalizerLib.core.library.built_in import built_in_library_path, library_file
 from APELocalizerLib.core.library.entries import Point
 from APELocalizerLib.core.library.files import load_library
@@ -202,7 +202,7 @@ def _covariance(first: np.ndarray, second: np.ndarray) -> np.ndarray:
 def _without(embedding_map: EmbeddingMap, field: Field, space: CoordinateSpace) -> EmbeddingMap:
     """The map and all its passes without what they are off by; they are then of the given space."""
     if embedding_map.passes:
-        aligned = fuse([_without(one_pass, field, space) for one_pass in embedding_map.passes])
+        aligned = mean_of_passes([_without(one_pass, field, space) for one_pass in embedding_map.passes])
         return aligned.with_coarse_ct(embedding_map.coarse_ct)
     values, body = embedding_map.values.copy(), embedding_map.body
     raw = values[body].astype(np.float64)

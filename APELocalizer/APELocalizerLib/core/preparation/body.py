@@ -8,7 +8,9 @@ from functools import cached_property
 
 import numpy as np
 
+from APELocalizerLib.core.base.geometry import shape_of
 from APELocalizerLib.core.base.parallel import parallel_for
+from APELocalizerLib.core.preparation.grids import Box, box_of
 
 SLICES = 16
 """Slices handled together by one thread."""
@@ -25,7 +27,7 @@ BLOCK_MM = 5.0
 
 def body_box(
     stack: np.ndarray, spacing: np.ndarray, threshold: float, margins: tuple[int, int, int] = (0, 0, 0)
-) -> tuple[slice, ...] | None:
+) -> Box | None:
     """Box around all blocks of ceil(5 mm / spacing) voxels that are at least `threshold` HU throughout.
 
     Blocks start at the head, front and right; the incomplete ones at the other ends never count (published APE
@@ -57,12 +59,12 @@ def body_box(
         dense[n] = lowest >= threshold
 
     parallel_for(work, int(counts[0]))
-    return box_around(dense, block.tolist(), stack.shape, margins)
+    return box_around(dense, block.tolist(), shape_of(stack.shape), margins)
 
 
 def box_around(
     dense: np.ndarray, block: list[int], shape: tuple[int, int, int], margins: tuple[int, int, int]
-) -> tuple[slice, ...] | None:
+) -> Box | None:
     """Box in voxels around the dense blocks (bool, one per block of a stack of this shape); see `body_box`."""
     if not dense.any():
         return None
@@ -72,7 +74,7 @@ def box_around(
         first, last = hit[0] - margins[axis], hit[-1] + 1 + margins[axis]
         stop = shape[axis] if last > dense.shape[axis] else last * block[axis]
         box.append(slice(int(max(0, first) * block[axis]), int(min(stop, shape[axis]))))
-    return tuple(box)
+    return box_of(box)
 
 
 def _every(plane: np.ndarray, axis: int, start: int, step: int, count: int) -> np.ndarray:
@@ -156,16 +158,16 @@ class Runs:
         frontier = seeds
         while frontier.size:
             parts = np.array_split(frontier, -(-frontier.size // RUNS))
-            found = [frontier] * len(parts)
+            touched = [frontier] * len(parts)
 
-            def look(n: int, parts=parts, found=found) -> None:
-                found[n] = self._touching(parts[n])
+            def look(n: int, parts=parts, touched=touched) -> None:
+                touched[n] = self._touching(parts[n])
 
             if len(parts) > 1:
                 parallel_for(look, len(parts))
             else:
                 look(0)
-            neighbors = np.concatenate(found)
+            neighbors = np.concatenate(touched)
             neighbors = neighbors[~reached[neighbors]]
             reached[neighbors] = True
             frontier = np.unique(neighbors)

@@ -41,7 +41,7 @@ class CpuPreparation:
         if antialias:
             from APELocalizerLib.core.preparation.gpu_sampling import resample_all
 
-            return [each.numpy() for each in resample_all(stack, grids, limits, progress, cancelled)]
+            return [tensor.numpy() for tensor in resample_all(stack, grids, limits, progress, cancelled)]
         return [resample(stack, samplings, limits, progress, cancelled) for samplings in grids]
 
     def for_each(

@@ -1,6 +1,6 @@
 """The steps of preparation on a device, with tensors: the scan is uploaded once, and nothing comes back but its box.
 
-The same answers as `host_preparation`, with the same arithmetic where rounding decides (levels of gray); written in
+The same answers as `cpu`, with the same arithmetic where rounding decides (levels of gray); written in
 plain PyTorch, so that it runs, and is tested, on the CPU too.
 """
 
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from APELocalizerLib.core.base.progress import CancelCheck, Progress, check_cancelled, report, sub_progress
-from APELocalizerLib.core.preparation import gpu_body as torch_body
+from APELocalizerLib.core.preparation import gpu_body
 from APELocalizerLib.core.preparation.clahe import UNSURE, Quantization
 from APELocalizerLib.core.preparation.cpu import slice_by_slice
 from APELocalizerLib.core.preparation.gpu_clahe import equalize_levels
@@ -32,7 +32,7 @@ CHUNK = 64
 class GpuPreparation:
     """What `preparation.prepare_all` does with voxels, on one device; see `CpuPreparation` for the methods."""
 
-    body_box = staticmethod(torch_body.body_box)
+    body_box = staticmethod(gpu_body.body_box)
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
@@ -72,7 +72,7 @@ class GpuPreparation:
         report(progress, 1.0, "Preparing the scan")
 
     def body_mask(self, air: Tensor, within: np.ndarray) -> Tensor:
-        return torch_body.body_mask(air) & torch.from_numpy(within).to(self.device)
+        return gpu_body.body_mask(air) & torch.from_numpy(within).to(self.device)
 
     def windowed(self, hu: Tensor, window: tuple[float, float]) -> Tensor:
         return hu.sub_(window[0]).mul_(1.0 / (window[1] - window[0])).clamp_(0.0, 1.0)
@@ -112,7 +112,7 @@ class GpuPreparation:
             levels[where] = exact_levels(levels_of, exact)
             air[where] = exact < config.body_threshold
             report(progress, 0.3 * min(1.0, (start + CHUNK) / len(hu)), "Preparing the scan")
-        mask = torch_body.body_mask(air)
+        mask = gpu_body.body_mask(air)
         check_cancelled(cancelled)
         image = equalize_levels(levels, config.clahe_clip_limit, sub_progress(progress, 0.4, 1.0), cancelled)
         return image, mask, origin
@@ -121,7 +121,7 @@ class GpuPreparation:
 def zoom(
     stack: Tensor, samplings: Samplings, progress: Progress | None = None, cancelled: CancelCheck | None = None
 ) -> Tensor:
-    """As `interpolation.resample` for samplings of two voxels each, rounding included."""
+    """As `sampling.resample` for samplings of two voxels each, rounding included."""
     slices, rows, columns = samplings
     out = torch.empty(tuple(map(len, samplings)), device=stack.device)
     for start in range(0, len(out), CHUNK):
@@ -137,7 +137,7 @@ def zoom(
 
 
 def _blended(x: Tensor, sampling: AxisSampling, axis: int) -> Tensor:
-    """x along one axis at the outputs of a sampling: a + w (b - a), as `interpolation.resample` computes it."""
+    """x along one axis at the outputs of a sampling: a + w (b - a), as `sampling.resample` computes it."""
     first, second = (x.index_select(axis, torch.from_numpy(index).to(x.device)) for index in sampling.index.T.copy())
     weight = torch.from_numpy(sampling.weight[:, 1].astype(np.float32)).to(x.device)
     shape = [1] * x.ndim
@@ -146,7 +146,7 @@ def _blended(x: Tensor, sampling: AxisSampling, axis: int) -> Tensor:
 
 
 def sample_exactly(stack: Tensor, samplings: Samplings, outputs: Tensor) -> Tensor:
-    """As `interpolation.sample_exactly`, at outputs (n, 3)."""
+    """As `sampling.sample_exactly`, at outputs (n, 3)."""
     index, weight = [], []
     for axis, sampling in enumerate(samplings):
         index.append(torch.from_numpy(sampling.index).to(stack.device)[outputs[:, axis]])
@@ -164,7 +164,7 @@ def exact_levels(levels_of: Quantization, hu: Tensor) -> Tensor:
 
 
 def above_minimum(hu: Tensor) -> tuple[slice, slice, slice]:
-    """As `host_preparation.above_minimum`."""
+    """As `cpu.above_minimum`."""
     above = hu > hu.min()
     box = []
     for axis in range(3):

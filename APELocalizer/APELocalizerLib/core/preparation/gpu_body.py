@@ -10,6 +10,7 @@ from torch import Tensor
 
 from APELocalizerLib.core.base.geometry import shape_of
 from APELocalizerLib.core.preparation.body import BLOCK_MM, box_around
+from APELocalizerLib.core.preparation.grids import Box
 
 WORD = 64
 """Voxels in a word."""
@@ -17,7 +18,7 @@ WORD = 64
 
 def body_box(
     stack: Tensor, spacing: np.ndarray, threshold: float, margins: tuple[int, int, int] = (0, 0, 0)
-) -> tuple[slice, ...] | None:
+) -> Box | None:
     """As `body.body_box`, for a tensor."""
     block = np.ceil(BLOCK_MM / np.asarray(spacing, float)).astype(int).tolist()
     counts = [n // b for n, b in zip(stack.shape, block, strict=True)]

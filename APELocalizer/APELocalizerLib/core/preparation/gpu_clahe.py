@@ -53,8 +53,8 @@ def _reflected(length: int, wanted: int) -> np.ndarray:
 def _blend(levels: Tensor, maps: Tensor, tile: list[int], cancelled: CancelCheck | None) -> Tensor:
     """Map every voxel through the maps of the eight nearest tiles, blended linearly; float32 gray values."""
     device = levels.device
-    pairs = [neighbors(*each) for each in zip(levels.shape, tile, strict=True)]
-    axes = [tuple(torch.from_numpy(each).to(device) for each in pair) for pair in pairs]
+    pairs = [neighbors(*lengths) for lengths in zip(levels.shape, tile, strict=True)]
+    axes = [tuple(torch.from_numpy(part).to(device) for part in pair) for pair in pairs]
     (before, weight), (row, row_weight), (column, column_weight) = axes
     padded = maps
     for axis in range(3):
@@ -68,8 +68,8 @@ def _blend(levels: Tensor, maps: Tensor, tile: list[int], cancelled: CancelCheck
         part = slice(start, start + CHUNK)
         share = weight[part].view(-1, 1, 1, 1)
         table = (padded[before[part]] * (1 - share) + padded[before[part] + 1] * share).flatten()
-        own = torch.arange(len(before[part]), device=device).view(-1, 1, 1) * entries
-        index = base + own + levels[part]
+        layer = torch.arange(len(before[part]), device=device).view(-1, 1, 1) * entries
+        index = base + layer + levels[part]
         total = out[part]
         for n, (down, right) in enumerate(np.ndindex(2, 2)):
             rows = (row_weight if down else 1 - row_weight)[:, None]

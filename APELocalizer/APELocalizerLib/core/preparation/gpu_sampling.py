@@ -1,6 +1,6 @@
 """Separable resampling of one stack to several grids at once, as matrix products on any device.
 
-Going to coarser grids, `interpolation.resample` would read every source voxel again for every grid and every tap. Here
+Going to coarser grids, `sampling.resample` would read every source voxel again for every grid and every tap. Here
 the source is read once, a slab of slices at a time; along each axis the outputs of a few neighbors are one small matrix
 times the sources that they share. Slices come first, because they shrink the data at the least cost.
 """
@@ -48,7 +48,7 @@ def resample_all(
 ) -> list[Tensor]:
     """Resample a stack (I, P, L) to each of the grids; float32 tensors (I, P, L), on the device where the stack is.
 
-    Equals `interpolation.resample` for each of the grids, apart from the rounding of sums.
+    Equals `sampling.resample` for each of the grids, apart from the rounding of sums.
 
     Args:
         stack: an array of any number type and strides, or a tensor on any device.
@@ -64,7 +64,7 @@ def resample_all(
         for n, end in enumerate(ends, 1):
             check_cancelled(cancelled)
             bands = [work.complete(end) for work in works]
-            start = min((each[0].source.start for each in bands if each), default=end)
+            start = min((parts[0].source.start for parts in bands if parts), default=end)
             source = _loaded(stack, slice(start, end), limits, space, executor)
             for work, complete in zip(works, bands, strict=True):
                 work.add(source, start, complete)

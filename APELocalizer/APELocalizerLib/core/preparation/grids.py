@@ -48,10 +48,10 @@ def on_lattice(box: Box, grid_to_ras: np.ndarray, spacing: tuple, lattice: tuple
     outputs' first positions (3,) in it, fractional. Slices are not added."""
     to_canonical = np.array([[0.0, 0.0, -1.0], [0.0, -1.0, 0.0], [-1.0, 0.0, 0.0]])  # rows I, P, L from R, A, S
     origin = to_canonical @ grid_to_ras[:3, 3]
-    own = spacing_of(grid_to_ras)[[2, 0, 1]]
+    stack_spacing = spacing_of(grid_to_ras)[[2, 0, 1]]
     period = (np.array(spacing) * lattice)[[2, 0, 1]]
-    start = origin + own * [part.start for part in box]
-    starts = (np.floor(start / period + 1e-6) * period - origin) / own
+    start = origin + stack_spacing * [part.start for part in box]
+    starts = (np.floor(start / period + 1e-6) * period - origin) / stack_spacing
     rows, columns = (slice(max(0, int(at)), part.stop) for at, part in zip(starts[1:], box[1:], strict=True))
     box = (box[0], rows, columns)
     return box, starts - [part.start for part in box]

@@ -6,7 +6,7 @@ the inference spacing); `PreparationConfig.plain()` goes from the body box direc
 window.
 
 Internally stacks have axes (I, P, L), slice by slice as CT is stored; results are (P, L, I). What is done to their
-voxels is in `host_preparation` (arrays, on the processor's cores) and `device_preparation` (tensors, on a GPU).
+voxels is in `cpu` (arrays, on the processor's cores) and `gpu` (tensors, on a GPU).
 """
 
 from __future__ import annotations
@@ -39,11 +39,13 @@ from APELocalizerLib.core.preparation.grids import (
     trimmed,
     within,
 )
+from APELocalizerLib.core.preparation.steps import PreparationSteps, Volume
 from APELocalizerLib.core.scan.scan import Scan
 
 if TYPE_CHECKING:  # a library can be read where PyTorch is not installed
     import torch
 
+    from APELocalizerLib.core.preparation.gpu import GpuPreparation
 
 PreparationRequest = tuple[PreparationConfig, tuple[float, float, float]]
 """How a scan is to be prepared: configuration, and inference spacing (P, L, I) in mm."""
@@ -63,7 +65,7 @@ def prepare(
 
 def prepare_all(
     scan: Scan,
-    views: list[PreparationRequest],
+    requests: list[PreparationRequest],
     progress: Progress | None = None,
     cancelled: CancelCheck | None = None,
     device: torch.device | str | None = None,
@@ -77,35 +79,13 @@ def prepare_all(
         PreparationError: no body in the scan, or an impossible spacing.
         Cancelled: if `cancelled` returned True; checked between slices.
     """
-    views = [(config, _valid_spacing(spacing)) for config, spacing in views]
-    engine = CpuPreparation() if device is None else _gpu_preparation(device)
-    report(progress, 0.0, "Orienting the scan")
-    stack, grid_to_ras = engine.stack(scan)
-    check_cancelled(cancelled)
-    plans = _plans(engine, stack, grid_to_ras, views, scan.name)
-    results: dict[PreparationRequest, tuple] = {}
-    done = 0
-    for antialias in (True, False):
-        mine = {key: plan for key, plan in plans.items() if key[0].antialias == antialias}
-        if not mine:
-            continue
-        share = sub_progress(progress, 0.05 + 0.95 * done / len(plans), 0.05 + 0.95 * (done + len(mine)) / len(plans))
-        results |= _on_base_grids(engine, stack, grid_to_ras, mine, scan.name, share, cancelled)
-        done += len(mine)
-    prepared = []
-    for config, spacing in views:
-        base = config.base_spacing or spacing
-        parts = results[config, base]
-        if spacing != base:
-            image, mask, grid = parts
-            parts = _at_spacing(engine, image, mask, grid, base, spacing, config)
-        image, mask = (engine.posterior_left_inferior(part) for part in parts[:2])
-        prepared.append(PreparedScan(image, mask, parts[2], scan.bounds(), scan.name, scan.fingerprint))
-    report(progress, 1.0, "Scan prepared")
-    return prepared
+    requests = [(config, _valid_spacing(spacing)) for config, spacing in requests]
+    if device is None:
+        return _prepared_by(CpuPreparation(), scan, requests, progress, cancelled)
+    return _prepared_by(_gpu_preparation(device), scan, requests, progress, cancelled)
 
 
-def _gpu_preparation(device: torch.device | str):
+def _gpu_preparation(device: torch.device | str) -> GpuPreparation:
     import torch
 
     from APELocalizerLib.core.preparation.gpu import GpuPreparation
@@ -113,24 +93,60 @@ def _gpu_preparation(device: torch.device | str):
     return GpuPreparation(torch.device(device))
 
 
+def _prepared_by(
+    steps: PreparationSteps[Volume],
+    scan: Scan,
+    requests: list[PreparationRequest],
+    progress: Progress | None,
+    cancelled: CancelCheck | None,
+) -> list[PreparedScan]:
+    report(progress, 0.0, "Orienting the scan")
+    stack, grid_to_ras = steps.stack(scan)
+    check_cancelled(cancelled)
+    plans = _plans(steps, stack, grid_to_ras, requests, scan.name)
+    results: dict[PreparationRequest, tuple[Volume, Volume, np.ndarray]] = {}
+    done = 0
+    for antialias in (True, False):
+        mine = {key: plan for key, plan in plans.items() if key[0].antialias == antialias}
+        if not mine:
+            continue
+        share = sub_progress(progress, 0.05 + 0.95 * done / len(plans), 0.05 + 0.95 * (done + len(mine)) / len(plans))
+        results |= _on_base_grids(steps, stack, grid_to_ras, mine, scan.name, share, cancelled)
+        done += len(mine)
+    prepared = []
+    for config, spacing in requests:
+        base = config.base_spacing or spacing
+        image, mask, grid = results[config, base]
+        if spacing != base:
+            image, mask, grid = _at_spacing(steps, image, mask, grid, base, spacing, config)
+        image, mask = (steps.posterior_left_inferior(part) for part in (image, mask))
+        prepared.append(PreparedScan(image, mask, grid, scan.bounds(), scan.name, scan.fingerprint))
+    report(progress, 1.0, "Scan prepared")
+    return prepared
+
+
 def _plans(
-    engine, stack, grid_to_ras: np.ndarray, views: list[PreparationRequest], name: str
-) -> dict[PreparationRequest, tuple]:
+    steps: PreparationSteps[Volume],
+    stack: Volume,
+    grid_to_ras: np.ndarray,
+    requests: list[PreparationRequest],
+    name: str,
+) -> dict[PreparationRequest, tuple[Box, Samplings]]:
     """For each configuration and base grid: the box of the stack that it needs, and the samplings in it."""
-    own = spacing_of(grid_to_ras)
+    spacing_mm = spacing_of(grid_to_ras)
     boxes: dict[tuple, Box | None] = {}
-    plans: dict[PreparationRequest, tuple] = {}
-    for config, spacing in views:
+    plans: dict[PreparationRequest, tuple[Box, Samplings]] = {}
+    for config, spacing in requests:
         question = (config.body_threshold, PLAIN_MARGINS if config.antialias else (0, 0, 0))
         if question not in boxes:
-            boxes[question] = engine.body_box(stack, own[[2, 0, 1]], *question)
+            boxes[question] = steps.body_box(stack, spacing_mm[[2, 0, 1]], *question)
         body_box = boxes[question]
         if body_box is None:
             raise PreparationError(
                 f"No body was found in “{name}”: nothing in it is denser than {config.body_threshold:g} HU over 5 mm. "
                 "Check that it is a CT in Hounsfield units and not cropped to air."
             )
-        box, starts = trimmed(body_box, config.end_trim_mm, own[2]), None
+        box, starts = trimmed(body_box, config.end_trim_mm, spacing_mm[2]), None
         base = config.base_spacing or spacing
         if all(config.lattice) and config.antialias:
             box, starts = on_lattice(box, grid_to_ras, base, config.lattice)
@@ -141,45 +157,54 @@ def _plans(
 
 
 def _on_base_grids(
-    engine,
-    stack,
+    steps: PreparationSteps[Volume],
+    stack: Volume,
     grid_to_ras: np.ndarray,
-    plans: dict[PreparationRequest, tuple],
+    plans: dict[PreparationRequest, tuple[Box, Samplings]],
     name: str,
     progress: Progress | None,
     cancelled: CancelCheck | None,
-) -> dict[PreparationRequest, tuple]:
+) -> dict[PreparationRequest, tuple[Volume, Volume, np.ndarray]]:
     """(image, body mask, grid_to_ras) on the base grid of every plan; all are antialiased, or none is."""
     outer = common_box([inner for inner, _ in plans.values()])
     stack = stack[outer]
     grids = [seen_from(samplings, inner, outer) for inner, samplings in plans.values()]
     antialias = next(iter(plans))[0].antialias
     limits = HU_LIMITS if antialias else None
-    resampled = engine.resample(stack, grids, limits, antialias, sub_progress(progress, 0.0, 0.5), cancelled)
-    keys, results = list(plans), {}
+    resampled = steps.resample(stack, grids, limits, antialias, sub_progress(progress, 0.0, 0.5), cancelled)
+    keys = list(plans)
+    results: dict[PreparationRequest, tuple[Volume, Volume, np.ndarray]] = {}
 
     def finish(number: int, share: Progress | None) -> None:
         key, hu = keys[number], resampled[number]
         config, (inner, samplings) = key[0], plans[key]
         grid = sampled(moved(grid_to_ras, [part.start for part in inner]), samplings)
         if config.clahe_clip_limit > 0:
-            image, mask, origin = engine.equalized(stack, grids[number], hu, config, share, cancelled)
+            image, mask, origin = steps.equalized(stack, grids[number], hu, config, share, cancelled)
             grid = moved(grid, origin)
         else:
             shape = tuple(part.stop - part.start for part in inner)
-            mask = engine.body_mask(hu < config.body_threshold, within(samplings, shape))
-            image = engine.windowed(hu, config.window)
+            mask = steps.body_mask(hu < config.body_threshold, within(samplings, shape))
+            image = steps.windowed(hu, config.window)
         results[key] = image, mask, grid
 
-    engine.for_each(finish, len(keys), sub_progress(progress, 0.5, 1.0), cancelled)
+    steps.for_each(finish, len(keys), sub_progress(progress, 0.5, 1.0), cancelled)
     if not all(mask.any() for _, mask, _ in results.values()):
         raise PreparationError(f"No body was found in “{name}” apart from air. Check that it shows a patient.")
     return results
 
 
-def _at_spacing(engine, image, mask, grid_to_ras: np.ndarray, base: tuple, spacing: tuple, config) -> tuple:
+def _at_spacing(
+    steps: PreparationSteps[Volume],
+    image: Volume,
+    mask: Volume,
+    grid_to_ras: np.ndarray,
+    base: tuple[float, float, float],
+    spacing: tuple[float, float, float],
+    config: PreparationConfig,
+) -> tuple[Volume, Volume, np.ndarray]:
     """Second zoom, from the base grid to the inference spacing; the mask by nearest neighbor."""
-    samplings: Samplings = samplings_to(spacing, tuple(image.shape), np.diag([*base, 1.0]), config.antialias)
-    image = engine.resample(image, [samplings], None, config.antialias)[0]
-    mask = engine.at(mask, nearest(samplings, tuple(mask.shape)))
+    samplings: Samplings = samplings_to(spacing, shape_of(image.shape), np.diag([*base, 1.0]), config.antialias)
+    image = steps.resample(image, [samplings], None, config.antialias)[0]
+    mask = steps.at(mask, nearest(samplings, shape_of(mask.shape)))
     return image, mask, sampled(grid_to_ras, samplings)
