@@ -56,8 +56,8 @@ class PreparationConfig:
             raise PreparationError(f"A lattice is three whole numbers, not {self.lattice}. Correct the model.")
         if not all(type(step) is int and step <= 1000 for step in self.lattice):
             raise PreparationError(f"A lattice is three whole numbers, not {self.lattice}. Correct the model.")
-        limits = (self.clahe_clip_limit, 0, 1e3), (self.body_threshold, -1e5, 1e5), (self.end_trim_mm, 0, 1e3)
-        limits += (low, -1e6, 1e6), (high, -1e6, 1e6)
+        limits: list[tuple[float, float, float]] = [(self.clahe_clip_limit, 0, 1e3), (self.end_trim_mm, 0, 1e3)]
+        limits += [(self.body_threshold, -1e5, 1e5), (low, -1e6, 1e6), (high, -1e6, 1e6)]
         if not all(isinstance(value, (int, float)) and least <= value <= most for value, least, most in limits):
             raise PreparationError("A setting of the model's preparation is out of range. Download or copy it again.")
         if not isinstance(self.antialias, bool):
