@@ -118,7 +118,7 @@ def save_dark(widget, path: Path) -> None:
 def save_small_screen(widget, path: Path) -> None:
     """Save what a screen of 1366×768 shows, in a scroll area as Slicer's, right after a run."""
     area = QScrollArea()
-    area.setWidgetResizable(True)
+    area.widgetResizable = True
     area.setWidget(widget.parent)
     area.resize(WIDTH + 20, SMALL_SCREEN)
     area.show()

@@ -31,7 +31,7 @@ def test_landmarks_clicked_on_one_scan_are_found_on_another(panel, patient, add_
     rows = panel.rows()
     assert [row[0] for row in rows] == ["carina", "heart", "liver", "spleen"]
     assert all("✓ found" in row[1] for row in rows)
-    for name, _status, *position, round_trip in rows:  # the same body: each landmark is where it was clicked
+    for name, _status, _error, round_trip, *position in rows:  # the same body: each landmark is where it was clicked
         assert np.allclose([float(value) for value in position], LANDMARKS[name], atol=2.0)
         assert float(round_trip) < 2.0
     points = panel.parameters.resultPoints

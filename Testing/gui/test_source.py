@@ -199,7 +199,9 @@ def test_what_has_no_text_has_a_name_for_screen_readers():
 def test_every_column_says_its_unit_and_meaning():
     table = next(widget for widget in UI.iter("widget") if widget.get("name") == "resultTable")
     tips = {column.findtext("property/string"): property_texts(column, "toolTip") for column in table.findall("column")}
-    assert list(tips) == ["Name", "Status", "R (mm)", "A (mm)", "S (mm)", "Round trip (mm)"] and all(tips.values())
+    titles = ["Name", "Status", "Expected\nerror (mm)", "Round trip\n(mm)", "R (mm)", "A (mm)", "S (mm)"]
+    assert list(tips) == titles and all(tips.values())
     assert all("mm" in tip for title, (tip,) in tips.items() if title.endswith("(mm)"))
-    assert "consistency check, not the accuracy" in tips["Round trip (mm)"][0]
+    assert "Consistency check" in tips[titles[3]][0] and "not the error" in tips[titles[3]][0]
+    assert "half are farther" in tips[titles[2]][0]
     assert "Qt::ElideMiddle" in {child.findtext("enum") for child in table.findall("property")}, "left and right"

@@ -59,6 +59,6 @@ class Panel:
         self.wait()
 
     def rows(self) -> list[list[str]]:
-        """Texts of the result table."""
+        """Texts of the result table: name, status, expected error, round trip, and R, A, S."""
         table = self.ui.resultTable
-        return [[table.item(row, column).text() for column in range(6)] for row in range(table.rowCount)]
+        return [[table.item(row, column).text() for column in range(7)] for row in range(table.rowCount)]

@@ -9,9 +9,16 @@ from APELocalizerLib.scene.nodes import MarkupsNode, TableNode
 from APELocalizerLib.scene.references import SCAN_REFERENCE
 from APELocalizerLib.scene.result_rows import ResultRow, first_position, position_of, result_rows
 from APELocalizerLib.scene.slice_views import center_on, reset_3d_views
+from APELocalizerLib.scene.wording import row_tip, status_text
 
 NUMBERS_FROM = 2
 """First column of the panel's table that holds numbers."""
+
+EXPECTED_ERROR = 2
+"""Column that is hidden where nothing is known of the errors, as with models of one's own."""
+
+WIDEST_NAME = 190
+"""Pixels. Longer names are shown with an ellipsis in the middle, so that left and right stay readable."""
 
 
 class ResultsPanel:
@@ -23,7 +30,7 @@ class ResultsPanel:
         self._rows: list[ResultRow] = []
         header = ui.resultTable.horizontalHeader()
         header.setSectionResizeMode(qt.QHeaderView.ResizeToContents)
-        header.setSectionResizeMode(0, qt.QHeaderView.Stretch)
+        header.setSectionResizeMode(0, qt.QHeaderView.Interactive)
         ui.resultTable.cellClicked.connect(self._on_clicked)
         ui.resultTable.currentCellChanged.connect(self._on_clicked)
         session.listeners.append(self.update)
@@ -59,13 +66,16 @@ class ResultsPanel:
         table.clearContents()
         table.rowCount = len(self._rows)
         for number, row in enumerate(self._rows):
-            status = _("✓ found") if row.found else _("✗ not found")
-            for column, text in enumerate((row.label, status, *row.position, row.round_trip)):
+            texts = (row.label, status_text(row), row.expected_error, row.round_trip, *row.position)
+            for column, text in enumerate(texts):
                 item = qt.QTableWidgetItem(text)
-                item.setToolTip("\n".join(part for part in (row.label, row.note) if part))
+                item.setToolTip(row_tip(row))
                 if column >= NUMBERS_FROM:
                     item.setTextAlignment(qt.Qt.AlignRight | qt.Qt.AlignVCenter)
                 table.setItem(number, column, item)
+        table.setColumnHidden(EXPECTED_ERROR, not any(row.expected_error for row in self._rows))
+        table.resizeColumnToContents(0)
+        table.setColumnWidth(0, min(table.columnWidth(0), WIDEST_NAME))
         table.setCurrentCell(-1, -1)
         table.blockSignals(False)
 

@@ -6,6 +6,9 @@ from APELocalizerLib.scene.nodes import MarkupsNode, TableNode
 
 AXES = ("R (mm)", "A (mm)", "S (mm)")
 ROUND_TRIP = "Round trip (mm)"
+EXPECTED_ERROR = "Expected error (mm)"
+RADIUS_90 = "90 % within (mm)"
+GRADE = "Grade"
 LIBRARY_NAME = "Library name"
 
 
@@ -19,6 +22,9 @@ class ResultRow:
     found: bool
     position: tuple[str, str, str]
     round_trip: str
+    expected_error: str
+    radius_90: str
+    grade: str
     note: str
 
 
@@ -40,6 +46,9 @@ def result_rows(table_node: TableNode | None) -> list[ResultRow]:
             found=row["Status"] == "found",
             position=(row[AXES[0]], row[AXES[1]], row[AXES[2]]),
             round_trip=row[ROUND_TRIP],
+            expected_error=row.get(EXPECTED_ERROR, ""),
+            radius_90=row.get(RADIUS_90, ""),
+            grade=row.get(GRADE, ""),
             note=row["Note"],
         )
         for row in texts

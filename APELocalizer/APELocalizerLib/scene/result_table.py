@@ -4,18 +4,20 @@ Made for reading; the command line's results.csv is for computing.
 """
 
 import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import vtk
 
 from APELocalizerLib.core.library.spoken_names import spoken_names
-from APELocalizerLib.scene.result_rows import AXES, LIBRARY_NAME, ROUND_TRIP
+from APELocalizerLib.scene.result_rows import AXES, EXPECTED_ERROR, GRADE, LIBRARY_NAME, RADIUS_90, ROUND_TRIP
 
 if TYPE_CHECKING:
     from APELocalizerLib.core.localization.answers import Localization, LocatedOrgan, LocatedPoint
 
 TABLE_COLUMNS = (
     "Name", "Kind", "Status", *AXES, ROUND_TRIP, "Distance", "Code", "Note", LIBRARY_NAME,
+    GRADE, EXPECTED_ERROR, RADIUS_90,
 )  # fmt: skip
 """Columns of the result table. "Name" is the name as it is said, "Library name" the one in files."""
 
@@ -26,8 +28,13 @@ COLUMN_DESCRIPTIONS = {
     AXES[0]: "Millimeters toward the patient's right (RAS).",
     AXES[1]: "Millimeters toward the front (RAS).",
     AXES[2]: "Millimeters toward the head (RAS).",
-    ROUND_TRIP: "Distance in mm between the click on the support and where the found point maps back to. "
-    "A consistency check, not the accuracy: the true error can be larger.",
+    ROUND_TRIP: "Consistency check: distance in mm between the click on the support and where the found point maps "
+    "back to. Small is necessary, not sufficient; it is not the error.",
+    GRADE: "sure: expected error small enough to use after a glance. check: verify in the slices. not found: outside "
+    "the scan, or no consistent match.",
+    EXPECTED_ERROR: "Typical distance from the true place, in mm: half of such answers are closer, half are farther. "
+    "Measured on patients who were not used for the calibration. Empty where nothing is known.",
+    RADIUS_90: "The true place lies within this distance, in mm, in 9 of 10 such answers.",
     "Distance": "Distance in anatomical coordinates between the found point and the learned one.",
     LIBRARY_NAME: "Name in the landmark library and in result files.",
 }
@@ -56,16 +63,22 @@ def fill_table(node, localization: "Localization") -> None:
 
 def _point_row(point: "LocatedPoint", label: str) -> tuple[str, ...]:
     position = point.position_ras if point.found else None
-    return (label, "landmark", *_row_end(point, position, point.reason), point.name)
+    return (label, "landmark", *_row_end(point, position, point.reason), point.name, *_certainty(point))
 
 
 def _organ_row(organ: "LocatedOrgan", label: str) -> tuple[str, ...]:
     position = organ.center_ras if organ.found else None
     note = organ_note(organ) if organ.found else organ.reason
-    return (label, "organ", *_row_end(organ, position, note), organ.name)
+    return (label, "organ", *_row_end(organ, position, note), organ.name, *_certainty(organ))
 
 
-def _row_end(result, position, note: str) -> tuple[str, ...]:
+def _certainty(result: "LocatedPoint | LocatedOrgan") -> tuple[str, str, str]:
+    """Grade, expected error and the radius of 9 in 10 answers, as texts; empty where nothing is known of them."""
+    error, radius = (getattr(result, name, math.nan) for name in ("expected_error_mm", "radius_90_mm"))
+    return getattr(result, "grade", ""), _decimal(error), _decimal(radius)
+
+
+def _row_end(result: "LocatedPoint | LocatedOrgan", position: Sequence[float] | None, note: str) -> tuple[str, ...]:
     code = f"{result.code.scheme} {result.code.value} {result.code.meaning}" if result.code else ""
     numbers = (*((math.nan,) * 3 if position is None else position), result.round_trip_mm, result.distance)
     return ("found" if result.found else "not found", *(_decimal(number) for number in numbers), code, note)

@@ -7,6 +7,7 @@ from slicer.i18n import tr as _
 
 from APELocalizerLib.core.library.spoken_names import spoken_names
 from APELocalizerLib.scene.privacy import supports_with_ct
+from APELocalizerLib.scene.result_rows import ResultRow
 
 NAMES_SHOWN = 12
 """Names that the summary of a library lists."""
@@ -78,6 +79,24 @@ def restored_warnings(library) -> tuple[str, ...]:
 def warnings_text(warnings: Sequence[str]) -> str:
     """Warnings one below the other, none twice; empty if there are none."""
     return "\n".join(f"⚠ {warning}" for warning in dict.fromkeys(warnings))
+
+
+def status_text(row: ResultRow) -> str:
+    """What the panel's table says of a result: how sure it is, or that it was not found."""
+    if not row.found:
+        return _("✗ not found")
+    return {"sure": _("✓ sure"), "check": _("? check")}.get(row.grade, _("✓ found"))
+
+
+def row_tip(row: ResultRow) -> str:
+    """All that is known of a result, one line each: its whole name, how far off it may be, and remarks."""
+    lines = [row.label]
+    if row.found and row.expected_error:
+        text = _("Expected error {error} mm; within {radius} mm in 9 of 10 such answers")
+        lines.append(text.format(error=row.expected_error, radius=row.radius_90))
+    if row.found and row.round_trip:
+        lines.append(_("Round trip {distance} mm, a consistency check").format(distance=row.round_trip))
+    return "\n".join([*lines, row.note] if row.note else lines)
 
 
 def run_summary(localization, folder: str) -> str:
