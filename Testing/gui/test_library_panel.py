@@ -105,6 +105,9 @@ def test_a_long_library_is_summarized(panel, patient):
             renamed = library.renamed(landmark.name, f"landmark {number}").landmark(f"landmark {number}")
         library = library.with_landmark(renamed)
     assert library_summary(library).startswith("24 landmarks") and library_summary(library).endswith("…")
+    panel.session.set_library(library, "")
+    tip = panel.ui.librarySummaryLabel.toolTip
+    assert all(name in tip for name in library.names), "all names can be read"
 
 
 def test_a_library_of_another_model_is_refused_before_the_scan_is_embedded(panel, patient, add_patient, messages):

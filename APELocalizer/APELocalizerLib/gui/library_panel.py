@@ -10,7 +10,7 @@ from APELocalizerLib.app.engine import BUILT_IN
 from APELocalizerLib.gui.messages import errors_shown
 from APELocalizerLib.gui.session import Session
 from APELocalizerLib.scene.privacy import without_coarse_ct
-from APELocalizerLib.scene.wording import coarse_ct_question, library_summary
+from APELocalizerLib.scene.wording import coarse_ct_question, library_summary, library_tip
 
 ENDING = ".json"
 
@@ -35,6 +35,7 @@ class LibraryPanel:
         holds_any = bool(session.library and session.library.names)
         idle = not session.runner.busy
         ui.librarySummaryLabel.text = library_summary(session.library)
+        ui.librarySummaryLabel.toolTip = library_tip(session.library)
         ui.newLibraryButton.enabled = idle and holds_any
         ui.openLibraryButton.enabled = idle
         ui.builtInLibraryButton.enabled = idle

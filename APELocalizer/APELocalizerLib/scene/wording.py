@@ -9,8 +9,8 @@ from APELocalizerLib.core.library.spoken_names import spoken_names
 from APELocalizerLib.scene.privacy import supports_with_ct
 from APELocalizerLib.scene.result_rows import ResultRow
 
-NAMES_SHOWN = 12
-"""Names that the summary of a library lists."""
+NAMES_SHOWN = 4
+"""Names that the summary of a library lists: one or two lines, so that “Localize” is in view on a small screen."""
 
 
 def count_text(count: int, one: str, many: str) -> str:
@@ -32,6 +32,12 @@ def library_summary(library) -> str:
         count_text(len(library.supports), _("{count} support scan"), _("{count} support scans")),
     )
     return f"{' · '.join(counts)}<br>{escape(', '.join(names))}"
+
+
+def library_tip(library) -> str:
+    """All names of a library (or None), as said, or what the library is for."""
+    names = spoken_names(library.names).values() if library is not None else ()
+    return _("What “Localize” looks for: {names}").format(names=", ".join(names) or "–")
 
 
 def learned_text(library, before, organs: bool) -> str:
