@@ -15,10 +15,11 @@ from typing import Any
 
 import torch
 
+from APELocalizerLib.core.model.known_models import PUBLISHED_CITATION
 from APELocalizerLib.core.model.model import DEFAULT_THRESHOLD_MM, Model
 from APELocalizerLib.core.model.model_files import read_model, save_model
 from APELocalizerLib.core.model.network import NetworkConfig
-from APELocalizerLib.core.model.registry import PUBLISHED_CITATION, sha256_of
+from APELocalizerLib.core.model.registry import sha256_of
 from APELocalizerLib.core.preparation.config import PreparationConfig
 
 PRESETS = {

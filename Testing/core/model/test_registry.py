@@ -1,24 +1,18 @@
-"""Known models, and fetching one from a server on this computer that behaves well, badly, or not at all."""
+"""Known models: where their files lie, which are trusted, and files from elsewhere."""
 
 import dataclasses
-import hashlib
-import http.server
-import io
-import json
 import os
 import socket
-import threading
 import urllib.error
 import urllib.request
 
 import pytest
 
-from APELocalizerLib.core.base.errors import Cancelled, ModelError
+from APELocalizerLib.core.base.errors import ModelError
 from APELocalizerLib.core.model import registry as registry_module
 from APELocalizerLib.core.model.model_files import save_model
 from APELocalizerLib.core.model.registry import (
     MODELS_VARIABLE,
-    RegistryEntry,
     cache_folder,
     entry,
     fetch,
@@ -30,85 +24,7 @@ from APELocalizerLib.core.model.registry import (
 )
 from made_up.models import tiny_model
 
-
-class Server:
-    """Serves one file at /tiny.pt; `behavior` says how. Remembers the requests."""
-
-    def __init__(self, content: bytes) -> None:
-        self.content, self.behavior, self.requests = content, "ranges", []
-        outer = self
-
-        class Handler(http.server.BaseHTTPRequestHandler):
-            def do_GET(self):
-                outer.requests.append((self.path, self.headers.get("Range")))
-                outer.answer(self)
-
-            def log_message(self, *_):
-                pass
-
-        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.thread = threading.Thread(target=self.server.serve_forever, daemon=True)
-        self.thread.start()
-        self.url = f"http://127.0.0.1:{self.server.server_port}/tiny.pt"
-
-    def answer(self, request) -> None:
-        if self.behavior == "missing":
-            return request.send_error(404)
-        start, status = 0, 200
-        if request.headers.get("Range") and self.behavior != "no ranges":
-            start, status = int(request.headers["Range"].removeprefix("bytes=").removesuffix("-")), 206
-            if start >= len(self.content):
-                return request.send_error(416)
-        body = self.content[start:]
-        request.send_response(status)
-        if self.behavior == "broken chunks":
-            request.send_header("Transfer-Encoding", "chunked")
-            request.end_headers()
-            request.wfile.write(b"1000\r\n" + body[:100])
-            return None
-        request.send_header("Content-Length", str(len(body)))
-        request.end_headers()
-        request.wfile.write(body[: len(body) // 2] if self.behavior == "drops" else body)
-        return None
-
-    def close(self) -> None:
-        self.server.shutdown()
-        self.server.server_close()
-
-
-@pytest.fixture(scope="module")
-def model_bytes(tmp_path_factory):
-    path = tmp_path_factory.mktemp("model") / "tiny.pt"
-    save_model(tiny_model(), path)
-    return path.read_bytes()
-
-
-@pytest.fixture
-def server(model_bytes):
-    running = Server(model_bytes)
-    yield running
-    running.close()
-
-
-@pytest.fixture(autouse=True)
-def fresh_computer(tmp_path, monkeypatch):
-    """An empty cache, no proxy, no model folder."""
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setenv("LOCALAPPDATA", str(tmp_path / "cache"))
-    monkeypatch.delenv(MODELS_VARIABLE, raising=False)
-    for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
-        monkeypatch.delenv(name, raising=False)
-        monkeypatch.delenv(name.upper(), raising=False)
-    monkeypatch.setattr(urllib.request, "_opener", None)
-    monkeypatch.setattr(registry_module, "CHUNK_BYTES", 4096)
-
-
-@pytest.fixture
-def known(server, monkeypatch):
-    """A registry with one model, on the server."""
-    tiny = RegistryEntry("tiny", "Tiny", "tiny.pt", "none", "none", "none", None, None, server.url)
-    monkeypatch.setattr(registry_module, "registry", lambda: (tiny,))
-    return tiny
+pytestmark = pytest.mark.usefixtures("fresh_computer")
 
 
 def files_in_cache() -> list[str]:
@@ -169,125 +85,6 @@ def test_any_model_file_can_be_loaded_by_its_path(model_bytes, tmp_path):
         load_model(tmp_path / "absent.pt")
     with pytest.raises(ModelError, match='no model "standard". Known models: default'):
         load_model("standard")
-
-
-# Fetching ----------------------------------------------------------------------------------------------------------
-
-
-def test_a_model_is_fetched_recorded_and_loaded(known, server, model_bytes):
-    told = []
-    path = fetch("tiny", progress=lambda fraction, text: told.append(fraction))
-    assert path == cache_folder() / "tiny.pt" and path.read_bytes() == model_bytes
-    assert json.loads((cache_folder() / "tiny.pt.sha256.json").read_text(encoding="utf-8")) == {
-        "sha256": hashlib.sha256(model_bytes).hexdigest(),
-        "size_bytes": len(model_bytes),
-    }
-    assert files_in_cache() == ["tiny.pt", "tiny.pt.sha256.json"]
-    assert told == sorted(told) and told[-1] == 1.0 and len(told) > 5
-    assert load_model("tiny").id == tiny_model().id
-    assert server.requests == [("/tiny.pt", None)]
-
-
-def test_an_interrupted_download_resumes_where_it_stopped(known, server, model_bytes):
-    server.behavior = "drops"
-    with pytest.raises(ModelError, match="Try again: it continues where it stopped"):
-        fetch("tiny")
-    half = len(model_bytes) // 2
-    assert files_in_cache() == ["tiny.part"], "the model does not appear before it is complete"
-    assert (cache_folder() / "tiny.part").stat().st_size == half
-    with pytest.raises(ModelError, match="are not on this computer"):
-        load_model("tiny")
-    server.behavior = "ranges"
-    told = []
-    fetch("tiny", progress=lambda fraction, text: told.append(fraction))
-    assert server.requests[-1] == ("/tiny.pt", f"bytes={half}-")
-    assert told[0] > 0.5 and told[-1] == 1.0
-    assert (cache_folder() / "tiny.pt").read_bytes() == model_bytes
-    assert files_in_cache() == ["tiny.pt", "tiny.pt.sha256.json"]
-
-
-def test_a_server_that_cannot_resume_sends_everything_again(known, server, model_bytes):
-    server.behavior = "drops"
-    with pytest.raises(ModelError):
-        fetch("tiny")
-    server.behavior = "no ranges"
-    assert fetch("tiny").read_bytes() == model_bytes
-
-
-def test_a_part_that_is_already_whole_or_too_long_starts_anew(known, server, model_bytes):
-    for left in (model_bytes, model_bytes + b"more"):
-        remove("tiny")
-        cache_folder().mkdir(parents=True, exist_ok=True)
-        (cache_folder() / "tiny.part").write_bytes(left)
-        assert fetch("tiny").read_bytes() == model_bytes
-
-
-def test_cancelling_keeps_what_came_for_the_next_time(known, server, model_bytes):
-    told = []
-    with pytest.raises(Cancelled):
-        fetch("tiny", lambda fraction, text: told.append(fraction), cancelled=lambda: len(told) >= 3)
-    assert files_in_cache() == ["tiny.part"]
-    fetch("tiny")
-    assert server.requests[-1][1] == f"bytes={3 * 4096}-"
-    assert (cache_folder() / "tiny.pt").read_bytes() == model_bytes
-
-
-@pytest.mark.parametrize(
-    "behavior, sentence", [("missing", r"refused the download \(404"), ("broken chunks", "interrupted")]
-)
-def test_a_misbehaving_server_is_reported(known, server, behavior, sentence):
-    server.behavior = behavior
-    with pytest.raises(ModelError, match=sentence):
-        fetch("tiny")
-    assert find_file("tiny") is None
-
-
-def test_no_server_is_reported_with_ways_out(known, server):
-    server.close()
-    with pytest.raises(ModelError, match="HTTPS_PROXY.*download http://127.0.0.1.*elsewhere and choose the file"):
-        fetch("tiny")
-
-
-@pytest.mark.parametrize(
-    "failure", [TimeoutError("timed out"), ConnectionResetError("reset"), urllib.error.URLError("no name")]
-)
-def test_a_failing_connection_is_reported(known, failure):
-    def open_url(*_, **__):
-        raise failure
-
-    with pytest.raises(ModelError, match="The download was interrupted"):
-        fetch("tiny", open_url=open_url)
-
-
-def test_a_connection_that_dies_while_reading_is_reported(known, model_bytes):
-    class Dying(io.BytesIO):
-        status, headers = 200, {"Content-Length": str(len(model_bytes))}
-
-        def read(self, size=-1):
-            if self.tell() > 8000:
-                raise ConnectionResetError("reset by peer")
-            return super().read(size)
-
-    with pytest.raises(ModelError, match="interrupted.*reset by peer"):
-        fetch("tiny", open_url=lambda request, timeout: Dying(model_bytes))
-    assert (cache_folder() / "tiny.part").stat().st_size == 8192
-
-
-def test_a_log_in_page_instead_of_the_model_is_refused_and_removed(known, server):
-    server.content = b"<html>Please log in to this network</html>"
-    with pytest.raises(ModelError, match="not a model file"):
-        fetch("tiny")
-    assert files_in_cache() == []
-
-
-def test_the_proxy_of_the_environment_is_used(known, server, model_bytes, monkeypatch):
-    """The test's server plays the proxy: it is asked for the whole address of a computer that does not exist."""
-    away = dataclasses.replace(known, url="http://models.invalid/tiny.pt")
-    monkeypatch.setattr(registry_module, "registry", lambda: (away,))
-    monkeypatch.setenv("HTTP_PROXY", server.url.removesuffix("/tiny.pt"))
-    monkeypatch.setenv("http_proxy", server.url.removesuffix("/tiny.pt"))
-    assert fetch("tiny").read_bytes() == model_bytes
-    assert server.requests == [("http://models.invalid/tiny.pt", None)]
 
 
 # Trust -------------------------------------------------------------------------------------------------------------
@@ -362,3 +159,53 @@ def test_a_folder_of_models_comes_first(known, monkeypatch, tmp_path):
     save_model(tiny_model(seed=1), shared / "tiny.pt")
     with pytest.raises(ModelError, match="differ from those recorded"):
         load_model("tiny")
+
+
+# Trust at the first use, and computers where little may be written --------------------------------------------------
+
+
+def test_the_hash_of_a_model_brought_by_hand_is_recorded_at_its_first_use_and_said(
+    known, monkeypatch, tmp_path, caplog
+):
+    save_model(tiny_model(), tmp_path / "tiny.pt")
+    monkeypatch.setenv(MODELS_VARIABLE, str(tmp_path))
+    load_model("tiny")
+    (said,) = caplog.messages
+    assert sha256_of(tmp_path / "tiny.pt") in said and "recorded" in said
+    load_model("tiny")
+    assert caplog.messages == [said], "only the first time"
+    save_model(tiny_model(seed=1), tmp_path / "tiny.pt")
+    with pytest.raises(ModelError, match="differ from those recorded"):
+        load_model("tiny")
+
+
+def test_a_user_without_home_has_the_models_that_are_there(known, monkeypatch, tmp_path):
+    def no_home():
+        raise RuntimeError("Could not determine home directory.")
+
+    for name in ("XDG_CACHE_HOME", "LOCALAPPDATA"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("pathlib.Path.home", no_home)
+    save_model(tiny_model(), tmp_path / "tiny.pt")
+    monkeypatch.setenv(MODELS_VARIABLE, str(tmp_path))
+    assert load_model("tiny").id == tiny_model().id
+    with pytest.raises(ModelError, match="no home folder.*Set HOME"):
+        fetch("tiny")
+
+
+def test_the_model_of_the_extension_cannot_be_removed_and_that_is_said():
+    with pytest.raises(ModelError, match="comes with the extension and cannot be removed"):
+        remove("default")
+
+
+@pytest.mark.parametrize("version, safe", [("2.5.1+cu121", False), ("2.6.0", True), ("2.10.0", True), ("3.0", True)])
+def test_an_old_pytorch_opens_only_models_known_by_their_hash(monkeypatch, tmp_path, version, safe):
+    """CVE-2025-32434: before 2.6, loading weights alone could run code."""
+    save_model(tiny_model(), tmp_path / "mine.pt")
+    monkeypatch.setattr("torch.__version__", version)
+    if safe:
+        assert load_model(tmp_path / "mine.pt").id == tiny_model().id
+    else:
+        with pytest.raises(ModelError, match="Update PyTorch to 2.6"):
+            load_model(tmp_path / "mine.pt")
+    assert load_model("default").id.startswith("ape-default@")

@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -18,6 +19,9 @@ from APELocalizerLib.core.preparation.config import PreparationConfig
 FORMAT = "APELocalizer checkpoint"
 VERSION = 1
 
+SAFE_PYTORCH = (2, 6)
+"""First version of PyTorch that loads weights without running what else a file holds."""
+
 
 def save_model(model: Model, path: str | Path, half: bool = True) -> None:
     """Write a model file, atomically; `half` stores the weights as fp16."""
@@ -32,17 +36,27 @@ def save_model(model: Model, path: str | Path, half: bool = True) -> None:
         torch.save(content, beside)
 
 
-def read_model(path: str | Path) -> Model:
+def read_model(path: str | Path, trusted: bool = False) -> Model:
     """Read a model file: ours, or a bare state dict of the published network.
 
     Raises `ModelError` for a missing or damaged file, for pickled code, and for weights of another network,
-    naming the first keys that differ.
+    naming the first keys that differ; and, where PyTorch is too old to open safely what may have been made to do harm,
+    for every file that is not `trusted`: known by its hash.
     """
     path = Path(path)
     if not path.is_file():
         raise ModelError(f"The model file {path} does not exist.")
+    if not (trusted or loads_safely(torch.__version__)):
+        raise ModelError(
+            f"{path.name} was not opened: PyTorch {torch.__version__} can be made to run code by a prepared model file "
+            "(CVE-2025-32434). Update PyTorch to 2.6 or later. The model that comes with the extension can be used."
+        )
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
+    except PermissionError as error:
+        raise ModelError(f"You have no permission to read the model file {path}.") from error
+    except MemoryError as error:
+        raise ModelError(f"Not enough memory to open {path.name}. Close other programs and try again.") from error
     except pickle.UnpicklingError as error:
         raise ModelError(
             f"{path.name} holds program code or is not a model file; it was not opened, for safety."
@@ -54,6 +68,12 @@ def read_model(path: str | Path) -> Model:
     if content.get("format") == FORMAT:
         return _from_content(content, path.name)
     return published_model(content, path.name)
+
+
+def loads_safely(version: str) -> bool:
+    """Whether this version of PyTorch runs no code when it loads weights alone (CVE-2025-32434, mended in 2.6)."""
+    numbers = re.match(r"(\d+)\.(\d+)", version)
+    return numbers is None or (int(numbers[1]), int(numbers[2])) >= SAFE_PYTORCH
 
 
 def published_model(state: Mapping[str, torch.Tensor], where: str = "This file") -> Model:

@@ -5,107 +5,64 @@ in this order: the folder named by the environment variable APELOCALIZER_MODELS,
 """
 
 import hashlib
-import http.client
 import json
+import logging
 import os
-import urllib.error
-import urllib.request
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
 
 from APELocalizerLib.core.base.errors import ModelError
-from APELocalizerLib.core.base.progress import CancelCheck, Progress, check_cancelled, report
-from APELocalizerLib.core.base.resources import resources_folder
+from APELocalizerLib.core.base.files import write_text
+from APELocalizerLib.core.base.locks import locked
+from APELocalizerLib.core.base.progress import CancelCheck, Progress
+from APELocalizerLib.core.model.download import CHUNK_BYTES, MOST_BYTES, OpenUrl, copy, download
+from APELocalizerLib.core.model.known_models import RESOURCES, RegistryEntry, registry
 from APELocalizerLib.core.model.model import Model
 from APELocalizerLib.core.model.model_files import read_model
 
 MODELS_VARIABLE = "APELOCALIZER_MODELS"
-RESOURCES = resources_folder()
-CHUNK_BYTES = 1 << 20
-TIMEOUT_S = 60
+"""Environment variable that names a folder of models."""
 
-PUBLISHED_REVISION = "a743d914ca8ba47d4e7371c6906c40c976437685"
-PUBLISHED_CITATION = "Goncharov M. et al., Anatomical Positional Embeddings, arXiv:2409.10291 (2024)"
-
-
-@dataclass(frozen=True)
-class RegistryEntry:
-    """A model that can be named. `url` is None for the embedded one; `sha256` None means recorded at download."""
-
-    id: str
-    title: str
-    file_name: str
-    license: str
-    citation: str
-    training_data: str
-    size_bytes: int | None
-    sha256: str | None
-    url: str | None = None
-
-
-def _embedded_card() -> dict:
-    path = RESOURCES / "Models" / "default.json"
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-
-
-def registry() -> tuple[RegistryEntry, ...]:
-    """All known models, the embedded default first."""
-    card = _embedded_card()
-    return (
-        RegistryEntry(
-            id="default",
-            title="APELocalizer default (embedded)",
-            file_name="default.pt",
-            license=card.get("licence", "MIT"),
-            citation=card.get("citation", PUBLISHED_CITATION),
-            training_data=card.get("training_data", ""),
-            size_bytes=card.get("size_bytes"),
-            sha256=card.get("sha256"),
-        ),
-        RegistryEntry(
-            id="ape-published",
-            title="APE published (Hugging Face mishgon/ape)",
-            file_name="ape.pt",
-            license="MIT as published; AbdomenAtlas 1.0 Mini, one of its training sets, is CC BY-NC-SA 4.0",
-            citation=PUBLISHED_CITATION,
-            training_data="NLST, AMOS CT, AbdomenAtlas 1.0 Mini",
-            size_bytes=None,
-            sha256=None,
-            url=f"https://huggingface.co/mishgon/ape/resolve/{PUBLISHED_REVISION}/ape.pt",
-        ),
-    )
+logger = logging.getLogger(__name__)
 
 
 def entry(model_id: str) -> RegistryEntry:
     """The registry entry of that id; raises `ModelError` naming the known ones."""
-    for each in registry():
-        if each.id == model_id:
-            return each
-    known = ", ".join(each.id for each in registry())
+    models = {model.id: model for model in registry()}
+    if model_id in models:
+        return models[model_id]
+    known = ", ".join(models)
     raise ModelError(f'There is no model "{model_id}". Known models: {known}; or give a model file\'s path.')
 
 
 def cache_folder() -> Path:
-    """Folder for downloaded weights: outside Slicer, so that an update does not delete them."""
-    if os.name == "nt":
-        base = os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local"
-    else:
-        base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "APELocalizer"
+    """Folder for downloaded weights: outside Slicer, so that an update does not delete them.
+
+    Raises `ModelError` for a user who has no home folder, as in some containers.
+    """
+    variable, within_home = ("LOCALAPPDATA", "AppData/Local") if os.name == "nt" else ("XDG_CACHE_HOME", ".cache")
+    if os.environ.get(variable):
+        return Path(os.environ[variable]) / "APELocalizer"
+    try:
+        return Path.home() / within_home / "APELocalizer"
+    except RuntimeError as error:
+        raise ModelError(
+            f"There is no home folder to keep downloaded models in. Set HOME or {variable} to a folder, or put the "
+            f"model into the folder named by {MODELS_VARIABLE}."
+        ) from error
 
 
 def find_file(model_id: str) -> Path | None:
     """Where the model's file lies on this computer, or None if it has not been downloaded."""
     known = entry(model_id)
-    folders = [cache_folder(), RESOURCES / "Models"]
+    folders = [RESOURCES / "Models"]
+    try:
+        folders.insert(0, cache_folder())
+    except ModelError:
+        pass  # no home, so nothing was downloaded
     if os.environ.get(MODELS_VARIABLE):
         folders.insert(0, Path(os.environ[MODELS_VARIABLE]))
-    for folder in folders:
-        if (folder / known.file_name).is_file():
-            return folder / known.file_name
-    return None
+    files = [folder / known.file_name for folder in folders]
+    return next((file for file in files if os.path.isfile(file)), None)  # also where a folder may not be read
 
 
 def load_model(id_or_path: str | Path = "default") -> Model:
@@ -114,8 +71,7 @@ def load_model(id_or_path: str | Path = "default") -> Model:
     Raises `ModelError` if the weights are not there (saying how to get them), are damaged, or differ from the
     hash recorded for them.
     """
-    ids = {each.id for each in registry()}
-    if str(id_or_path) not in ids:
+    if str(id_or_path) not in {model.id for model in registry()}:
         path = Path(id_or_path)
         if not path.exists() and path.suffix == "" and len(path.parts) == 1:
             entry(str(id_or_path))
@@ -131,7 +87,9 @@ def load_model(id_or_path: str | Path = "default") -> Model:
             f"named by {MODELS_VARIABLE}."
         )
     _check_hash(present, known)
-    return read_model(present)
+    model = read_model(present, trusted=known.sha256 is not None)
+    _record(present, known)
+    return model
 
 
 def fetch(
@@ -139,7 +97,7 @@ def fetch(
     progress: Progress | None = None,
     cancelled: CancelCheck | None = None,
     offline_file: str | Path | None = None,
-    open_url: Callable[..., Any] = urllib.request.urlopen,
+    open_url: OpenUrl | None = None,
 ) -> Path:
     """Download a model into the cache, or take `offline_file` instead; returns the file.
 
@@ -151,28 +109,49 @@ def fetch(
     if known.url is None:
         raise ModelError(f"{known.title} comes with the extension; there is nothing to download.")
     target = cache_folder() / known.file_name
-    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with locked(target, wait_s=0.0):
+            return _fetch(known, target, progress, cancelled, offline_file, open_url)
+    except TimeoutError as error:
+        raise ModelError(
+            f"Another program is downloading {known.title} right now. Wait until it has ended, then use the model."
+        ) from error
+
+
+def _fetch(
+    known: RegistryEntry,
+    target: Path,
+    progress: Progress | None,
+    cancelled: CancelCheck | None,
+    offline_file: str | Path | None,
+    open_url: OpenUrl | None,
+) -> Path:
+    """Fetch into `target`, which nobody else does meanwhile."""
     part = target.with_suffix(".part")
     if offline_file is not None:
-        _copy(Path(offline_file), part, progress, cancelled)
+        copy(Path(offline_file), part, progress, cancelled)
     else:
-        _download(known.url, part, progress, cancelled, open_url)
+        download(str(known.url), part, progress, cancelled, open_url, known.size_bytes or MOST_BYTES)
     try:
         _check_hash(part, known)
-        read_model(part)
+        read_model(part, trusted=known.sha256 is not None)
     except ModelError:
         part.unlink()
         raise
-    record = _record_path(known)
-    if not record.exists():
-        record.write_text(json.dumps({"sha256": sha256_of(part), "size_bytes": part.stat().st_size}), encoding="utf-8")
+    _record(part, known)
     os.replace(part, target)
     return target
 
 
 def remove(model_id: str) -> None:
-    """Delete a downloaded model from the cache (its recorded hash is kept)."""
-    (cache_folder() / entry(model_id).file_name).unlink(missing_ok=True)
+    """Delete a downloaded model from the cache (its recorded hash is kept).
+
+    Raises `ModelError` for a model that comes with the extension.
+    """
+    known = entry(model_id)
+    if known.url is None:
+        raise ModelError(f"{known.title} comes with the extension and cannot be removed.")
+    (cache_folder() / known.file_name).unlink(missing_ok=True)
 
 
 def sha256_of(path: Path) -> str:
@@ -188,10 +167,32 @@ def _record_path(known: RegistryEntry) -> Path:
     return cache_folder() / f"{known.file_name}.sha256.json"
 
 
+def _record(path: Path, known: RegistryEntry) -> None:
+    """Remember the hash of a model for which none is known, at its first use, and say so; it is checked ever after."""
+    if known.sha256 is not None:
+        return
+    content = {"sha256": sha256_of(path), "size_bytes": path.stat().st_size}
+    try:
+        record = _record_path(known)
+        if record.exists():
+            return
+        write_text(record, json.dumps(content))
+    except (ModelError, OSError):  # no home, or a full or locked one: the model serves all the same
+        return
+    logger.warning(
+        "%s is used for the first time. Its SHA-256 %s was recorded in %s; from now on only this file is accepted.",
+        known.title, content["sha256"], record.name,
+    )  # fmt: skip
+
+
 def _check_hash(path: Path, known: RegistryEntry) -> None:
-    expected = known.sha256
-    record = _record_path(known)
-    if expected is None and record.is_file():
+    expected, record = known.sha256, None
+    if expected is None:
+        try:
+            record = _record_path(known)
+        except ModelError:
+            return  # no home, so nothing was recorded
+    if record is not None and os.path.isfile(record):
         try:
             expected = json.loads(record.read_text(encoding="utf-8"))["sha256"]
         except (ValueError, KeyError, TypeError) as error:
@@ -201,55 +202,3 @@ def _check_hash(path: Path, known: RegistryEntry) -> None:
             f"The weights of {known.title} ({path}) differ from those recorded for it: the file is damaged or was "
             "replaced. Delete it and get it again."
         )
-
-
-def _copy(source: Path, part: Path, progress: Progress | None, cancelled: CancelCheck | None) -> None:
-    if not source.is_file():
-        raise ModelError(f"The file {source} does not exist.")
-    part.unlink(missing_ok=True)
-    with source.open("rb") as stream:
-        _write(stream, part, source.stat().st_size, progress, cancelled)
-
-
-def _download(
-    url: str,
-    part: Path,
-    progress: Progress | None,
-    cancelled: CancelCheck | None,
-    open_url: Callable[..., Any],
-) -> None:
-    done = part.stat().st_size if part.exists() else 0
-    request = urllib.request.Request(url, headers={"Range": f"bytes={done}-"} if done else {})
-    try:
-        with open_url(request, timeout=TIMEOUT_S) as response:
-            if done and getattr(response, "status", 200) != 206:
-                part.unlink()
-                done = 0
-            length = response.headers.get("Content-Length")
-            total = done + int(length) if length else None
-            _write(response, part, total, progress, cancelled)
-    except urllib.error.HTTPError as error:
-        if error.code == 416 and done:  # the part is as long as the file, or longer: start anew
-            part.unlink()
-            return _download(url, part, progress, cancelled, open_url)
-        raise ModelError(f"The server refused the download ({error.code} {error.reason}): {url}") from error
-    except (OSError, http.client.HTTPException) as error:  # URLError and timeouts are OSErrors
-        raise ModelError(
-            f"The download was interrupted ({error}). Try again: it continues where it stopped. Behind a proxy, set "
-            f"HTTPS_PROXY; without a network, download {url} elsewhere and choose the file."
-        ) from error
-    if total is not None and part.stat().st_size != total:
-        raise ModelError("The download ended early. Try again: it continues where it stopped.")
-
-
-def _write(
-    stream: BinaryIO, part: Path, total: int | None, progress: Progress | None, cancelled: CancelCheck | None
-) -> None:
-    """Append the stream to the part file."""
-    with part.open("ab") as file:
-        done = file.tell()
-        while block := stream.read(CHUNK_BYTES):
-            check_cancelled(cancelled)
-            file.write(block)
-            done += len(block)
-            report(progress, done / total if total else 0.0, f"{done / 1e6:.0f} MB downloaded")

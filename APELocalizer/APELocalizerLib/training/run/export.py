@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+from APELocalizerLib.core.model.known_models import PUBLISHED_CITATION
 from APELocalizerLib.core.model.model import Model
 from APELocalizerLib.core.model.model_files import save_model
-from APELocalizerLib.core.model.registry import PUBLISHED_CITATION
 from APELocalizerLib.training.config import TrainingConfig
 from APELocalizerLib.training.package import model_of
 from APELocalizerLib.training.recipes import spacing_presets
