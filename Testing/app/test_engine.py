@@ -1,5 +1,6 @@
 """The engine: one act for panel, console, command line and notebooks, on an embedder that is never wrong."""
 
+import os
 import pickle
 import subprocess
 import sys
@@ -13,7 +14,7 @@ from APELocalizerLib.app.engine import Engine, EngineSettings
 from APELocalizerLib.app.memory import MAPS_KEPT, Memory
 from APELocalizerLib.core.base.errors import Cancelled, LearningError, LibraryError, LocalizationError
 from APELocalizerLib.core.library import built_in
-from APELocalizerLib.core.library.files import load_library
+from APELocalizerLib.core.library.files import load_library, save_library
 from APELocalizerLib.core.library.library import LandmarkLibrary
 from APELocalizerLib.core.library.marks import Marks
 from made_up.embedders import KnowingEmbedder
@@ -135,6 +136,20 @@ def test_another_device_uses_the_map_at_hand_but_another_model_does_not(engine, 
     assert engine.using(device="cpu").map(torso, key="torso") is first
     assert engine.using(model="other").map(torso, key="torso").space != first.space
     assert len(embedder.embedded) == 2
+
+
+def test_a_reference_that_was_replaced_under_its_name_is_aligned_with_anew(engine, embedder, torso, tmp_path):
+    file = tmp_path / "reference.json"
+    aligned = engine.using(reference=file)
+    maps = []
+    for content in ("one model", "another model"):
+        save_library(LandmarkLibrary(content), file)
+        os.utime(file, ns=(len(maps), len(maps)))  # another time of change, however fast the test runs
+        maps.append(aligned.map(torso, key="torso"))
+        assert aligned.recall("torso") is maps[-1]
+    assert maps[0] is not maps[1]
+    file.unlink()
+    assert aligned.recall("torso") is None
 
 
 def test_released_memory_holds_no_map(engine, torso):

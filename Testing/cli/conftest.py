@@ -24,10 +24,10 @@ def ideal_embedding():
     real = Embedder.embed
 
     def embed(self, *arguments, **keywords):
-        found = real(self, *arguments, **keywords)
-        cells = np.argwhere(np.ones(found.body.shape, dtype=bool))
-        values = apply_affine(found.grid_to_ras, cells).reshape(found.values.shape)
-        return dataclasses.replace(found, values=values.astype(np.float32))
+        embedding_map = real(self, *arguments, **keywords)
+        cells = np.argwhere(np.ones(embedding_map.body.shape, dtype=bool))
+        values = apply_affine(embedding_map.grid_to_ras, cells).reshape(embedding_map.values.shape)
+        return dataclasses.replace(embedding_map, values=values.astype(np.float32))
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Embedder, "embed", embed)
@@ -50,7 +50,7 @@ def made(tmp_path_factory, ideal_embedding) -> SimpleNamespace:
     save_model(tiny_model(presets=spacings), model)
     library = folder / "library.json"
     arguments = ["learn", scan, "--points", points, "--boxes", boxes, "--library", library, "--model", model]
-    assert main([str(each) for each in arguments]) == 0
+    assert main([str(argument) for argument in arguments]) == 0
     return SimpleNamespace(folder=folder, scan=scan, points=points, boxes=boxes, model=model, library=library)
 
 

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from APELocalizerLib.app.memory import Memory
-from APELocalizerLib.core.base.errors import LocalizationError
+from APELocalizerLib.core.base.errors import LibraryError, LocalizationError
 from APELocalizerLib.core.base.progress import CancelCheck, Progress, check_cancelled
 
 if TYPE_CHECKING:
@@ -120,9 +120,13 @@ class Engine:
 
     def recall(self, key: Hashable, spacing: str = "standard") -> EmbeddingMap | None:
         """The map computed before for exactly this scan and these settings, or None."""
-        if not self._memory.has_model(self.settings.model):
+        if not (self._memory.has_maps and self._memory.has_model(self.settings.model)):
             return None
-        return self._memory.recall(self._map_key(key, spacing))
+        try:
+            wanted = self._map_key(key, spacing)
+        except LibraryError:
+            return None  # the reference is gone: nothing is aligned with it
+        return self._memory.recall(wanted)
 
     def learn(
         self,
@@ -213,8 +217,11 @@ class Engine:
         return self.map(scan, spacing, None, progress, cancelled) if isinstance(scan, Scan) else scan
 
     def _map_key(self, key: Hashable, spacing: str) -> Hashable:
-        # The device is left out: it does not change the map beyond rounding.
-        return key, self.model.id, spacing, self.settings.reference, self.settings.one_pass
+        # The device is left out: it does not change the map beyond rounding. The reference counts by what it holds, so
+        # that a library that was changed or replaced under the same name is aligned with anew.
+        reference, _ = self._memory.reference(self.settings.reference, self.model)
+        aligned_with = None if reference is None else reference.digest
+        return key, self.model.id, spacing, aligned_with, self.settings.one_pass
 
     def _embedder(self) -> tuple[Embedder, str]:
         """What embeds scans, and what keeps it from aligning them with the built-in library ("" if nothing does)."""

@@ -35,7 +35,7 @@ EMBEDDING_SHARE = 0.9
 
 @dataclass(frozen=True)
 class Enlargement:
-    """α of one organ; it was searched on `searched` supports and found on `found` of them, from which α comes."""
+    """α of one organ; it was searched on `searched` supports and `found` on so many of them, from which α comes."""
 
     organ: str
     alpha: float

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from APELocalizerLib.core.model.model import Model
 
 MAPS_KEPT = 8
+"""Maps of recent scans that are remembered."""
 
 
 class Memory:
@@ -100,6 +101,11 @@ class Memory:
             if key in self._maps:
                 self._maps.move_to_end(key)
             return self._maps.get(key)
+
+    @property
+    def has_maps(self) -> bool:
+        """Whether any map is remembered."""
+        return bool(self._maps)
 
     def remember(self, key: Hashable, embedding_map: EmbeddingMap) -> None:
         """Remember a map; the oldest goes when there are more than `MAPS_KEPT`."""

@@ -101,7 +101,7 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     arguments.out.mkdir(parents=True, exist_ok=True)
     write_csv(study.retrievals, arguments.out / "retrievals.csv")
     write_figures(study, arguments.out / "figures.json")
-    plots = {} if arguments.no_plots else _draw(study, cases, pictured, arguments.out, ape and ape.model)
+    plots = {} if arguments.no_plots else _draw(study, cases, pictured, arguments.out, ape.model if ape else None)
     path = arguments.out / "report.md"
     path.write_text(markdown(study, arguments.title or "Evaluation", [made_by(ape, methods)], plots), encoding="utf-8")
     console.result(str(path))

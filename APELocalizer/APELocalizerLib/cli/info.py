@@ -69,7 +69,7 @@ def _model(path: Path) -> list[tuple[str, str]]:
 
     model = load_model(path)
     count = sum(tensor.numel() for tensor in model.state.values())
-    presets = [f"{name} {' + '.join(_times(s) for s in each)} mm" for name, each in model.presets.items()]
+    presets = [f"{name} {' + '.join(map(_times, passes))} mm" for name, passes in model.presets.items()]
     return [
         ("kind", "model"),
         ("id", model.id),
@@ -92,6 +92,8 @@ def _library(path: Path) -> list[tuple[str, str]]:
         ("model", library.model_id or "none yet"),
         ("supports", ", ".join(support.name for support in library.supports) or "none"),
     ]
+    if library.space is not None:
+        lines.append(("coordinates", library.space.in_words()))
     for kind, entries in (("landmark", library.landmarks), ("organ", library.organs)):
         for entry in entries:
             shots = f"{len(entry.shots)} shot{'s' if len(entry.shots) != 1 else ''}"
@@ -104,15 +106,15 @@ def _map(path: Path) -> list[tuple[str, str]]:
     from APELocalizerLib.core.base.geometry import spacing_of
     from APELocalizerLib.core.embedding.map_files import load_map
 
-    found = load_map(path)
+    embedding_map = load_map(path)
     return [
         ("kind", "anatomical map"),
-        ("scan", found.scan_name),
-        ("model", found.model_id),
-        ("spacing", found.spacing),
-        ("cells", f"{_times(found.body.shape)} of {_times(spacing_of(found.grid_to_ras))} mm"),
-        ("coordinates", "aligned with known landmarks" if found.space.aligned else "as the network gives them"),
-        *_bounds(found.field_of_view),
+        ("scan", embedding_map.scan_name),
+        ("model", embedding_map.model_id),
+        ("spacing", embedding_map.spacing),
+        ("cells", f"{_times(embedding_map.body.shape)} of {_times(spacing_of(embedding_map.grid_to_ras))} mm"),
+        ("coordinates", embedding_map.space.in_words()),
+        *_bounds(embedding_map.field_of_view),
     ]
 
 

@@ -47,7 +47,7 @@ def engine_of(arguments: argparse.Namespace) -> "Engine":
     from APELocalizerLib.app.engine import BUILT_IN, Engine
     from APELocalizerLib.core.library.built_in import library_file
 
-    reference = BUILT_IN if arguments.reference is None else library_file(arguments.reference)
-    if arguments.no_align:
-        reference = None
+    reference: str | Path | None = None
+    if not arguments.no_align:
+        reference = BUILT_IN if arguments.reference is None else library_file(arguments.reference)
     return Engine(arguments.model, arguments.device, reference, True if arguments.one_pass else None)
