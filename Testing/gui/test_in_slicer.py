@@ -27,6 +27,31 @@ def test_closing_the_scene_lets_go_of_the_maps(panel, patient, scene, engine):
     assert engine.recall(key) is None
 
 
+def test_a_closed_panel_frees_model_and_maps(panel, patient, engine):
+    panel.learn(patient)
+    assert engine.spacings() is not None
+    panel.widget.cleanup()
+    panel.wait(lambda: engine.spacings() is None and engine.recall(scan_key(patient.volume)) is None)
+
+
+def test_a_run_that_ends_while_a_scene_is_loaded_is_no_error(panel, patient, add_patient, scene, messages):
+    panel.learn(patient)
+    panel.ui.scanSelector.setCurrentNode(add_patient("patient B").volume)
+    panel.click("localizeButton")
+    scene.InvokeEvent(scene.StartImportEvent)
+    panel.wait()
+    assert messages == [] and scene.GetNumberOfNodesByClass("vtkMRMLTableNode") == 1
+
+
+def test_the_main_button_is_in_view_on_a_small_screen(panel, patient):
+    panel.learn(patient)
+    assert not panel.ui.learnSection.collapsed
+    button, parent = panel.ui.localizeButton, panel.widget.parent
+    parent.resize(440, parent.layout().totalHeightForWidth(440))
+    panel.wait()
+    assert button.mapTo(parent, button.rect.bottomLeft()).y() <= 540, "of 768 pixels Slicer leaves that many"
+
+
 def test_an_error_is_shown_before_a_panel_that_is_ready_again(panel, patient, add_patient, monkeypatch):
     panel.learn(patient)
     other, seen = add_patient("patient B").volume, []
