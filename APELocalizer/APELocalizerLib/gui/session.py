@@ -137,6 +137,8 @@ class Session:
         return not problem
 
     def _failed(self, error: Exception) -> None:
-        self.say(str(error) if isinstance(error, Cancelled) else _("Stopped by an error. Nothing was changed."))
-        if not isinstance(error, Cancelled):
-            show_error(error)
+        if isinstance(error, Cancelled):
+            self.say(_("Canceled. Nothing was changed."))
+            return
+        self.say(_("Stopped by an error. Nothing was changed."))
+        show_error(error)
