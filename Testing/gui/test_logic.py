@@ -45,6 +45,12 @@ def test_another_library_on_the_same_scan_uses_the_overlay_that_is_there(logic, 
     assert logic.localize(scan, library, spacing="fast").overlay_node is not third.overlay_node
 
 
+def test_the_console_uses_the_overlay_that_the_panel_made(engine, logic, patient, add_patient):
+    library, scan = logic.learn(patient.volume, pointsNode=patient.points), add_patient("patient B").volume
+    first = logic.localize(scan, library)
+    assert APELocalizerLogic(engine).localize(scan, library).overlay_node is first.overlay_node
+
+
 def test_a_scan_under_a_transform_gives_results_where_it_is_seen(logic, patient, add_patient, scene):
     library = logic.learn(patient.volume, pointsNode=patient.points)
     other = add_patient("patient B").volume

@@ -1,12 +1,14 @@
 """The overlays of a scan: made when first wanted, shown again when wanted again, never a user's own node. No Qt."""
 
+import hashlib
+
 import slicer
 from slicer.i18n import tr as _
 
 from APELocalizerLib.app.engine import Engine
 from APELocalizerLib.core.base.errors import LibraryError, SceneError
 from APELocalizerLib.scene.nodes import VolumeNode
-from APELocalizerLib.scene.references import SCAN_REFERENCE
+from APELocalizerLib.scene.references import MADE_OF_ATTRIBUTE, SCAN_REFERENCE
 from APELocalizerLib.scene.run_settings import DEFAULT_SETTINGS, RunSettings, scan_key
 
 
@@ -26,13 +28,16 @@ class OverlayKeeper:
         self._folders[volume_node.GetID()] = nodes.folder_item_id
         if nodes.overlay_node is not None:
             self._made[self._key(volume_node, "rgb", "")] = nodes.overlay_node
+            nodes.overlay_node.SetAttribute(MADE_OF_ATTRIBUTE, _made_of(volume_node, settings))
 
     def rgb_of(self, volume_node: VolumeNode, settings: RunSettings):
-        """The RGB overlay that was made of the scan as it is now, with these settings, if it is still in the scene."""
-        if self._settings.get(volume_node.GetID()) != settings:
-            return None
-        node = self._made.get(self._key(volume_node, "rgb", ""))
-        return node if node is not None and slicer.mrmlScene.IsNodePresent(node) else None
+        """The RGB overlay that was made of the scan as it is now, with these settings, if it is still in the scene.
+
+        It may be another keeper's: the panel and the console each have one.
+        """
+        wanted = _made_of(volume_node, settings)
+        overlays = slicer.util.getNodesByClass("vtkMRMLVectorVolumeNode")
+        return next((node for node in overlays if node.GetAttribute(MADE_OF_ATTRIBUTE) == wanted), None)
 
     def show(self, volume_node: VolumeNode, kind: str | int, opacity: float = 0.4, library=None, landmark: str = ""):
         """Show one overlay over the scan in all slices: its node, or None for "none".
@@ -120,6 +125,12 @@ class OverlayKeeper:
             return
         for key in [key for key in self._made if key[1][0] == volume_node.GetID() and key[2] == kind]:
             remove_volume(self._made.pop(key))
+
+
+def _made_of(volume_node: VolumeNode, settings: RunSettings) -> str:
+    """Digest of a scan as it is now, and of the settings that matter for its map."""
+    text = f"{scan_key(volume_node)} {settings.spacing} {settings.model}"
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def remove_volume(node) -> None:

@@ -3,6 +3,9 @@
 SCAN_REFERENCE = "APELocalizer.scan"
 """Node reference role that leads from each result node and overlay to its scan."""
 
+MADE_OF_ATTRIBUTE = "APELocalizer.MadeOf"
+"""Attribute of an overlay: a digest of the scan and the settings that it was made with."""
+
 HIDDEN_ATTRIBUTE = "APELocalizer.HiddenWithItsScan"
 """Set while a node is hidden because another scan is in view; one that the user hid lacks it, and stays hidden."""
 
