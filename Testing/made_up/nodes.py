@@ -52,6 +52,13 @@ def bent_transform(scene):
     return node
 
 
+def overwrite_descriptions(scene) -> None:
+    """Do what the application does soon after a box was made (WriteMeasurementsToDescription): describe it anew, by its
+    measurements."""
+    for node in slicer.util.getNodesByClass("vtkMRMLMarkupsROINode", scene):
+        node.SetDescription("volume: 1.0cm3")
+
+
 def contents(scene) -> tuple[set[str], int]:
     """Ids of all nodes and the number of subject hierarchy items: to see whether anything was left behind."""
     hierarchy = slicer.vtkMRMLSubjectHierarchyNode.ResolveSubjectHierarchy(scene)

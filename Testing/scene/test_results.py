@@ -23,6 +23,7 @@ from made_up.nodes import (
     linear_transform,
     located,
     located_box,
+    overwrite_descriptions,
     raises,
 )
 
@@ -120,6 +121,22 @@ def test_second_run_gets_its_own_folder_and_names(a_scene, a_volume_node, a_loca
     assert hierarchy.GetItemName(first.folder_item_id) == "torso landmarks"
     assert hierarchy.GetItemName(second.folder_item_id) == "torso landmarks 2"
     assert first.points_node.GetName() != second.points_node.GetName()
+
+
+def test_names_that_became_free_are_used_again(a_scene, a_volume_node, a_localization):
+    for _run in range(3):
+        nodes = show_localization(a_volume_node, a_localization)
+        names = nodes.points_node.GetName(), nodes.table_node.GetName(), nodes.roi_nodes["liver box"].GetName()
+        assert names == ("torso landmarks", "torso landmark table", "liver box")
+        for node in (nodes.points_node, nodes.table_node, *nodes.roi_nodes.values()):
+            a_scene.RemoveNode(node)
+
+
+def test_what_is_said_of_a_box_outlives_slicers_own_description(a_scene, a_volume_node, a_localization):
+    roi = show_localization(a_volume_node, a_localization).roi_nodes["liver box"]
+    overwrite_descriptions(a_scene)
+    assert roi.GetDescription() == "volume: 1.0cm3"
+    assert "round trip 5.5 mm" in roi.GetNthControlPointDescription(0)
 
 
 def test_users_nodes_keep_their_names(a_scene, a_volume_node, a_localization):

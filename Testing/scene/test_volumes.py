@@ -6,6 +6,7 @@ import slicer
 import slicer.util
 import vtk
 
+from APELocalizerLib.core.base.errors import ScanError
 from APELocalizerLib.core.base.geometry import apply_affine
 from APELocalizerLib.scene.volumes import labels_from_segmentation, points_from_markups, scan_from_volume_node
 from made_up.nodes import ROTATION, SHEAR, STRETCH, bent_transform, contents, linear_transform, raises
@@ -60,6 +61,16 @@ def test_volumes_that_are_no_ct_are_refused(a_scene):
     for node in (None, labels, points):
         with raises("Choose a CT scan"):
             scan_from_volume_node(node)
+
+
+def test_what_cannot_be_a_torso_ct_in_hounsfield_units_is_refused(a_volume_node):
+    a_volume_node.SetSpacing(2000.0, 2000.0, 2000.0)
+    with pytest.raises(ScanError, match="torso"):
+        scan_from_volume_node(a_volume_node)
+    a_volume_node.SetSpacing(5.0, 5.0, 5.0)
+    slicer.util.arrayFromVolume(a_volume_node)[:] %= 5
+    with pytest.raises(ScanError, match="Hounsfield"):
+        scan_from_volume_node(a_volume_node)
 
 
 def test_points_come_in_world_and_only_where_placed(a_scene):

@@ -113,12 +113,21 @@ def _add_folder(volume_node: VolumeNode, name: str) -> int:
 def _add_node(class_name: str, name: str, volume_node: VolumeNode):
     """New node with a unique name under the scan's parent transform, and a reference to the scan."""
     scene = slicer.mrmlScene
-    node = scene.AddNewNodeByClass(class_name, scene.GetUniqueNameByString(name))
+    node = scene.AddNewNodeByClass(class_name, _free_name(name))
     node.SetNodeReferenceID(SCAN_REFERENCE, volume_node.GetID())
     if node.IsA("vtkMRMLDisplayableNode"):
         node.SetAndObserveTransformNodeID(volume_node.GetTransformNodeID())
         node.CreateDefaultDisplayNodes()
     return node
+
+
+def _free_name(name: str) -> str:
+    """The name itself, or the first of name_1, name_2 … that no node has; Slicer's own would count on for ever."""
+    scene, unique, number = slicer.mrmlScene, name, 0
+    while scene.GetFirstNodeByName(unique):
+        number += 1
+        unique = f"{name}_{number}"
+    return unique
 
 
 def _add_points(volume_node: VolumeNode, localization: "Localization"):
