@@ -1,6 +1,8 @@
 """From a scan to its embedding map: every spacing of a preset is prepared and embedded, their mean is taken, and its
 coordinates are aligned with a reference."""
 
+from dataclasses import replace
+
 import torch
 
 from APELocalizerLib.core.base.device import resolve_device
@@ -14,6 +16,7 @@ from APELocalizerLib.core.localization.alignment import Reference, align
 from APELocalizerLib.core.model.model import Model
 from APELocalizerLib.core.preparation.config import PreparedScan
 from APELocalizerLib.core.preparation.prepare import PreparationRequest, prepare_all
+from APELocalizerLib.core.preparation.trunk import cut_to_trunk
 from APELocalizerLib.core.scan.scan import Scan
 
 PREPARATION_SHARE, NETWORK_SHARE = 0.35, 0.5
@@ -60,12 +63,18 @@ class Embedder:
         device = resolve_device(self._runner.settings.device)  # fails before the slow part, not after it
         share = sub_progress(progress, 0.0, PREPARATION_SHARE)
         requests = [(self.model.preparation, voxel_size) for voxel_size in passes]
-        *prepared, coarse = _prepared(scan, [*requests, REQUEST], device, share, cancelled)
+        trunk, ends = cut_to_trunk(scan)
+        *prepared, coarse = _prepared(trunk, [*requests, REQUEST], device, share, cancelled)
+        if trunk is not scan:
+            prepared = [replace(part, scan_fingerprint=scan.fingerprint) for part in prepared]
         maps = []
         for number, scan_at_spacing in enumerate(prepared):
             start, stop = (PREPARATION_SHARE + NETWORK_SHARE * n / len(passes) for n in (number, number + 1))
             maps.append(self._runner.embed(scan_at_spacing, spacing, sub_progress(progress, start, stop), cancelled))
         report(progress, PREPARATION_SHARE + NETWORK_SHARE, "Aligning coordinates")
+        if trunk is not scan:
+            left_out = ends.above_mm, ends.below_mm
+            maps = [replace(part, notes=(*part.notes, ends.warning), left_out_mm=left_out) for part in maps]
         embedding_map = mean_of_passes(maps).with_coarse_ct(CoarseCT.of_prepared(coarse))
         if self._reference is not None:
             embedding_map = align(embedding_map, self._reference, cancelled)

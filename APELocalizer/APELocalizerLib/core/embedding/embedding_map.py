@@ -43,7 +43,8 @@ class EmbeddingMap:
     of the cell's center, `space` what the values mean, `field_of_view` the scan's outer box in RAS, `notes` warnings
     (for example that tiles were smaller because memory ran out). `passes` are the maps of the single spacings that this
     map is the mean of, if there are several. `coarse_ct` is the coarse CT by which found positions are refined; without
-    it they stay where the embeddings point.
+    it they stay where the embeddings point. `left_out_mm`: lengths above and below the field of
+    view that were left out, because they do not show the trunk.
     """
 
     values: np.ndarray
@@ -57,6 +58,7 @@ class EmbeddingMap:
     notes: tuple[str, ...] = ()
     passes: tuple["EmbeddingMap", ...] = ()
     coarse_ct: CoarseCT | None = None
+    left_out_mm: tuple[float, float] = (0.0, 0.0)
 
     def __post_init__(self) -> None:
         if self.values.ndim != 4 or self.values.shape[3] != 3 or self.body.shape != self.values.shape[:3]:

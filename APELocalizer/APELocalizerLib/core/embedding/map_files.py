@@ -134,6 +134,8 @@ def _header(embedding_map: EmbeddingMap) -> dict:
         "notes": list(embedding_map.notes),
         "aligned": embedding_map.space.aligned,
     }
+    if any(embedding_map.left_out_mm):
+        header["left_out_mm"] = list(embedding_map.left_out_mm)
     if embedding_map.space.aligned_with not in (None, UNKNOWN_REFERENCE):
         header["aligned_with"] = embedding_map.space.aligned_with
     return header
@@ -174,6 +176,7 @@ def _from_header(header: dict, values: np.ndarray, body: np.ndarray) -> Embeddin
         scan_name=_text(header["scan_name"]),
         scan_fingerprint=_text(header["scan_fingerprint"]),
         notes=tuple(_text(note) for note in header["notes"]),
+        left_out_mm=_left_out(header.get("left_out_mm", [0.0, 0.0])),
     )
 
 
@@ -189,6 +192,13 @@ def _box(values: object) -> Box:
     if not isinstance(values, list) or len(values) != 2:
         raise ValueError("it holds no field of view")
     return Box(triple(_three(values[0])), triple(_three(values[1])))
+
+
+def _left_out(values: object) -> tuple[float, float]:
+    above, below, _ = _three([*values, 0.0] if isinstance(values, list) else values)
+    if min(above, below) < 0:
+        raise ValueError("it left out less than nothing")
+    return float(above), float(below)
 
 
 def _text(value: object) -> str:

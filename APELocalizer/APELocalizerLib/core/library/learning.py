@@ -171,10 +171,24 @@ def _check_inside(support_map: EmbeddingMap, positions: np.ndarray, names: list[
     body = support_map.is_body(positions)
     for name, position, is_inside, is_body in zip(names, positions, inside, body, strict=True):
         where = "(R {:.0f}, A {:.0f}, S {:.0f} mm)".format(*position)
+        if not is_inside and _is_left_out(support_map, position):
+            raise LearningError(
+                f'"{name}" {where} lies in the neck, the head or the legs. Only places in the trunk are found.'
+            )
         if not is_inside:
             raise LearningError(f'"{name}" {where} lies outside the support scan. Is the right support selected?')
         if not is_body:
             raise LearningError(f'"{name}" {where} lies in the air outside the body. Move it into the body.')
+
+
+def _is_left_out(support_map: EmbeddingMap, position: np.ndarray) -> bool:
+    """Whether a position (3,) RAS mm lies in a part of the scan that was left out, since it does not show the trunk."""
+    view, (above, below) = support_map.field_of_view, support_map.left_out_mm
+    part = Box(
+        (view.minimum[0], view.minimum[1], view.minimum[2] - below),
+        (view.maximum[0], view.maximum[1], view.maximum[2] + above),
+    )
+    return bool(part.contains(position[None], margin=1.0)[0])
 
 
 def _today() -> str:

@@ -27,6 +27,9 @@ FIELD_OF_VIEW_MARGIN_MM = 1.0
 MIN_EXTREME_POINTS_FOUND = 3
 """An organ is found if at least this many of its six extreme points are: the field of view may cut the others."""
 
+IN_NECK, IN_LEGS = "probably in the neck or head, which were left out", "probably in the legs, which were left out"
+"""Reasons for landmarks beyond the trunk, where the scan shows more than the trunk."""
+
 FLAT = "extreme points were found, but do not form a box"
 """Why an organ is not found if opposite sides were found in the wrong order or at the same position."""
 
@@ -208,9 +211,9 @@ class Answers:
         """Why a position (3,) RAS mm does not count as found."""
         view, cell = self._map.field_of_view, spacing_of(self._map.grid_to_ras)
         if position[2] - view.minimum[2] <= 1.5 * cell[2]:
-            return "probably below the field of view"
+            return IN_LEGS if self._map.left_out_mm[1] else "probably below the field of view"
         if view.maximum[2] - position[2] <= 1.5 * cell[2]:
-            return "probably above the field of view"
+            return IN_NECK if self._map.left_out_mm[0] else "probably above the field of view"
         if not view.contains(position, margin=FIELD_OF_VIEW_MARGIN_MM)[0]:
             return "outside the field of view"
         return f"no consistent match (round trip {round_trip_mm:.0f} mm)"

@@ -34,11 +34,18 @@ def canonical_view(scan: Scan) -> tuple[np.ndarray, np.ndarray]:
     grid_to_ras carries their true directions. Oblique and sheared grids are resampled (trilinear, float32, air outside)
     to an axis-aligned grid of about the same spacing that covers every voxel of the scan.
     """
-    axes = scan.ijk_to_ras[:3, :3] / scan.spacing
-    order = _matching_axes(axes)
-    cosines = np.array([axes[:, order[n]] @ CANONICAL_AXES[:, n] for n in range(3)])
+    order, cosines = _matching_axes(scan)
     if np.abs(cosines).min() < np.cos(np.radians(AXIS_TOLERANCE_DEGREES)):
         return _resampled(scan, order)
+    return flipped_view(scan)
+
+
+def flipped_view(scan: Scan) -> tuple[np.ndarray, np.ndarray]:
+    """The scan's voxels (P, L, I) as a view, flipped and permuted only, and grid_to_ras with their true directions.
+
+    On an oblique grid, these axes are only the nearest to posterior, left and inferior.
+    """
+    order, cosines = _matching_axes(scan)
     voxels = scan.voxels.transpose(order)
     affine = scan.ijk_to_ras[:, [*order, 3]]
     for n in range(3):
@@ -50,11 +57,13 @@ def canonical_view(scan: Scan) -> tuple[np.ndarray, np.ndarray]:
     return voxels, affine
 
 
-def _matching_axes(axes: np.ndarray) -> list[int]:
-    """Scan axis for each of posterior, left, inferior: the permutation that aligns them best."""
+def _matching_axes(scan: Scan) -> tuple[list[int], np.ndarray]:
+    """Scan axis for each of posterior, left, inferior (the permutation that aligns them best), and the cosines (3,)."""
+    axes = scan.ijk_to_ras[:3, :3] / scan.spacing
     alignment = np.abs(CANONICAL_AXES.T @ axes)
     orders = [list(order) for order in itertools.permutations(range(3))]
-    return max(orders, key=lambda order: sum(alignment[n, order[n]] for n in range(3)))
+    order = max(orders, key=lambda order: sum(alignment[n, order[n]] for n in range(3)))
+    return order, np.array([axes[:, order[n]] @ CANONICAL_AXES[:, n] for n in range(3)])
 
 
 def _resampled(scan: Scan, order: list[int]) -> tuple[np.ndarray, np.ndarray]:
