@@ -36,7 +36,7 @@ def test_they_are_offered_when_slicer_has_started(registered, monkeypatch):
     assert sorted(registered) == ["APESupportCT", "APETargetCT"]
 
 
-def test_a_copy_on_this_computer_is_loaded_without_a_network(registered, a_scene):
+def test_a_copy_on_this_computer_is_loaded_without_a_network(registered, scene):
     register_sample_data()
     source = registered["APESupportCT"]
     (node,) = source["customDownloader"](source)
