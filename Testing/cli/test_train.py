@@ -1,5 +1,6 @@
 """`ape-localizer train` as a user meets it: what it prints, writes and refuses."""
 
+import hashlib
 import json
 import shutil
 
@@ -69,7 +70,7 @@ def test_a_dry_run_tells_and_writes_nothing(command, place, tmp_path):
     words = ("--scans", place / "scans", "--landmarks", place / "landmarks.csv", "--threads", 1)
     code, output, _ = command(*words, "--dry-run", config=None)
     assert code == 0 and not (tmp_path / "out").exists() and sorted(place.rglob("*")) == before
-    for told in ("Preset anchored", "Scans: 2 (one, two)", "learn from: 2 of", "20000", "6 crops", "voxels at", "MB"):
+    for told in ("Recipe anchored", "Scans: 2 (one, two)", "learn from: 2 of", "20000", "6 crops", "voxels at", "MB"):
         assert told in output
     code, output, _ = command("--dry-run")
     assert code == 0 and "2 pairs" not in output and "4 crops of 32 x 32 x 32 voxels" in output
@@ -84,11 +85,11 @@ def test_a_dry_run_tries_scans_whose_annotations_suffice(command, place, tmp_pat
     words = ("--scans", place / "scans", "--boxes", tmp_path / "boxes.csv", "--threads", 1, "--dry-run")
     code, output, errors = command(*words, "--landmarks", tmp_path / "few.csv", config=None)
     assert (code, errors) == (0, "")
-    for told in ("Preset anchored", "learn from: 1 of", "No scan is called three,", "1 scan has too few landmarks"):
+    for told in ("Recipe anchored", "learn from: 1 of", "No scan is called three,", "1 scan has too few landmarks"):
         assert told in output
     assert "1 of them are kept" in output and "No scan is called two" not in output
     code, output, errors = command(*words, config=None)
-    assert (code, errors) == (0, "") and "Preset anchored" in output and "No scan is called" not in output
+    assert (code, errors) == (0, "") and "Recipe anchored" in output and "No scan is called" not in output
 
 
 @pytest.mark.parametrize(
@@ -177,7 +178,7 @@ def test_trials_tell_that_memory_ran_out(command, monkeypatch, module, words):
 
     monkeypatch.setattr(module, "set_up", fail)
     code, output, errors = command(*words)
-    assert code == 1 and output == "" and "memory does not suffice" in errors and errors.count("\n") == 1
+    assert code == 1 and output == "" and "Not enough memory" in errors and errors.count("\n") == 1
 
 
 @pytest.mark.parametrize(
@@ -232,3 +233,23 @@ def test_costs_are_those_of_the_real_network():
     storages = {t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in kept}
     expected = sum(size for address, size in storages.items() if address not in own)
     assert activation_bytes(TINY, (2, 1, 32, 40, 48)) == pytest.approx(expected, rel=0.05)
+
+
+def test_settings_alone_name_the_folder_of_the_training(place, tmp_path, capsys):
+    config = tiny_config(tmp_path / "named", [place / "scans"], max_steps=1, cache=str(tmp_path / "cache"))
+    assert main(["train", "--config", str(save_settings(config, tmp_path / "settings.json"))]) == 0
+    assert capsys.readouterr().out.strip() == str(tmp_path / "named" / "model.pt")
+    assert main(["train"]) == 1 and "--out" in capsys.readouterr().err
+
+
+def test_a_training_becomes_the_model_that_is_shipped(command, place, tmp_path):
+    words = ("--scans", place / "scans", "--steps", 1, "--batch", 1, "--cache", tmp_path / "cache", "--threads", 1)
+    assert command(*words, "--landmarks", place / "landmarks.csv", config=None)[0] == 0
+    code, output, errors = command("--ship", tmp_path / "shipped", "--threshold", 9.5, config=None)
+    assert (code, errors, output.strip()) == (0, "", str(tmp_path / "shipped" / "default.pt"))
+    model = load_model(output.strip())
+    card = json.loads((tmp_path / "shipped" / "default.json").read_text(encoding="utf-8"))
+    assert model.round_trip_threshold_mm == 9.5 and model.license == card["licence"] == "MIT"
+    assert card["sha256"] == hashlib.sha256((tmp_path / "shipped" / "default.pt").read_bytes()).hexdigest()
+    code, _, errors = command("--ship", tmp_path / "shipped", out=tmp_path / "nothing", config=None)
+    assert code == 1 and "export.pt" in errors and errors.count("\n") == 1

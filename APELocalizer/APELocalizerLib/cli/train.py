@@ -18,11 +18,11 @@ if TYPE_CHECKING:
     from APELocalizerLib.training.config import TrainingConfig
 
 PRESET_NAMES = ("anchored", "virtual", "mixed", "ape-naive", "ape-aug", "ape-equiv", "released")
-#: Settings that may differ from those that a training was begun with.
 MAY_CHANGE = {
     "output", "max_steps", "max_minutes", "validate_every", "checkpoint_every", "log_every", "threads", "device",
     "precision", "cache", "warm_up_steps",
 }  # fmt: skip
+"""Settings that may differ from those that a training was begun with."""
 
 DESCRIPTION = (
     "Fit a network to your own scans. A training that was stopped or killed goes on where it was when the same "
@@ -40,7 +40,7 @@ def add_parser(subparsers) -> None:
 
 def _add_data_options(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("--out", type=Path, required=True, metavar="FOLDER", help="folder of the training and its results")
+    add("--out", type=Path, metavar="FOLDER", help="folder of the training and its results (default: that of --config)")
     add("--scans", nargs="+", metavar="PATH", help="CT scans: files, DICOM folders, or a folder that holds them")
     add("--landmarks", metavar="CSV", help="case,name,r_mm,a_mm,s_mm[,uncertainty_mm]; case is a scan's name")
     add("--boxes", metavar="CSV", help="case,name,rmin,rmax,amin,amax,smin,smax[,uncertainty_mm,cut_sides]")
@@ -72,6 +72,8 @@ def _add_network_options(parser: argparse.ArgumentParser) -> None:
     add("--cache", metavar="FOLDER", help="where prepared scans are kept (default: OUT/cache)")
     add("--dry-run", action="store_true", help="say what would be done, and do nothing")
     add("--benchmark", type=int, metavar="N", help="time N steps instead of training")
+    add("--ship", type=Path, metavar="FOLDER", help="write the training in --out as the extension's default model")
+    add("--threshold", type=float, metavar="MM", help="round trip from which the shipped model says “not found”")
 
 
 def run(arguments: argparse.Namespace, console: Console) -> int:
@@ -86,6 +88,8 @@ def _train(arguments: argparse.Namespace, console: Console) -> str | None:
     """Do what is asked for; returns what to print, None in all processes of a training but the first."""
     if importlib.util.find_spec("scipy") is None:
         raise TrainingError("Training needs the package scipy. Install it with: pip install scipy")
+    if arguments.ship is not None:
+        return _shipped(arguments)
     config = settings(arguments)
     if arguments.dry_run:
         from APELocalizerLib.training.run.plan import dry_run
@@ -111,6 +115,18 @@ def _train(arguments: argparse.Namespace, console: Console) -> str | None:
     return str(Path(config.output) / MODEL)
 
 
+def _shipped(arguments: argparse.Namespace) -> str:
+    """Write the default model from the training in --out; returns its file."""
+    from APELocalizerLib.core.model.model import DEFAULT_THRESHOLD_MM
+    from APELocalizerLib.training.run.export import ship
+    from APELocalizerLib.training.run.loop import EXPORT
+
+    if arguments.out is None:
+        raise TrainingError("Name the folder of the training whose model is to be shipped with --out.")
+    threshold = DEFAULT_THRESHOLD_MM if arguments.threshold is None else arguments.threshold
+    return str(ship(arguments.out / EXPORT, arguments.ship, threshold))
+
+
 def settings(arguments: argparse.Namespace) -> TrainingConfig:
     """The settings of a run: of --config, of the training in --out, or of a preset, changed by the options.
 
@@ -118,11 +134,12 @@ def settings(arguments: argparse.Namespace) -> TrainingConfig:
     """
     from APELocalizerLib.training.recipes import RECIPES
 
-    saved = arguments.out / "config.json"
     if arguments.config is not None:
         config = read_settings(arguments.config)
-    elif saved.exists() and arguments.preset is None and arguments.scans is None:
-        config = read_settings(saved)
+    elif arguments.out is None:
+        raise TrainingError("Name a folder for the training with --out, or settings with --config.")
+    elif (arguments.out / "config.json").exists() and arguments.preset is None and arguments.scans is None:
+        config = read_settings(arguments.out / "config.json")
     else:
         if arguments.scans is None:
             raise TrainingError("Give the scans to train on with --scans, or settings with --config.")
@@ -131,7 +148,7 @@ def settings(arguments: argparse.Namespace) -> TrainingConfig:
         processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))  # of torchrun, which share the cores
         config = config.changed(threads=max(1, (os.cpu_count() or 1) // processes))
     try:
-        return _changed(config.changed(output=str(arguments.out)), arguments)
+        return _changed(config.changed(output=str(arguments.out or config.output)), arguments)
     except (ValueError, TypeError) as error:
         raise TrainingError(f"These settings cannot be used: {error}") from error
 
@@ -161,7 +178,7 @@ def _changed(config: TrainingConfig, arguments: argparse.Namespace) -> TrainingC
         if config.objective.kind.is_anchored:
             options["crops_per_step"] = arguments.batch
         else:
-            pairs = replace(pairs, patients=arguments.batch)
+            pairs = replace(config.objective.of_pairs, patients=arguments.batch)
     if arguments.virtual_patients is not None:
         if pairs is None:
             raise TrainingError("Anchored training always uses virtual patients; leave --virtual-patients out.")

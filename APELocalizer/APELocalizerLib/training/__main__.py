@@ -1,4 +1,4 @@
-"""`python -m APELocalizerLib.training --config FILE`: run or resume a training from its settings file."""
+"""`python -m APELocalizerLib.training --config FILE`, as older notes call `ape-localizer train --config FILE`."""
 
 from __future__ import annotations
 

@@ -128,7 +128,7 @@ def _plain(value: Any) -> Any:
     """A setting as JSON writes it."""
     if hasattr(value, "to_dict"):
         return value.to_dict()
-    if is_dataclass(value):
+    if is_dataclass(value) and not isinstance(value, type):
         return asdict(value)
     return tuple(_plain(item) for item in value) if isinstance(value, tuple) else value
 

@@ -73,7 +73,7 @@ def ape_aug(output: str) -> TrainingConfig:
     Differences: those of ape-equiv.
     """
     config = ape_equiv(output)
-    return config.changed(preset="ape-aug", pairs=replace(config.objective.pairs, equivariance=0.0))
+    return config.changed(preset="ape-aug", pairs=replace(config.objective.of_pairs, equivariance=0.0))
 
 
 def ape_naive(output: str) -> TrainingConfig:
@@ -82,7 +82,7 @@ def ape_naive(output: str) -> TrainingConfig:
     Differences: those of ape-equiv. Whether the paper augments here it does not say; we do (our reading).
     """
     config = ape_equiv(output)
-    return config.changed(preset="ape-naive", pairs=replace(config.objective.pairs, views=1, equivariance=0.0))
+    return config.changed(preset="ape-naive", pairs=replace(config.objective.of_pairs, views=1, equivariance=0.0))
 
 
 def released(output: str) -> TrainingConfig:

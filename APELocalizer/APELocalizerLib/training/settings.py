@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
+from APELocalizerLib.core.base.errors import TrainingError
 from APELocalizerLib.training.patients.settings import PairSettings
 
 SCHEDULES = ("cosine", "constant", "one_cycle")
@@ -68,6 +69,20 @@ class ObjectiveSettings:
         if self.kind.is_self_supervised != (self.pairs is not None):
             raise ValueError("Settings of “pairs” belong to a training that is self-supervised, and to no other.")
         _at_least(self, 1, "crops_per_step")
+
+    @property
+    def of_pairs(self) -> PairSettings:
+        """The settings of the self-supervised part; raises `TrainingError` if there is none."""
+        if self.pairs is None:
+            raise TrainingError("The settings have no “pairs”, which self-supervised training needs.")
+        return self.pairs
+
+    @property
+    def range_mm(self) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
+        """Scale and offset; raises `TrainingError` as long as they are to be those of the scans."""
+        if self.scale is None or self.offset is None:
+            raise TrainingError("The settings have no “scale” and “offset”. Give both, in mm.")
+        return self.scale, self.offset
 
     @property
     def takes_unlabelled(self) -> bool:

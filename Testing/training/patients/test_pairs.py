@@ -8,7 +8,7 @@ from torch.nn import functional as F
 from APELocalizerLib.training.data.volumes import Level, Volume
 from APELocalizerLib.training.objectives.losses import equivariance_loss
 from APELocalizerLib.training.patients import intensities
-from APELocalizerLib.training.patients.pairs import Lattice, Places, draw_lattice, draw_patient
+from APELocalizerLib.training.patients.pairs import CropPoints, Lattice, draw_lattice, draw_patient
 from APELocalizerLib.training.patients.virtual_patients import STRIDE, Deformation
 from made_up.trainings import RampSource, tiny_pairs
 
@@ -85,7 +85,7 @@ def test_reading_places_is_trilinear_interpolation_of_cells():
 
 def test_gradients_reach_the_cells_around_a_place():
     embedding = torch.zeros(1, 3, 4, 4, 4, requires_grad=True)
-    Places(torch.tensor([0]), torch.tensor([[1.25, 2.0, 0.5]]), torch.zeros(1, 3)).read(embedding).sum().backward()
+    CropPoints(torch.tensor([0]), torch.tensor([[1.25, 2.0, 0.5]]), torch.zeros(1, 3)).read(embedding).sum().backward()
     expected = torch.zeros(4, 4, 4)
     expected[1, 2, :2], expected[2, 2, :2] = 0.75 * 0.5, 0.25 * 0.5
     torch.testing.assert_close(embedding.grad[0, 0], expected)

@@ -245,7 +245,7 @@ def test_too_little_memory_is_told_in_a_sentence_wherever_it_shows(tmp_path, mon
         raise error
 
     monkeypatch.setattr(loop, where, fail) if where != "_Run" else monkeypatch.setattr(Trainer, "train_step", fail)
-    with pytest.raises(DeviceError, match="memory does not suffice"):
+    with pytest.raises(DeviceError, match="Not enough memory"):
         train(made_up_config(tmp_path), made_up_set())
 
 

@@ -81,7 +81,7 @@ class Runner:
                 break
             except RuntimeError as error:
                 unsupported = _is_unsupported(error) and plan.device.type != "cpu"
-                if not (_is_out_of_memory(error) or unsupported and self.settings.cpu_fallback):
+                if not (is_out_of_memory(error) or unsupported and self.settings.cpu_fallback):
                     raise
             # only here, without the error and its traceback, are the failed attempt's tensors free
             if unsupported:
@@ -221,7 +221,7 @@ def _pad(image: Tensor, size: Shape, mode: str) -> tuple[Tensor, Tensor | None]:
     return torch.nn.functional.pad(image, pads), visible
 
 
-def _is_out_of_memory(error: RuntimeError) -> bool:
+def is_out_of_memory(error: RuntimeError) -> bool:
     words = ("out of memory", "can't allocate memory", "not enough memory", "alloc_failed")
     return isinstance(error, torch.cuda.OutOfMemoryError) or any(word in str(error).lower() for word in words)
 

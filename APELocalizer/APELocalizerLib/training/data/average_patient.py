@@ -1,4 +1,4 @@
-"""Canonical coordinates: one smooth map per scan from its own millimetres to those of an average patient.
+"""Canonical coordinates: one smooth map per scan from its own millimeters to those of an average patient.
 
 Every scan s has a map f_s(p) = p + g_s(p), where each axis of g_s is a Gaussian process: a free translation, small
 scale and shear about the scan's center, and a smooth residual. Two patients are tied by observations with the same
@@ -97,8 +97,8 @@ class AveragePatient:
 
     def point(self, key: str) -> np.ndarray | None:
         """Canonical position (3,) of a landmark key, or None unless all three coordinates are known."""
-        found = [self.values.get((key, axis)) for axis in range(3)]
-        return None if any(value is None for value in found) else np.array(found)
+        values = [self.values.get((key, axis)) for axis in range(3)]
+        return None if any(value is None for value in values) else np.array(values)
 
 
 def _axis_data(observations: Sequence[Observation], axis: int) -> tuple[list[str], np.ndarray, np.ndarray]:
@@ -218,14 +218,18 @@ def robust_frames(
     return patient, kept
 
 
-def point_observations(key: str, point: Sequence[float], sigma: float) -> list[Observation]:
+def point_observations(key: str, point: Sequence[float] | np.ndarray, sigma: float) -> list[Observation]:
     """The three observations of one landmark."""
     place = (float(point[0]), float(point[1]), float(point[2]))
     return [Observation(key, axis, place, sigma) for axis in range(3)]
 
 
 def box_observations(
-    name: str, minimum: Sequence[float], maximum: Sequence[float], sigma: float, cut: Sequence[str] = ()
+    name: str,
+    minimum: Sequence[float] | np.ndarray,
+    maximum: Sequence[float] | np.ndarray,
+    sigma: float,
+    cut: Sequence[str] = (),
 ) -> list[Observation]:
     """Faces of an organ's box (RAS mm), each at the face's center, and the center of uncut axes.
 
@@ -233,14 +237,14 @@ def box_observations(
     """
     low, high = np.asarray(minimum, float), np.asarray(maximum, float)
     middle = 0.5 * (low + high)
-    found = []
+    observations = []
     for axis, letter in enumerate(AXES):
         for side, value in (("min", low), ("max", high)):
             if letter + side in cut:
                 continue
             place = middle.copy()
             place[axis] = value[axis]
-            found.append(Observation(f"{name}.{letter}{side}", axis, tuple(place), sigma))
+            observations.append(Observation(f"{name}.{letter}{side}", axis, tuple(place), sigma))
         if not {letter + "min", letter + "max"} & set(cut):
-            found.append(Observation(f"{name}.middle", axis, tuple(middle), sigma))
-    return found
+            observations.append(Observation(f"{name}.middle", axis, tuple(middle), sigma))
+    return observations

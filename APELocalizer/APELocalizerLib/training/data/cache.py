@@ -97,22 +97,22 @@ def prepare_scans(
     cache.mkdir(parents=True, exist_ok=True)
     _sweep(cache)
     index = _Index(cache / _INDEX)
-    found, problems = [], {}
+    prepared, problems = [], {}
     for number, (name, path) in enumerate(scans.items()):
         check_cancelled(cancelled)
         part = sub_progress(progress, number / len(scans), (number + 1) / len(scans))
         report(part, 0.0, f"Preparing {name}")
         try:
-            found.append(_prepared(name, path, cache, settings, index, part, cancelled))
+            prepared.append(_prepared(name, path, cache, settings, index, part, cancelled))
         except Cancelled:
             raise
         except (APELocalizerError, OSError, MemoryError) as error:
             problems[name] = str(error) or "There is not enough memory to prepare it."
             _LOG.warning("%s is left out: %s", name, problems[name])
-    if not found:
+    if not prepared:
         first = next(iter(problems.items()), ("", "no scan was given"))
         raise TrainingError(f"None of the {len(scans)} scans can be used. The first, {first[0]}: {first[1]}")
-    return found, problems
+    return prepared, problems
 
 
 def _sweep(cache: Path) -> None:
@@ -140,7 +140,7 @@ def _prepared(
     if (kept := _read(name, folder, settings)) is not None:
         return kept
     prepared = prepare(scan, settings.preparation, settings.spacing, progress, cancelled)
-    image = prepared.image
+    image = np.asarray(prepared.image)
     stored = np.rint(image * 255.0).astype(np.uint8) if settings.kind == "uint8" else image.astype(np.float16)
     facts = {
         "name": name, "fingerprint": scan.fingerprint, "shape": list(image.shape), "kind": settings.kind,
@@ -148,7 +148,7 @@ def _prepared(
         "preparation": settings.preparation.to_dict(),
     }  # fmt: skip
     _write(folder, np.ascontiguousarray(stored), np.ascontiguousarray(prepared.body_mask), facts)
-    return _read(name, folder, settings)
+    return PreparedFile(name, folder, image.shape, prepared.grid_to_ras, settings.kind)
 
 
 def _write(folder: Path, image: np.ndarray, body: np.ndarray, facts: dict[str, Any]) -> None:

@@ -114,8 +114,8 @@ def load_training_set(
             continue
         _LOG.info("reading %s", name)
         scan = scan_from_ct(name, patient_name, *read_canonical(path))
-        points = {key: point for key, (point, _) in landmarks.get(name, {}).items()}
-        add_landmarks(scan, points, patient)
+        positions = {key: point for key, (point, _) in landmarks.get(name, {}).items()}
+        add_landmarks(scan, positions, patient)
         if scan.patient in held_out:
             validation.append(scan)
         elif name in kept:
@@ -143,7 +143,7 @@ def share_out(real: list[TrainingScan], painted: list[TrainingScan], synthetic_s
     """How often each scan is drawn: long scans and scans of the pelvis (which are few) more often."""
     for scan in real + painted:
         length = scan.shape[2] * scan.spacing[2]
-        lowest = float(scan.target[0, 2].min())
+        lowest = float(scan.targets[0, 2].min())
         scan.share = float(np.clip(length / 300.0, 0.4, 1.5)) * (1.6 if lowest < -230 else 1.0)
         if scan.shape[0] * scan.spacing[0] < 210:
             scan.share *= 0.4  # cropped to the spine or to a lung
@@ -159,11 +159,11 @@ def _cached(path: Path | None, folder: Path) -> dict[str, list[Observation]]:
     state = [state_of(folder / part) for part in ("annotations", "labels")]
     if (kept := _kept(path, state)) is not None:
         return kept
-    found = gather_observations(folder)
+    observations = gather_observations(folder)
     path.parent.mkdir(parents=True, exist_ok=True)
-    rows = {case: [astuple(observation) for observation in own] for case, own in found.items()}
+    rows = {case: [astuple(observation) for observation in rows_of_case] for case, rows_of_case in observations.items()}
     write_text(path, json.dumps({"state": state, "observations": rows}))
-    return found
+    return observations
 
 
 def _kept(path: Path, state: list[str]) -> dict[str, list[Observation]] | None:

@@ -13,19 +13,19 @@ from scipy import ndimage
 from APELocalizerLib.core.base.errors import TrainingError
 from APELocalizerLib.training.data.average_patient import Observation, box_observations, point_observations
 
-#: Box sides of soft or wandering organs are loose; uncertainty in mm added in quadrature.
 LOOSE = {
     "small_bowel": 30.0, "colon": 25.0, "stomach": 14.0, "urinary_bladder": 12.0, "gallbladder": 10.0, "duodenum": 12.0,
     "pancreas": 8.0, "spleen": 6.0, "liver": 6.0, "heart": 5.0, "costal_cartilages": 12.0,
 }  # fmt: skip
-#: Structures without a meaningful extent (they leave most fields of view, or differ in how far they were drawn).
+"""Box sides of soft or wandering organs are loose; uncertainty in mm added in quadrature."""
 SKIPPED = {"autochthon_left", "autochthon_right", "spinal_cord", "skull", "brain", "humerus_left", "humerus_right"}
+"""Structures without a meaningful extent (they leave most fields of view, or differ in how far they were drawn)."""
 _LUNGS = {
     "lung_right": ("lung_upper_lobe_right", "lung_middle_lobe_right", "lung_lower_lobe_right"),
     "lung_left": ("lung_upper_lobe_left", "lung_lower_lobe_left"),
 }
-#: Of an annotation that does not say how certain it is.
 UNCERTAINTY_MM = 5.0
+"""Of an annotation that does not say how certain it is."""
 _SIDES = ("rmin", "rmax", "amin", "amax", "smin", "smax")
 
 
@@ -59,8 +59,8 @@ def annotation_observations(folder: Path) -> dict[str, list[Observation]]:
     for case, points in read_landmarks(folder / "landmarks.csv").items():
         for name, (point, sigma) in points.items():
             cases[case] += point_observations(name, point, sigma)
-    for case, found in read_box_observations(folder / "boxes.csv").items():
-        cases[case] += found
+    for case, sides in read_box_observations(folder / "boxes.csv").items():
+        cases[case] += sides
     return dict(cases)
 
 
@@ -138,8 +138,8 @@ def _extreme(points: np.ndarray, direction: tuple[float, float, float], within: 
 
 def label_observations(label_map: LabelMap) -> list[Observation]:
     """Boxes and centers of all whole structures, and the annotated landmarks that label maps can give."""
-    found: list[Observation] = []
-    structures = {name: (name,) for name in label_map.names - SKIPPED} | _LUNGS
+    observations: list[Observation] = []
+    structures = {name: (name,) for name in sorted(label_map.names - SKIPPED)} | _LUNGS
     for name, parts in structures.items():
         mask = label_map.mask(*parts)
         if mask is None or np.count_nonzero(mask) < 30:
@@ -149,19 +149,19 @@ def label_observations(label_map: LabelMap) -> list[Observation]:
         loose = LOOSE.get(name, 0.0)
         if len(cut) <= 2:
             sigma = float(np.sqrt(6.0**2 + loose**2 + (8.0 * bool(cut)) ** 2))
-            found += box_observations(name, points.min(0), points.max(0), sigma, cut)
+            observations += box_observations(name, points.min(0), points.max(0), sigma, cut)
         if not cut:
-            found += point_observations(f"{name}_center", points.mean(0), float(np.hypot(3.0, loose)))
-    return found + label_landmarks(label_map)
+            observations += point_observations(f"{name}_center", points.mean(0), float(np.hypot(3.0, loose)))
+    return observations + label_landmarks(label_map)
 
 
 def label_landmarks(label_map: LabelMap) -> list[Observation]:
     """The landmarks of the annotation protocol, read from whole structures of a label map."""
-    found: list[Observation] = []
+    observations: list[Observation] = []
 
     def add(name: str, point: np.ndarray | None, sigma: float) -> None:
         if point is not None:
-            found.extend(point_observations(name, point, sigma))
+            observations.extend(point_observations(name, point, sigma))
 
     def whole(side: str, *names: str) -> np.ndarray | None:
         mask = label_map.mask(*names)
@@ -208,7 +208,7 @@ def label_landmarks(label_map: LabelMap) -> list[Observation]:
             None if points is None else _extreme(points[points[:, 0] > np.median(points[:, 0])], up, 3.0),
             7.0,
         )
-    return found
+    return observations
 
 
 def _femoral_head(points: np.ndarray | None, side: str) -> np.ndarray | None:

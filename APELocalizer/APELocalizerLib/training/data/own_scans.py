@@ -19,10 +19,10 @@ from APELocalizerLib.training.data.observations import read_box_observations, re
 from APELocalizerLib.training.data.scans import HU_LOW, HU_RANGE, TrainingScan, add_landmarks, add_targets, low_passed
 from APELocalizerLib.training.data.settings import DataSettings
 
-#: Brightest stored value, in the unit of anchored training (0 at HU_LOW, 1 at HU_LOW + HU_RANGE).
 BRIGHTEST = 1.6
-#: Fewest observations along every axis (a landmark is one along each) for which a scan gets a canonical frame.
+"""Brightest stored value, in the unit of anchored training (0 at HU_LOW, 1 at HU_LOW + HU_RANGE)."""
 _FEWEST = 3
+"""Fewest observations along every axis (a landmark is one along each) for which a scan gets a canonical frame."""
 _LANDMARK_COLUMNS = {"case", "name", "r_mm", "a_mm", "s_mm"}
 _BOX_COLUMNS = {"case", "name", "rmin", "rmax", "amin", "amax", "smin", "smax"}
 
@@ -89,8 +89,8 @@ def read_annotations(settings: DataSettings, names: Collection[str], takes_unlab
     """
     points = landmark_table(settings.landmarks)
     observations = _observations(points, settings.boxes)
-    usable = {name: found for name, found in observations.items() if name in set(names) - set(settings.held_out)}
-    known = {name: found for name, found in usable.items() if _suffice(found)}
+    usable = {name: rows for name, rows in observations.items() if name in set(names) - set(settings.held_out)}
+    known = {name: rows for name, rows in usable.items() if _suffice(rows)}
     if not known:
         raise TrainingError(
             "No scan has annotations enough for anchored training: at least three landmarks, in a table whose column "
@@ -101,8 +101,8 @@ def read_annotations(settings: DataSettings, names: Collection[str], takes_unlab
         notes.append(f"No scan is called {', '.join(strangers[:5])}, which the annotations name.")
     if few := sorted(set(usable) - set(known)):
         notes.append(f"The annotations of {', '.join(few)} are not used: they are fewer than three along an axis.")
-    found = Annotations(points, known, takes_unlabelled=takes_unlabelled)
-    return replace(found, notes=(*notes, *_unused(found, settings, names)))
+    annotations = Annotations(points, known, takes_unlabelled=takes_unlabelled)
+    return replace(annotations, notes=(*notes, *_unused(annotations, settings, names)))
 
 
 def _unused(annotations: Annotations, settings: DataSettings, names: Collection[str]) -> list[str]:
@@ -129,8 +129,8 @@ def training_set(files: Sequence[PreparedFile], annotations: Annotations, settin
         if not annotations.needs(file.name, settings):
             continue
         scan = training_scan(file)
-        own = {name: point for name, (point, _) in annotations.points.get(file.name, {}).items()}
-        add_landmarks(scan, own, patient)
+        points = {name: point for name, (point, _) in annotations.points.get(file.name, {}).items()}
+        add_landmarks(scan, points, patient)
         if file.name in settings.held_out:
             validation.append(scan)
         elif file.name in kept:
@@ -147,13 +147,13 @@ def _suffice(observations: Sequence[Observation]) -> bool:
 
 
 def _observations(points: Mapping, boxes: str | None) -> dict[str, list[Observation]]:
-    found: dict[str, list[Observation]] = {}
+    observations: dict[str, list[Observation]] = {}
     for case, landmarks in points.items():
         for name, (point, sigma) in landmarks.items():
-            found.setdefault(case, []).extend(point_observations(name, point, sigma))
+            observations.setdefault(case, []).extend(point_observations(name, point, sigma))
     for case, rows in _parsed(read_box_observations, read_table(boxes, _BOX_COLUMNS)).items():
-        found.setdefault(case, []).extend(rows)
-    return found
+        observations.setdefault(case, []).extend(rows)
+    return observations
 
 
 def training_scan(file: PreparedFile) -> TrainingScan:
@@ -170,7 +170,7 @@ def fitted_range(scans: Sequence[TrainingScan], margin: float = 0.15) -> tuple[t
     """
     low, high = np.full(3, np.inf), np.full(3, -np.inf)
     for scan in scans:
-        values = scan.target[0, :3].reshape(3, -1).cpu().numpy()
+        values = scan.targets[0, :3].reshape(3, -1).cpu().numpy()
         low, high = np.minimum(low, values.min(1)), np.maximum(high, values.max(1))
     scale = np.maximum(high - low, 100.0) * (1 + 2 * margin)
     offset = 0.5 * (low + high) - 0.5 * scale

@@ -8,8 +8,8 @@ from pathlib import Path
 from APELocalizerLib.core.base.errors import TrainingError
 from APELocalizerLib.core.scan.read import DICOM_SUFFIXES, VOLUME_SUFFIXES, stem_of
 
-#: Files that belong to a scan without being one: label maps beside the CT.
 _NOT_SCANS = ("_seg", "_labels", "_mask")
+"""Files that belong to a scan without being one: label maps beside the CT."""
 
 
 def find_scans(places: Iterable[str | Path]) -> dict[str, Path]:
@@ -18,17 +18,17 @@ def find_scans(places: Iterable[str | Path]) -> dict[str, Path]:
     The name is the file's or folder's, preceded by the folder above where two would be alike. Whether a scan can be
     read is not known yet. Raises `TrainingError` when a place does not exist or holds nothing.
     """
-    found: list[Path] = []
+    paths: list[Path] = []
     for place in map(Path, places):
         if not place.exists():
             raise TrainingError(f"There is no file or folder “{place}”. Check the path given for the scans.")
         inside = sorted(_scans_in(place)) if place.is_dir() else [place]
         if not inside:
             raise TrainingError(
-                f"No scans were found in “{place}”: neither files ({', '.join(VOLUME_SUFFIXES)}) nor DICOM series."
+                f"No scans were paths in “{place}”: neither files ({', '.join(VOLUME_SUFFIXES)}) nor DICOM series."
             )
-        found += [path for path in inside if path not in found]
-    return _named(found)
+        paths += [path for path in inside if path not in paths]
+    return _named(paths)
 
 
 def _scans_in(folder: Path) -> list[Path]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -14,18 +14,23 @@ import torch
 from scipy import ndimage
 from torch import Tensor
 
+from APELocalizerLib.core.base.geometry import shape_of
 from APELocalizerLib.core.preparation.body import body_box
 from APELocalizerLib.training.data.average_patient import AveragePatient, Frame
 from APELocalizerLib.training.data.observations import LabelMap
 from APELocalizerLib.training.data.synthetic import fill_body
 
-#: Image unit: 0 at -1000 HU, 1 at +300 HU; values above 1 are kept so that the window can be jittered.
 HU_LOW, HU_RANGE = -1000.0, 1300.0
-#: Gaussian low-pass (voxels of the 2 x 2 x 3 mm base grid) for sampling at about 1, 1.5, 2 and 3 times its spacing.
+"""Image unit: 0 at -1000 HU, 1 at +300 HU; values above 1 are kept so that the window can be jittered."""
 LOW_PASS = (0.0, 0.32, 0.58, 0.87)
-#: In-plane spacing (mm) that each low-pass is meant for.
+"""Gaussian low-pass (voxels of the 2 x 2 x 3 mm base grid) for sampling at about 1, 1.5, 2 and 3 times its spacing."""
 LEVEL_SPACING = (2.2, 3.0, 4.0, 6.0)
+"""In-plane spacing (mm) that each low-pass is meant for."""
 _KNOT = 6
+
+
+def _no_points() -> Tensor:
+    return torch.zeros(0, 3, dtype=torch.float64)
 
 
 @dataclass
@@ -45,8 +50,8 @@ class TrainingScan:
     names: dict[str, Tensor] = field(default_factory=dict)
     target: Tensor | None = None
     landmark_names: tuple[str, ...] = ()
-    landmarks: Tensor | None = None
-    goals: Tensor | None = None
+    landmarks: Tensor = field(default_factory=_no_points)
+    goals: Tensor = field(default_factory=_no_points)
     label_names: Mapping[int, str] | None = None
     share: float = 1.0
 
@@ -63,11 +68,18 @@ class TrainingScan:
             box = body_box(stack, self.spacing[[2, 0, 1]], -500.0)
             if box is not None:
                 return tuple((box[axis].start, box[axis].stop - 1) for axis in (1, 2, 0))
-        found = []
+        extent = []
         for axis in range(3):
             used = np.flatnonzero(self.body[0, 0].amax(dim=tuple(a for a in range(3) if a != axis)).numpy() > 0)
-            found.append((int(used[0]), int(used[-1])))
-        return tuple(found)
+            extent.append((int(used[0]), int(used[-1])))
+        return tuple(extent)
+
+    @property
+    def targets(self) -> Tensor:
+        """The target of a scan that has one; raises ValueError for a scan without a frame."""
+        if self.target is None:
+            raise ValueError(f"{self.name} has no coordinates to learn.")
+        return self.target
 
     def move(self, device: torch.device) -> None:
         """Bring all tensors that crops are drawn from to a device."""
@@ -84,7 +96,7 @@ class TrainingScan:
     @property
     def shape(self) -> tuple[int, int, int]:
         """Voxels along P, L, I."""
-        return tuple(self.body.shape[2:])
+        return shape_of(self.body.shape[2:])
 
 
 def read_canonical(path: Path) -> tuple[np.ndarray, np.ndarray]:
@@ -162,7 +174,7 @@ def add_targets(scan: TrainingScan, frame: Frame, trust_mm: float = 8.0) -> None
     scan.target = torch.from_numpy(values.reshape(*shape, 6)).permute(3, 0, 1, 2)[None].contiguous()
 
 
-def add_landmarks(scan: TrainingScan, points: Mapping[str, Sequence[float]], patient: AveragePatient) -> None:
+def add_landmarks(scan: TrainingScan, points: Mapping[str, np.ndarray], patient: AveragePatient) -> None:
     """Give a scan the landmarks whose canonical position is known."""
     known = [name for name in points if patient.point(name) is not None]
     scan.landmark_names = tuple(known)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import torch
@@ -10,13 +10,14 @@ from scipy import ndimage
 from torch import Tensor
 from torch.nn import functional as F
 
-#: Extra labels, beside TotalSegmentator's 1-117: the rim and the inside of the unlabelled body, and spongy bone.
 RIM, INSIDE, SPONGY = 250, 251, 252
+"""Extra labels, beside TotalSegmentator's 1-117: the rim and the inside of the unlabelled body, and spongy bone."""
 _BONES = ("vertebrae", "rib", "hip", "sacrum", "femur", "scapula", "clavicula", "sternum", "humerus", "skull")
 _ARTERIES = ("aorta", "artery", "brachiocephalic_trunk", "atrial", "pulmonary_vein")
 _VEINS = ("vena", "vein")
 _HOLLOW = ("small_bowel", "colon", "stomach", "duodenum", "esophagus")
 _MUSCLES = ("gluteus", "autochthon", "iliopsoas")
+_ORGANS = ("liver", "spleen", "pancreas", "adrenal")
 
 
 def fill_body(labels: np.ndarray, names: Mapping[int, str], spacing: tuple[float, float, float]) -> np.ndarray:
@@ -44,31 +45,22 @@ def tissue_table(names: Mapping[int, str], rng: np.random.Generator) -> np.ndarr
     arterial, venous, renal = rng.uniform(0, 1, 3) * (rng.random() < 0.75)
     fat, muscle = rng.uniform(-115, -80), rng.uniform(35, 70)
     gut = rng.choice([-850.0, -600.0, 20.0, 40.0, 60.0, 150.0, 350.0])
+    hu_of: tuple[tuple[Callable[[str], bool], Callable[[], float]], ...] = (
+        (lambda name: name.startswith("lung_"), lambda: rng.uniform(-900, -780)),
+        (lambda name: name == "trachea", lambda: -970.0),
+        (lambda name: name.startswith(_BONES), lambda: rng.uniform(350, 700)),
+        (lambda name: any(part in name for part in _VEINS), lambda: 40 + 140 * venous),
+        (lambda name: any(part in name for part in _ARTERIES), lambda: 40 + 260 * arterial),
+        (lambda name: name.startswith(_HOLLOW), lambda: gut if rng.random() < 0.6 else rng.uniform(-50, 60)),
+        (lambda name: name.startswith(_MUSCLES), lambda: muscle),
+        (lambda name: name.startswith("kidney"), lambda: 30 + 160 * renal),
+        (lambda name: name == "heart", lambda: 40 + 130 * max(arterial, venous)),
+        (lambda name: name.startswith(_ORGANS), lambda: rng.uniform(40, 60) + 70 * venous),
+        (lambda name: name == "urinary_bladder", lambda: rng.choice([0.0, 10.0, 200.0])),
+        (lambda name: True, lambda: rng.uniform(0, 70)),
+    )
     for value, name in names.items():
-        if name.startswith("lung_"):
-            table[value] = rng.uniform(-900, -780)
-        elif name == "trachea":
-            table[value] = -970.0
-        elif name.startswith(_BONES):
-            table[value] = rng.uniform(350, 700)
-        elif any(part in name for part in _VEINS):
-            table[value] = 40 + 140 * venous
-        elif any(part in name for part in _ARTERIES):
-            table[value] = 40 + 260 * arterial
-        elif name.startswith(_HOLLOW):
-            table[value] = gut if rng.random() < 0.6 else rng.uniform(-50, 60)
-        elif name.startswith(_MUSCLES):
-            table[value] = muscle
-        elif name.startswith("kidney"):
-            table[value] = 30 + 160 * renal
-        elif name == "heart":
-            table[value] = 40 + 130 * max(arterial, venous)
-        elif name in ("liver", "spleen", "pancreas") or name.startswith("adrenal"):
-            table[value] = rng.uniform(40, 60) + 70 * venous
-        elif name == "urinary_bladder":
-            table[value] = rng.choice([0.0, 10.0, 200.0])
-        else:
-            table[value] = rng.uniform(0, 70)
+        table[value] = next(hu() for applies, hu in hu_of if applies(name))
     table[RIM] = fat
     table[INSIDE] = rng.uniform(fat, muscle)
     table[SPONGY] = rng.uniform(120, 300)

@@ -59,8 +59,8 @@ class Volume:
             torch.sub(places[:, axis] / float(half[axis]), middle, out=grid[..., 2 - axis])
         grid = grid.view(1, shape[0] * shape[2], *shape[3:], 3)  # all crops in one go
         image = source.image[None, None].float()
-        found = F.grid_sample(image, grid, mode="bilinear", padding_mode="border", align_corners=True)
-        return found.view(shape[0], 1, *shape[2:]) / self.unit
+        sampled = F.grid_sample(image, grid, mode="bilinear", padding_mode="border", align_corners=True)
+        return sampled.view(shape[0], 1, *shape[2:]) / self.unit
 
     def level_for(self, spacing: float) -> int:
         """The level that suits an in-plane spacing in mm."""
@@ -79,9 +79,20 @@ class Volume:
 class VolumeSource(Protocol):
     """What a volume is loaded from."""
 
-    name: str
-    share: float
-    grid_to_ras: np.ndarray
+    @property
+    def name(self) -> str:
+        """The scan's name."""
+        ...
+
+    @property
+    def share(self) -> float:
+        """How often it is drawn, relative to the others."""
+        ...
+
+    @property
+    def grid_to_ras(self) -> np.ndarray:
+        """4x4, from voxel index (P, L, I) to RAS mm."""
+        ...
 
     def load(self, device: torch.device) -> Volume:
         """Bring it to the device."""

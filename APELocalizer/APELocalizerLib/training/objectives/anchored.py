@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from APELocalizerLib.core.base.geometry import shape_of
 from APELocalizerLib.training.config import TrainingConfig
 from APELocalizerLib.training.data.laid_out import TrainingSet
 from APELocalizerLib.training.data.synthetic import paint
@@ -41,9 +42,7 @@ class AnchoredObjective:
             scan.move(self.device)
         self.items = config.objective.crops_per_step * config.optimization.accumulate
         self.settings, self.crops = config.objective, config.crops
-        self.scale, self.offset = (
-            torch.tensor(values, device=self.device) for values in (self.settings.scale, self.settings.offset)
-        )
+        self.scale, self.offset = (torch.tensor(values, device=self.device) for values in self.settings.range_mm)
         self._to_mm = self.scale, self.offset
         shares = np.array([scan.share for scan in data.train])
         self.shares = shares / shares.sum()
@@ -66,7 +65,7 @@ class AnchoredObjective:
             if crop.label_names is not None:
                 crop.image = paint(crop.image, crop.label_names, rng, generator)
             crop.image = augment(crop.image, crop.outside, rng, generator)
-            crop.visible = random_visibility(crop.image.shape[2:], self.crops.hidden_chance, rng, generator)
+            crop.visible = random_visibility(shape_of(crop.image.shape[2:]), self.crops.hidden_chance, rng, generator)
         crop.seconds = {"data": 0.0, "augmentation": time.perf_counter() - begun}
         return crop
 
@@ -100,7 +99,7 @@ class AnchoredObjective:
                 chosen = [s for s in scans if len(s.landmark_names)]
                 maps[name, group] = [embed(model.network, s, spacing, self.scale, self.offset) for s in chosen]
         for group in ("target", "support"):
-            maps["f", group] = [fuse(*found) for found in zip(*(maps[n, group] for n in "643"), strict=True)]
+            maps["f", group] = [fuse(*passes) for passes in zip(*(maps[n, group] for n in "643"), strict=True)]
         for name in ("6", "4", "3", "f"):
             errors = retrieval_errors(maps[name, "target"], maps[name, "support"])
             unseen = retrieval_errors(maps[name, "target"], maps[name, "target"])
@@ -115,7 +114,7 @@ class AnchoredObjective:
 
     def _in_millimeters(self, model: TrainedNetwork) -> TrainedNetwork:
         """The same network with coordinates in mm as its output, whose axes can be compared with each other."""
-        head = FixedHead(self.settings.scale, self.settings.offset).to(self.device)
+        head = FixedHead(*self.settings.range_mm).to(self.device)
         return TrainedNetwork(model.network, head, model.precision).eval()
 
     def shape_of(self, item: Crop) -> tuple[int, ...]:

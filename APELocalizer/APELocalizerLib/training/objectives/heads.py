@@ -6,6 +6,8 @@ trained with.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
@@ -18,6 +20,8 @@ class Head(nn.Module):
     A training step runs several batches, perhaps in several threads and processes; running averages are therefore
     not updated by `forward` but once per step by `update`, from the mean of all `seen`.
     """
+
+    unit_mm: Tensor
 
     def __init__(self) -> None:
         super().__init__()
@@ -61,6 +65,9 @@ class ScaledHead(Head):
 class NormalizedHead(Head):
     """Zero mean and unit variance per channel over the batch: a batch normalization without parameters (paper)."""
 
+    mean: Tensor
+    variance: Tensor
+
     def __init__(self) -> None:
         super().__init__()
         self.register_buffer("mean", torch.full((3,), 0.5))
@@ -91,10 +98,13 @@ class NormalizedHead(Head):
 class FixedHead(Head):
     """Given scale and offset (3,), as anchored training has them."""
 
-    def __init__(self, scale: tuple[float, ...], offset: tuple[float, ...]) -> None:
+    scale: Tensor
+    offset: Tensor
+
+    def __init__(self, scale: Sequence[float], offset: Sequence[float]) -> None:
         super().__init__()
-        self.register_buffer("scale", torch.tensor(scale))
-        self.register_buffer("offset", torch.tensor(offset))
+        self.register_buffer("scale", torch.tensor(tuple(scale)))
+        self.register_buffer("offset", torch.tensor(tuple(offset)))
 
     def forward(self, output: Tensor) -> Tensor:
         return output * _channels(self.scale) + _channels(self.offset)

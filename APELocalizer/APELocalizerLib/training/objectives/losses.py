@@ -11,8 +11,8 @@ from torch import Tensor
 
 from APELocalizerLib.training.patients.virtual_patients import Crop
 
-#: Most pairs that are held at once; 16384 x 16384 pairs would take gigabytes.
 _PAIRS_AT_ONCE = 1 << 22
+"""Most pairs that are held at once; 16384 x 16384 pairs would take gigabytes."""
 
 
 def pair_loss(first: Tensor, second: Tensor, first_places: Tensor, second_places: Tensor) -> Tensor:
@@ -56,10 +56,10 @@ class _PairLoss(torch.autograd.Function):
         rows = max(1, _PAIRS_AT_ONCE // max(1, len(second)))
         for start in range(0, len(first), rows):
             part = slice(start, start + rows)
-            found = _distances(first[part], second)
-            error = found - _distances(first_places[part], second_places)
+            distance = _distances(first[part], second)
+            error = distance - _distances(first_places[part], second_places)
             total += (error**2).sum()
-            weight = torch.where(found > 0, error / found.clamp_min(torch.finfo(found.dtype).tiny), 0.0)
+            weight = torch.where(distance > 0, error / distance.clamp_min(torch.finfo(distance.dtype).tiny), 0.0)
             first_gradient[part] = weight.sum(1, keepdim=True) * first[part] - weight @ second
             second_gradient += weight.sum(0)[:, None] * second - weight.T @ first[part]
         ctx.save_for_backward(first_gradient * (2.0 / pairs), second_gradient * (2.0 / pairs))
@@ -85,8 +85,8 @@ def anchored_loss(output: Tensor, crop: Crop, scale: Tensor, offset: Tensor, hub
     output: (1, 3, p, l, i) in (0, 1). Per cell the weighted distance d gives sqrt(1 + (d / huber)^2) - 1: quadratic
     when near, linear when far. Also returns the weighted mean distance in mm.
     """
-    found = output[0].float() * scale[:, None, None, None] + offset[:, None, None, None]
-    error = found - crop.target
+    predicted = output[0].float() * scale[:, None, None, None] + offset[:, None, None, None]
+    error = predicted - crop.target
     axis_weight = crop.weight
     total = axis_weight.sum().clamp_min(1e-3)
     cell_weight = axis_weight.mean(0)

@@ -20,7 +20,7 @@ class Outcome:
     seen: list[float] = field(default_factory=list)
 
 
-class Objective(Protocol):
+class TrainingObjective(Protocol):
     """Draws the items of a step and measures the network on them.
 
     Drawing depends on (seed, step, index) alone and may run in several threads, so that a run is the same whoever
@@ -28,7 +28,11 @@ class Objective(Protocol):
     """
 
     items: int
-    head: Head | None
+
+    @property
+    def head(self) -> Head | None:
+        """What turns the network's output into the embedding of the losses; None where it is compared as it is."""
+        ...
 
     def draw(self, step: int, index: int) -> Any:
         """Item `index` of a step. Its `seconds` tell the time for "data" and "augmentation"."""

@@ -64,25 +64,25 @@ def stride_of(output: Tensor, shape: tuple[int, ...]) -> int:
     return round(voxels / cells)
 
 
-def sample(found: ValidationMap, points: np.ndarray) -> np.ndarray:
+def sample(source: ValidationMap, points: np.ndarray) -> np.ndarray:
     """Embedding (n, 3) at RAS points (n, 3)."""
-    inverse = np.linalg.inv(found.to_ras)
+    inverse = np.linalg.inv(source.to_ras)
     index = points @ inverse[:3, :3].T + inverse[:3, 3]
-    unit = 2 * index / (np.array(found.values.shape[1:]) - 1) - 1
-    grid = torch.tensor(unit[:, ::-1].copy(), dtype=torch.float32, device=found.values.device)[None, :, None, None]
-    values = F.grid_sample(found.values[None], grid, padding_mode="border", align_corners=True)
+    unit = 2 * index / (np.array(source.values.shape[1:]) - 1) - 1
+    grid = torch.tensor(unit[:, ::-1].copy(), dtype=torch.float32, device=source.values.device)[None, :, None, None]
+    values = F.grid_sample(source.values[None], grid, padding_mode="border", align_corners=True)
     return values[0, :, :, 0, 0].T.cpu().numpy()
 
 
 def fuse(*maps: ValidationMap) -> ValidationMap:
     """Mean of several maps of one scan."""
-    return replace(maps[0], values=torch.stack([found.values for found in maps]).mean(0))
+    return replace(maps[0], values=torch.stack([one_map.values for one_map in maps]).mean(0))
 
 
-def nearest(found: ValidationMap, queries: np.ndarray) -> np.ndarray:
+def nearest(target: ValidationMap, queries: np.ndarray) -> np.ndarray:
     """RAS positions (n, 3) of the body voxels nearest to queries (n, 3) in embedding space."""
-    index = found.body.nonzero()
-    values = found.values[:, found.body].T.contiguous()
+    index = target.body.nonzero()
+    values = target.values[:, target.body].T.contiguous()
     best = []
     for query in torch.tensor(np.asarray(queries), dtype=torch.float32, device=values.device):
         distance = ((values - query) ** 2).sum(1)
@@ -91,7 +91,7 @@ def nearest(found: ValidationMap, queries: np.ndarray) -> np.ndarray:
         near = index[top.indices].float()
         close = ((near - near[0]).abs().amax(1) <= 4).float() * weight
         best.append(((near * close[:, None]).sum(0) / close.sum()).cpu().numpy())
-    return np.array(best).reshape(-1, 3) @ found.to_ras[:3, :3].T + found.to_ras[:3, 3]
+    return np.array(best).reshape(-1, 3) @ target.to_ras[:3, :3].T + target.to_ras[:3, 3]
 
 
 def retrieval_errors(targets: list[ValidationMap], supports: list[ValidationMap]) -> dict[str, np.ndarray]:
@@ -99,21 +99,23 @@ def retrieval_errors(targets: list[ValidationMap], supports: list[ValidationMap]
     (the average patient's own coordinate as the query), over all landmarks of all targets."""
     one, several, canonical, names = [], [], [], []
     clicks = {
-        found.scan.name: dict(zip(found.scan.landmark_names, sample(found, found.scan.landmarks.numpy()), strict=True))
-        for found in supports
-        if len(found.scan.landmark_names)
+        support.scan.name: dict(
+            zip(support.scan.landmark_names, sample(support, support.scan.landmarks.numpy()), strict=True)
+        )
+        for support in supports
+        if len(support.scan.landmark_names)
     }
     for target in targets:
         others = {f.scan.name for f in supports if f.scan.patient != target.scan.patient}
         truth = target.scan.landmarks.numpy()
-        if target.scan.goals is not None:
+        if len(target.scan.goals):
             canonical += list(np.linalg.norm(nearest(target, target.scan.goals.numpy()) - truth, axis=1))
         for position, name in enumerate(target.scan.landmark_names):
             shots = [clicks[case][name] for case in sorted(others & set(clicks)) if name in clicks[case]]
             if not shots:
                 continue
-            found = nearest(target, np.array([*shots, np.median(shots, axis=0)]))
-            errors = np.linalg.norm(found - truth[position], axis=1)
+            answers = nearest(target, np.array([*shots, np.median(shots, axis=0)]))
+            errors = np.linalg.norm(answers - truth[position], axis=1)
             one += list(errors[:-1])
             several.append(errors[-1])
             names.append(f"{target.scan.name}:{name}")

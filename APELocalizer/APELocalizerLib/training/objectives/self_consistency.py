@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from APELocalizerLib.core.base.geometry import shape_of
 from APELocalizerLib.training.data.volumes import Volume, VolumeSource
 from APELocalizerLib.training.objectives.heads import TrainedNetwork
 from APELocalizerLib.training.objectives.retrieval import stride_of, upsample
@@ -66,12 +67,15 @@ class SelfConsistency:
     @torch.inference_mode()
     def measure(self, model: TrainedNetwork) -> dict[str, float]:
         """Median and mean error between virtual patients ("self") and, if known, of landmarks between scans."""
-        found = {}
+        metrics: dict[str, float] = {}
         errors = [self._between_virtual_patients(model, source, n) for n, source in enumerate(self.sources)]
-        for name, values in (("self", np.concatenate(errors or [[]])), ("landmarks", self._between_scans(model))):
+        for name, values in (
+            ("self", np.concatenate(errors or [np.zeros(0)])),
+            ("landmarks", self._between_scans(model)),
+        ):
             if len(values):
-                found |= {f"{name}_median_mm": float(np.median(values)), f"{name}_mean_mm": float(np.mean(values))}
-        return found
+                metrics |= {f"{name}_median_mm": float(np.median(values)), f"{name}_mean_mm": float(np.mean(values))}
+        return metrics
 
     def _between_virtual_patients(self, model: TrainedNetwork, source: VolumeSource, number: int) -> np.ndarray:
         rng = np.random.default_rng((self.seed, number, 2))
@@ -97,9 +101,9 @@ class SelfConsistency:
                 inverse = np.linalg.inv(source.grid_to_ras)
                 index = np.array(list(points.values())) @ inverse[:3, :3].T + inverse[:3, 3]
                 positions = torch.tensor(index * volume.spacing - plain.center, dtype=torch.float32, device=self.device)
-                found = self._embed(model, volume, plain)
-                kept = {n: p for n, p, c in zip(points, positions, found.covers(positions), strict=True) if c}
-                maps[source.name] = found, kept
+                patient_map = self._embed(model, volume, plain)
+                kept = {n: p for n, p, c in zip(points, positions, patient_map.covers(positions), strict=True) if c}
+                maps[source.name] = patient_map, kept
         errors = []
         for name, (support, clicks) in maps.items():
             for other, (target, truth) in maps.items():
@@ -113,7 +117,7 @@ class SelfConsistency:
     def _embed(self, model: TrainedNetwork, volume: Volume, warp: Warp) -> PatientMap:
         extent = warp.high - warp.low
         spacing = self.spacing * max(1.0, float((extent / self.spacing).prod() / _MOST_VOXELS) ** (1 / 3))
-        shape = tuple(int(max(32, np.ceil(n / STRIDE + 1) * STRIDE)) for n in extent / spacing)
+        shape = shape_of(max(32, np.ceil(n / STRIDE + 1) * STRIDE) for n in extent / spacing)
         places = warp.on_lattice(warp.low, spacing, shape, self.device)
         image = volume.image_at(places[None], volume.level_for(float(spacing[:2].mean()))).clamp(0.0, 1.0)
         cells = model(image, None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,6 +18,7 @@ from APELocalizerLib.training.objectives.losses import equivariance_loss, pair_l
 from APELocalizerLib.training.objectives.objective import Outcome
 from APELocalizerLib.training.objectives.self_consistency import SelfConsistency
 from APELocalizerLib.training.patients.pairs import PatientCrops, draw_patient
+from APELocalizerLib.training.patients.virtual_patients import Crop
 
 
 class PairObjective:
@@ -31,12 +33,10 @@ class PairObjective:
         device: torch.device | None = None,
         validation: SelfConsistency | None = None,
     ) -> None:
-        if config.objective.pairs is None:
-            raise TrainingError("The settings have no “pairs”, which self-supervised training needs.")
-        self.config, self.settings, self.sources = config, config.objective.pairs, list(sources)
+        self.config, self.settings, self.sources = config, config.objective.of_pairs, list(sources)
         self.device, self.validation = device or torch.device("cpu"), validation
         self.items = self.settings.patients * config.optimization.accumulate
-        self.head: Head = _head(config).to(self.device)
+        self.head: Head | None = _head(config).to(self.device)
         shares = np.array([source.share for source in self.sources], float)
         self.shares = shares / shares.sum()
 
@@ -51,9 +51,11 @@ class PairObjective:
             )
 
     def measure(
-        self, model: TrainedNetwork | nn.Module, head: Head, item: PatientCrops, always_visible: bool
+        self, model: TrainedNetwork | nn.Module, head: Head | None, item: PatientCrops, always_visible: bool
     ) -> Outcome:
-        """Eq. 1 plus lambda times the equivariance term."""
+        """Eq. 1 plus lambda times the equivariance term. Raises TypeError without a head."""
+        if head is None:
+            raise TypeError("Self-supervised training compares what a head gives.")
         embedding = model(item.images, item.visible)
         first = item.first.read(embedding)
         second = first if item.second is None else item.second.read(embedding)
@@ -108,17 +110,17 @@ class MixedObjective:
         self.items = anchored.items + pairs.items
 
     def _part(self, index: int) -> tuple[AnchoredObjective | PairObjective, int]:
-        turn, own = divmod(index, self.items)  # with several processes, each has a turn of its own
-        if own < self.anchored.items:
-            return self.anchored, own + turn * self.anchored.items
-        return self.pairs, own - self.anchored.items + turn * self.pairs.items
+        turn, place_in_turn = divmod(index, self.items)  # with several processes, each has a turn of its own
+        if place_in_turn < self.anchored.items:
+            return self.anchored, place_in_turn + turn * self.anchored.items
+        return self.pairs, place_in_turn - self.anchored.items + turn * self.pairs.items
 
-    def draw(self, step: int, index: int):
+    def draw(self, step: int, index: int) -> Crop | PatientCrops:
         """An item of either kind; see there."""
         part, number = self._part(index)
         return part.draw(step, number)
 
-    def measure(self, model: TrainedNetwork | nn.Module, head: Head, item, always_visible: bool) -> Outcome:
+    def measure(self, model: TrainedNetwork | nn.Module, head: Head | None, item: Any, always_visible: bool) -> Outcome:
         """Loss of an item of either kind."""
         return self._owner(item).measure(model, head, item, always_visible)
 
@@ -131,20 +133,20 @@ class MixedObjective:
         """Both validations."""
         return self.anchored.validate(model) | self.pairs.validate(model)
 
-    def shape_of(self, item) -> tuple[int, ...]:
+    def shape_of(self, item: Any) -> tuple[int, ...]:
         """Of either kind."""
         return self._owner(item).shape_of(item)
 
-    def describe(self, item) -> str:
+    def describe(self, item: Any) -> str:
         """Of either kind."""
         return self._owner(item).describe(item)
 
-    def _owner(self, item) -> AnchoredObjective | PairObjective:
+    def _owner(self, item: Any) -> AnchoredObjective | PairObjective:
         return self.pairs if isinstance(item, PatientCrops) else self.anchored
 
 
 def _head(config: TrainingConfig) -> Head:
-    kind = config.objective.pairs.output
+    kind = config.objective.of_pairs.output
     if kind == "fixed":
-        return FixedHead(config.objective.scale, config.objective.offset)
+        return FixedHead(*config.objective.range_mm)
     return NormalizedHead() if kind == "normalized" else ScaledHead()

@@ -51,7 +51,7 @@ def predicted_points(
     step = np.maximum(1, np.round(_GRID_MM / np.linalg.norm(maps[0].to_ras[:3, :3], axis=0)).astype(int))
     body = maps[0].body.numpy()
     index = np.argwhere(body[tuple(slice(s // 2, None, s) for s in step)]) * step + step // 2
-    values = [found.values.numpy()[:, index[:, 0], index[:, 1], index[:, 2]].T for found in maps]
+    values = [scan_map.values.numpy()[:, index[:, 0], index[:, 1], index[:, 2]].T for scan_map in maps]
     sigma = np.hypot(least_mm, np.abs(values[0] - values[1]))
     return index @ maps[0].to_ras[:3, :3].T + maps[0].to_ras[:3, 3], 0.5 * (values[0] + values[1]), sigma
 
@@ -70,12 +70,12 @@ def teacher_frame(
     model: FrameModel,
 ) -> Frame:
     """A frame that follows the scan's own observations and, elsewhere, the predictions."""
-    goals, found = dict(patient.values), list(observations)
+    goals, combined = dict(patient.values), list(observations)
     for row, (point, value, width) in enumerate(zip(points, values, sigma, strict=True)):
         for axis in range(3):
-            found.append(Observation(f"teacher{row}", axis, tuple(point), float(width[axis])))
+            combined.append(Observation(f"teacher{row}", axis, tuple(point), float(width[axis])))
             goals[f"teacher{row}", axis] = float(value[axis])
-    return fit_frame(found, AveragePatient(goals), model)
+    return fit_frame(combined, AveragePatient(goals), model)
 
 
 def apply_teacher(
@@ -96,10 +96,10 @@ def apply_teacher(
     for scan in data.train + data.unlabelled:
         if scan.label_names is not None:
             continue
-        own = data.observations.get(scan.name, [])
-        predicted = predicted_points(teacher, scan, beside_mm if own else alone_mm)
-        add_targets(scan, teacher_frame(*predicted, own, data.patient, model))
-        if not own:
+        annotated = data.observations.get(scan.name, [])
+        predicted = predicted_points(teacher, scan, beside_mm if annotated else alone_mm)
+        add_targets(scan, teacher_frame(*predicted, annotated, data.patient, model))
+        if not annotated:
             taken.append(scan)
         _LOG.info(
             "%s: %d predicted points, median sigma %.1f mm", scan.name, len(predicted[0]), np.median(predicted[2])

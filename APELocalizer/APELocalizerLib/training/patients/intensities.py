@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-#: HU that are stored as 0 and 1 for the paper's recipe, which draws its window anew for every crop.
 WIDE_WINDOW = (-1350.0, 1000.0)
+"""HU that are stored as 0 and 1 for the paper's recipe, which draws its window anew for every crop."""
 
 
 def released(images: Tensor, spacings: np.ndarray, rng: np.random.Generator, generator: torch.Generator) -> Tensor:

@@ -1,7 +1,7 @@
 """Crops of one virtual patient, and the places that are compared in them.
 
 Positions are mm along posterior, left, inferior in the virtual patient, that is, measured in the deformed body; two
-overlapping crops of it therefore agree on the position of every voxel exactly. Places are drawn as points, not as
+overlapping crops of it therefore agree on the position of every voxel exactly. CropPoints are drawn as points, not as
 voxels, and only where the network's output can be interpolated: between the centers of a crop's outermost cells.
 """
 
@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from APELocalizerLib.core.base.geometry import shape_of
 from APELocalizerLib.training.data.volumes import Volume, VolumeSource
 from APELocalizerLib.training.patients import intensities
 from APELocalizerLib.training.patients.augmentation import augment
@@ -21,12 +22,12 @@ from APELocalizerLib.training.patients.settings import PairSettings
 from APELocalizerLib.training.patients.virtual_patients import STRIDE, Deformation
 from APELocalizerLib.training.patients.warps import Warp
 
-#: Points drawn for each one that is wanted, since some lie in the air.
 _TRIES = 4
+"""Points drawn for each one that is wanted, since some lie in the air."""
 
 
 @dataclass(eq=False)
-class Places:
+class CropPoints:
     """Points in crops: index of the crop (n,), cell of its output (n, 3), fractional, and position (n, 3) in mm."""
 
     crop: Tensor
@@ -37,7 +38,7 @@ class Places:
         return len(self.crop)
 
     @classmethod
-    def joined(cls, *parts: Places) -> Places:
+    def joined(cls, *parts: CropPoints) -> CropPoints:
         """All points of several."""
         return cls(*(torch.cat([getattr(part, name) for part in parts]) for name in ("crop", "cell", "position")))
 
@@ -48,14 +49,14 @@ class Places:
         cell = torch.minimum(self.cell.clamp_min(0.0), (sizes - 1).float())
         lower = torch.minimum(cell.floor().long(), (sizes - 2).clamp_min(0))
         above = cell - lower
-        found = 0.0
+        total = torch.zeros(len(self), embedding.shape[1], device=embedding.device)
         for corner in range(8):
             step = torch.tensor([(corner >> axis) & 1 for axis in (2, 1, 0)], device=cell.device)
             weight = torch.where(step > 0, above, 1.0 - above).prod(1, keepdim=True)
             p, q, r = torch.minimum(lower + step, sizes - 1).unbind(1)
             row = ((self.crop * sizes[0] + p) * sizes[1] + q) * sizes[2] + r
-            found = found + weight * table[row]
-        return found
+            total = total + weight * table[row]
+        return total
 
 
 @dataclass(eq=False)
@@ -69,8 +70,8 @@ class PatientCrops:
 
     images: Tensor
     visible: Tensor
-    first: Places
-    second: Places | None
+    first: CropPoints
+    second: CropPoints | None
     shared: int
     seconds: dict[str, float] = field(default_factory=dict)
 
@@ -96,11 +97,11 @@ class Lattice:
         cells = np.array(self.shape) // self.stride
         return self.low + (cells - 1) * self.stride * self.spacing
 
-    def places(self, crop: Tensor, position: Tensor) -> Places:
+    def places(self, crop: Tensor, position: Tensor) -> CropPoints:
         """Points of crops (n,) at positions (n, 3) mm."""
         first, spacing = (torch.from_numpy(values).to(position) for values in (self.first, self.spacing))
         voxel = (position - first[crop]) / spacing[crop]
-        return Places(crop, (voxel + 0.5) / self.stride - 0.5, position)
+        return CropPoints(crop, (voxel + 0.5) / self.stride - 0.5, position)
 
 
 def draw_patient(
@@ -159,12 +160,12 @@ def draw_shape(extent: np.ndarray, settings: PairSettings, rng: np.random.Genera
     smallest = np.minimum(32, settings.shape)
     wanted = np.minimum(wanted, np.maximum(extent / settings.finest + 1, smallest))
     rounded = np.maximum(np.round(wanted / STRIDE) * STRIDE, smallest)
-    return tuple(int(n) for n in rounded)
+    return shape_of(rounded)
 
 
 def draw_places(
     volume: Volume, warp: Warp, lattice: Lattice, settings: PairSettings, generator: torch.Generator
-) -> tuple[Places, Places | None, int]:
+) -> tuple[CropPoints, CropPoints | None, int]:
     """Points in the body that both views of each pair show, and points outside of it that one view shows."""
     half = len(lattice.first) // settings.views
     low, high = lattice.low, lattice.high
@@ -178,7 +179,7 @@ def draw_places(
             rows = slice(view * half, (view + 1) * half)
             air = _points(volume, warp, low[rows], high[rows], settings.background, False, generator)
             parts.append(lattice.places(air[0] + view * half, air[1]))
-        sides.append(Places.joined(*parts))
+        sides.append(CropPoints.joined(*parts))
     return sides[0], sides[1] if settings.views == 2 else None, len(crop)
 
 
@@ -193,11 +194,11 @@ def _points(
 ) -> tuple[Tensor, Tensor]:
     """At most `count` random points per box (n, 3), inside or outside the body: box (m,) and position (m, 3)."""
     device = generator.device
-    low, high = (torch.as_tensor(a, dtype=torch.float32, device=device)[:, None] for a in (low, high))
-    draws = torch.rand([len(low), _TRIES * count, 3], generator=generator, device=device)
-    points = low + draws * (high - low)
+    first, last = (torch.as_tensor(a, dtype=torch.float32, device=device)[:, None] for a in (low, high))
+    draws = torch.rand([len(first), _TRIES * count, 3], generator=generator, device=device)
+    points = first + draws * (last - first)
     good = volume.is_body(warp.at(points.view(-1, 3))).view(points.shape[:2]) == in_body
-    good &= (high > low).all(2)
+    good &= (last > first).all(2)
     good &= good.cumsum(1) <= count
     box, number = good.nonzero(as_tuple=True)
     return box, points[box, number]

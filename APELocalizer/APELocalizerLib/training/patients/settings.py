@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
@@ -76,7 +77,7 @@ class PairSettings:
     hidden_block: tuple[int, int, int] = (24, 24, 16)
     stored: CacheSettings = field(default_factory=lambda: CacheSettings(PreparationConfig.published()))
     inference: PreparationConfig | None = None
-    presets: dict[str, tuple[tuple[float, float, float], ...]] | None = None
+    presets: Mapping[str, tuple[tuple[float, float, float], ...]] | None = None
     one_pass: bool = False
 
     def __post_init__(self) -> None:

@@ -7,7 +7,7 @@ the deformation: the target at u is the scan's canonical coordinate at x.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,10 +15,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from APELocalizerLib.core.base.geometry import shape_of
 from APELocalizerLib.training.data.scans import LEVEL_SPACING, TrainingScan
 
-#: Voxels along a cell of the network's output, unless said otherwise.
 STRIDE = 4
+"""Voxels along a cell of the network's output, unless said otherwise."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ class Crop:
     weight: Tensor
     spacing: np.ndarray
     outside: Tensor | None
-    label_names: dict[int, str] | None
+    label_names: Mapping[int, str] | None
     visible: Tensor | None = None
     seconds: dict[str, float] | None = None
 
@@ -128,7 +129,7 @@ def choose_box(
         limit[axis] = max(32, int(limit[axis] * 0.88))
     slack = np.maximum(shape - limit, 0) * spacing * scale
     center = 0.5 * (low + high) + rng.uniform(-0.5, 0.5, 3) * slack
-    return center, tuple(int(n) for n in limit), spacing
+    return center, shape_of(limit), spacing
 
 
 def draw_crop(
@@ -178,28 +179,28 @@ def cell_targets(scan: TrainingScan, unit: Tensor, stride: int = STRIDE) -> tupl
     """Targets (mm) and weights (3, p, l, i) at the cells of a crop whose voxels lie at `unit` (3, P, L, I)."""
     cells = F.avg_pool3d(unit[None], stride)[0]  # the mean over a cell's voxels is its center
     where = cells.flip(0).permute(1, 2, 3, 0)[None]
-    sampled = F.grid_sample(scan.target, where, mode="bilinear", padding_mode="border", align_corners=True)[0]
+    sampled = F.grid_sample(scan.targets, where, mode="bilinear", padding_mode="border", align_corners=True)[0]
     body = F.grid_sample(scan.body.float(), where, mode="nearest", padding_mode="border", align_corners=True)[0]
     inside = (cells.abs() <= 1.02).all(0, keepdim=True)
     target, weight = sampled[:3], sampled[3:] * body * inside
-    if scan.landmarks is not None and len(scan.landmarks):
+    if len(scan.landmarks):
         target, weight = _pull_to_landmarks(scan, cells, target, weight)
     return target, weight
 
 
 def _pull_to_landmarks(scan: TrainingScan, cells: Tensor, target: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
-    """Make the target exact at annotated landmarks, fading over about a centimetre, and weigh these cells more."""
+    """Make the target exact at annotated landmarks, fading over about a centimeter, and weigh these cells more."""
     device = cells.device
     half = torch.tensor((np.array(scan.shape) - 1) * scan.spacing / 2, dtype=torch.float32, device=device)
     to_grid = np.linalg.inv(scan.grid_to_ras)
-    points = scan.landmarks.numpy() @ to_grid[:3, :3].T + to_grid[:3, 3]
-    points = torch.tensor(points * scan.spacing, dtype=torch.float32, device=device)  # (n, 3) mm along P, L, I
+    voxels = scan.landmarks.numpy() @ to_grid[:3, :3].T + to_grid[:3, 3]
+    points = torch.tensor(voxels * scan.spacing, dtype=torch.float32, device=device)  # (n, 3) mm along P, L, I
     mm = (cells + 1.0) * half[:, None, None, None]
     flat = mm.reshape(3, -1).T
     squared = torch.cdist(flat, points) ** 2
     near = torch.exp(-0.5 * squared / 10.0**2)  # (cells, n)
     unit = (points / half - 1.0).flip(1)[None, :, None, None]
-    here = F.grid_sample(scan.target[:, :3], unit, mode="bilinear", padding_mode="border", align_corners=True)[
+    here = F.grid_sample(scan.targets[:, :3], unit, mode="bilinear", padding_mode="border", align_corners=True)[
         0, :, :, 0, 0
     ]
     error = scan.goals.float().to(device) - here.T  # (n, 3)

@@ -15,10 +15,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from APELocalizerLib.core.base.geometry import triple
 from APELocalizerLib.training.patients.virtual_patients import Deformation, random_affine
 
-#: Standard deviation, per axis, of a cubic B-spline curve whose coefficients have unit variance: sqrt(151 / 315).
 _SPLINE_DEVIATION = (151.0 / 315.0) ** 0.5
+"""Standard deviation, per axis, of a cubic B-spline curve whose coefficients have unit variance: sqrt(151 / 315)."""
 
 
 def cubic_spline(t: Tensor) -> Tensor:
@@ -44,7 +45,7 @@ class SplineField:
         """A random field over the box from low to high (3,) mm, with this standard deviation at every place."""
         counts = [int(np.ceil((h - b) / knot_mm)) + 4 for b, h in zip(low, high, strict=True)]
         draws = torch.randn([3, *counts], generator=generator, device=generator.device)
-        start = tuple(float(b - 1.5 * knot_mm) for b in low)
+        start = triple(low - 1.5 * knot_mm)
         return cls(draws * (deviation_mm / _SPLINE_DEVIATION**3), start, knot_mm)
 
     def basis(self, axis: int, places: Tensor) -> Tensor:

@@ -37,6 +37,7 @@ def benchmark(
         setup = set_up(config.changed(output=folder, cache=cache), device, Processes(), None, progress, cancelled)
         trainer = Trainer(setup.config, setup.objective, device, timed=True)
         seconds, parts, flops = [], [], 0.0
+        flops_of: dict[tuple[int, ...], float] = {}
         for number in range(steps + _WARM_UP):
             check_cancelled(cancelled)
             report(progress, number / (steps + _WARM_UP), f"step {number + 1}")
@@ -46,44 +47,39 @@ def benchmark(
             if number >= _WARM_UP:
                 seconds.append(time.perf_counter() - begun)
                 parts.append([sum(r.seconds[name] for r in trainer.reports) for name in _PARTS])
-                flops += sum(_flops(setup.config, r.shape) for r in trainer.reports)
+                for shape in (r.shape for r in trainer.reports):
+                    if shape not in flops_of:
+                        flops_of[shape] = training_flops(config.network, shape)
+                    flops += flops_of[shape]
         trainer.close()
     workers = trainer.workers.count
     total = float(np.sum(seconds))
     spent = np.sum(parts, axis=0) / workers
     peak = gemm_peak(device, trainer.model.precision, config.machine.threads)
-    found = {"steps_per_second": steps / total, "items_per_second": steps * setup.objective.items / total}
-    found |= {f"{name}_share": float(value / total) for name, value in zip(_PARTS, spent, strict=True)}
-    found["rest_share"] = max(0.0, 1.0 - float(spent.sum()) / total)
+    speed = {"steps_per_second": steps / total, "items_per_second": steps * setup.objective.items / total}
+    speed |= {f"{name}_share": float(value / total) for name, value in zip(_PARTS, spent, strict=True)}
+    speed["rest_share"] = max(0.0, 1.0 - float(spent.sum()) / total)
     rate = flops / spent[-1]
-    return found | {
+    return speed | {
         "network_tflops": rate / 1e12, "peak_tflops": peak / 1e12, "network_share_of_peak": float(rate / peak),
     }  # fmt: skip
 
 
 _PARTS = ("data", "augmentation", "network")
-_KNOWN: dict[tuple, float] = {}
 
 
-def _flops(config: TrainingConfig, shape: tuple[int, ...]) -> float:
-    key = (str(config.network), shape)
-    if key not in _KNOWN:
-        _KNOWN[key] = training_flops(config.network, shape)
-    return _KNOWN[key]
-
-
-def in_words(found: dict[str, float], config: TrainingConfig) -> str:
+def in_words(speed: dict[str, float], config: TrainingConfig) -> str:
     """The result as text."""
     shares = ", ".join(
-        f"{text} {100 * found[f'{name}_share']:.0f} %"
+        f"{text} {100 * speed[f'{name}_share']:.0f} %"
         for name, text in (
             ("data", "reading scans"), ("augmentation", "augmentation"), ("network", "network"), ("rest", "rest"),
         )
     )  # fmt: skip
     return (
-        f"{found['steps_per_second']:.3g} steps/s, {found['items_per_second']:.3g} items/s "
-        f"(preset {config.recipe}, {config.machine.device}, {config.machine.threads} threads)\n"
+        f"{speed['steps_per_second']:.3g} steps/s, {speed['items_per_second']:.3g} items/s "
+        f"(recipe {config.recipe}, {config.machine.device}, {config.machine.threads} threads)\n"
         f"Time: {shares}\n"
-        f"Network: {found['network_tflops']:.3g} TFLOP/s, {100 * found['network_share_of_peak']:.0f} % of the measured "
-        f"matrix product peak of {found['peak_tflops']:.3g} TFLOP/s"
+        f"Network: {speed['network_tflops']:.3g} TFLOP/s, {100 * speed['network_share_of_peak']:.0f} % of the measured "
+        f"matrix product peak of {speed['peak_tflops']:.3g} TFLOP/s"
     )

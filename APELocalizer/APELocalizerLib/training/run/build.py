@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from APELocalizerLib.core.base.errors import TrainingError
+from APELocalizerLib.core.base.geometry import triple
 from APELocalizerLib.core.base.progress import CancelCheck, Progress
 from APELocalizerLib.training.config import TrainingConfig
 from APELocalizerLib.training.data.cache import PreparedFile, prepare_scans
@@ -24,15 +25,15 @@ from APELocalizerLib.training.data.own_scans import (
 from APELocalizerLib.training.data.scan_files import find_scans
 from APELocalizerLib.training.data.volumes import AnchoredSource, PreparedSource, VolumeSource
 from APELocalizerLib.training.objectives.anchored import AnchoredObjective
-from APELocalizerLib.training.objectives.objective import Objective
+from APELocalizerLib.training.objectives.objective import TrainingObjective
 from APELocalizerLib.training.objectives.self_consistency import SelfConsistency
 from APELocalizerLib.training.objectives.self_supervised import MixedObjective, PairObjective
 from APELocalizerLib.training.objectives.teacher import apply_teacher
 from APELocalizerLib.training.run.distributed import Processes
 
 _LOG = logging.getLogger(__name__)
-#: Scans that validation looks at, at most.
 _VALIDATED = 6
+"""Scans that validation looks at, at most."""
 
 
 @dataclass(eq=False)
@@ -40,15 +41,17 @@ class Setup:
     """A run's objective and the settings with everything decided.
 
     scans: names of those trained on. left_out: why others cannot be used, by name. notes: sentences about annotations
-    and scans that are not used. data: the scans of anchored training.
+    and scans that are not used. data: the scans of anchored training. largest_scan: bytes that
+    the largest scan of self-supervised training takes while it is in use.
     """
 
-    objective: Objective
+    objective: TrainingObjective
     config: TrainingConfig
     scans: tuple[str, ...]
     left_out: dict[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     data: TrainingSet | None = None
+    largest_scan: float = 0.0
 
 
 def set_up(
@@ -63,11 +66,12 @@ def set_up(
 
     Raises `TrainingError` when the scans or landmarks do not suffice.
     """
+    left_out: dict[str, str] = {}
     if not config.objective.kind.is_anchored:
         files, left_out = prepared_files(config, processes, progress, cancelled)
-        objective = pair_objective(config, files, device)
-        return Setup(objective, config, tuple(source.name for source in objective.sources), left_out)
-    left_out: dict[str, str] = {}
+        pairs = pair_objective(config, files, device)
+        largest = max(source.nbytes for source in pairs.sources if isinstance(source, PreparedSource))
+        return Setup(pairs, config, tuple(source.name for source in pairs.sources), left_out, largest_scan=largest)
     notes: tuple[str, ...] = ()
     if data is None and config.data.scans:
         files, left_out = prepared_files(config, processes, progress, cancelled)
@@ -85,9 +89,11 @@ def set_up(
     return Setup(objective, config, tuple(scan.name for scan in trained), left_out, notes, data)
 
 
-def _anchored_objective(config: TrainingConfig, data: TrainingSet, device: torch.device) -> Objective:
+def _anchored_objective(config: TrainingConfig, data: TrainingSet, device: torch.device) -> TrainingObjective:
     """Anchored training, alone or beside the self-supervised one; some of its scans validate it."""
-    plain = [AnchoredSource(scan) for scan in data.train + data.unlabelled if scan.label_names is None]
+    plain: list[VolumeSource] = [
+        AnchoredSource(scan) for scan in data.train + data.unlabelled if scan.label_names is None
+    ]
     validation = SelfConsistency(plain[:_VALIDATED], config.crops.deformation, (4.0, 4.0, 6.0), device, config.seed)
     if not config.objective.kind.is_self_supervised:
         return AnchoredObjective(config, data, device, validation)
@@ -101,14 +107,14 @@ def prepared_files(
     cancelled: CancelCheck | None = None,
 ) -> tuple[list[PreparedFile], dict[str, str]]:
     """The run's scans, prepared by the first process of each machine while the others wait."""
-    found = chosen_scans(config)
-    settings = anchored_store() if config.objective.kind.is_anchored else config.objective.pairs.stored
+    scans = chosen_scans(config)
+    settings = anchored_store() if config.objective.kind.is_anchored else config.objective.of_pairs.stored
     cache = Path(config.data.cache or Path(config.output) / "cache")
     if processes.first_here:
-        files, problems = prepare_scans(found, cache, settings, progress, cancelled)
+        files, problems = prepare_scans(scans, cache, settings, progress, cancelled)
     processes.wait()
     if not processes.first_here:
-        files, problems = prepare_scans(found, cache, settings)
+        files, problems = prepare_scans(scans, cache, settings)
     return files, problems
 
 
@@ -117,14 +123,14 @@ def chosen_scans(config: TrainingConfig) -> dict[str, Path]:
 
     Raises `TrainingError` when there is none to train on, or when no scan has a name that is to be held out.
     """
-    found = {name: path for name, path in find_scans(scan_places(config)).items() if name not in config.data.excluded}
+    scans = {name: path for name, path in find_scans(scan_places(config)).items() if name not in config.data.excluded}
     if config.objective.kind.is_anchored and config.data.is_laid_out:
-        return found  # of laid-out data, patients are held out, not scans
-    if absent := sorted(set(config.data.held_out) - set(found)):
-        raise TrainingError(f"No scan is called “{absent[0]}”, which was to be held out. Scans: {_some(found)}.")
-    if set(found) <= set(config.data.held_out):
+        return scans  # of laid-out data, patients are held out, not scans
+    if absent := sorted(set(config.data.held_out) - set(scans)):
+        raise TrainingError(f"No scan is called “{absent[0]}”, which was to be held out. Scans: {_some(scans)}.")
+    if set(scans) <= set(config.data.held_out):
         raise TrainingError("All scans are held out; none is left to train on.")
-    return found
+    return scans
 
 
 def scan_places(config: TrainingConfig) -> tuple[str, ...]:
@@ -138,7 +144,7 @@ def scan_places(config: TrainingConfig) -> tuple[str, ...]:
 
 def pair_objective(config: TrainingConfig, files: list[PreparedFile], device: torch.device) -> PairObjective:
     """Self-supervised objective on prepared scans; held-out ones, or else some of all, validate it."""
-    pairs = config.objective.pairs
+    pairs = config.objective.of_pairs
     smooth = pairs.stored.preparation.antialias
     sources: list[VolumeSource] = [PreparedSource(file, smooth=smooth) for file in files]
     train = [source for source in sources if source.name not in config.data.held_out]
@@ -151,7 +157,7 @@ def pair_objective(config: TrainingConfig, files: list[PreparedFile], device: to
     chosen = (held_out + [source for source in annotated if source not in held_out]) or train
     spacing = np.clip((4.0, 4.0, 6.0), pairs.finest, pairs.coarsest)
     validation = SelfConsistency(
-        chosen[:_VALIDATED], config.crops.deformation, tuple(spacing), device, config.seed, landmarks
+        chosen[:_VALIDATED], config.crops.deformation, triple(spacing), device, config.seed, landmarks
     )
     return PairObjective(config, train, device, validation)
 

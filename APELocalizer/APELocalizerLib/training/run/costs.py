@@ -39,9 +39,9 @@ def activation_bytes(config: NetworkConfig, shape: tuple[int, ...]) -> int:
 
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         output = network(image)
-    found = sum(t.untyped_storage().nbytes() for address, t in kept.items() if address not in weights)
+    kept_bytes = sum(t.untyped_storage().nbytes() for address, t in kept.items() if address not in weights)
     del output
-    return found
+    return kept_bytes
 
 
 def model_bytes(config: NetworkConfig, replicas: int = 1) -> int:

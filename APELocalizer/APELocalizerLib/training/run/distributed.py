@@ -10,8 +10,8 @@ from datetime import timedelta
 import torch
 from torch import distributed
 
-#: One process prepares the scans while the others wait.
 _PATIENCE = timedelta(hours=24)
+"""One process prepares the scans while the others wait."""
 
 
 @dataclass(frozen=True)
@@ -28,12 +28,12 @@ class Processes:
         size = int(os.environ.get("WORLD_SIZE", "1"))
         if size == 1 or "RANK" not in os.environ:
             return cls()
-        found = cls(int(os.environ["RANK"]), size, int(os.environ.get("LOCAL_RANK", os.environ["RANK"])))
+        processes = cls(int(os.environ["RANK"]), size, int(os.environ.get("LOCAL_RANK", os.environ["RANK"])))
         if not distributed.is_initialized():
             on_gpu = device.startswith("cuda") or (device == "auto" and torch.cuda.is_available())
             backend = "nccl" if on_gpu else "gloo"
-            distributed.init_process_group(backend, rank=found.rank, world_size=size, timeout=_PATIENCE)
-        return found
+            distributed.init_process_group(backend, rank=processes.rank, world_size=size, timeout=_PATIENCE)
+        return processes
 
     @property
     def first(self) -> bool:

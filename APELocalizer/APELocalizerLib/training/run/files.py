@@ -67,7 +67,9 @@ class Board:
 
     def add(self, group: str, row: dict[str, float], step: int) -> None:
         """Log all numbers of a row."""
-        for name, value in row.items() if self.writer is not None else ():
+        if self.writer is None:
+            return
+        for name, value in row.items():
             if name != "step":
                 self.writer.add_scalar(f"{group}/{name}", value, step)
 

@@ -119,11 +119,11 @@ class _Run:
         """Numbers of the averaged network, unless its step has them, by the first process while the others wait."""
         trainer = self.trainer
         new = self.writes and not has_row(self.folder / VALIDATION, trainer.step)
-        if new and (found := trainer.validate()):
-            row = {"step": trainer.step, "minutes": trainer.minutes, **found}
+        if new and (measured := trainer.validate()):
+            row = {"step": trainer.step, "minutes": trainer.minutes, **measured}
             append_row(self.folder / VALIDATION, row)
-            self.board.add("validation", found, trainer.step)
-            _LOG.info("step %d: %s", trainer.step, {key: round(value, 1) for key, value in found.items()})
+            self.board.add("validation", measured, trainer.step)
+            _LOG.info("step %d: %s", trainer.step, {key: round(value, 1) for key, value in measured.items()})
         trainer.processes.wait()
 
 

@@ -10,7 +10,7 @@ import torch
 
 from APELocalizerLib.core.base.device import resolve_device
 from APELocalizerLib.core.base.errors import DeviceError, TrainingError
-from APELocalizerLib.core.embedding.runner import _is_out_of_memory
+from APELocalizerLib.core.embedding.runner import is_out_of_memory
 from APELocalizerLib.training.run.distributed import Processes
 
 
@@ -57,11 +57,10 @@ def enough_memory() -> Iterator[None]:
     try:
         yield
     except (RuntimeError, MemoryError) as error:
-        if not (isinstance(error, MemoryError) or _is_out_of_memory(error)):
+        if not (isinstance(error, MemoryError) or is_out_of_memory(error)):
             raise
         raise DeviceError(
-            "The memory does not suffice. Train on fewer scans, a smaller network, fewer or smaller crops, or on "
-            "another device."
+            "Not enough memory. Train on fewer scans, a smaller network, fewer or smaller crops, or on another device."
         ) from error
 
 

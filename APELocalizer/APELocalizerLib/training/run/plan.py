@@ -37,32 +37,32 @@ def dry_run(config: TrainingConfig, progress: Progress | None = None, cancelled:
     what would keep the run from beginning, and `Cancelled` if `cancelled` returned True.
     """
     scans = chosen_scans(config)
-    found = None
+    annotations = None
     if config.objective.kind.is_anchored and not config.data.is_laid_out:
-        found = read_annotations(config.data, scans, config.objective.takes_unlabelled)
+        annotations = read_annotations(config.data, scans, config.objective.takes_unlabelled)
     done = _steps_done(config)
     device = training_device(config.machine.device, Processes())
     with tempfile.TemporaryDirectory() as folder:
-        setup = set_up(_reduced(config, scans, found, folder), device, Processes(), None, progress, cancelled)
+        setup = set_up(_reduced(config, scans, annotations, folder), device, Processes(), None, progress, cancelled)
         items = []
         for index in range(setup.objective.items):
             check_cancelled(cancelled)
             items.append(setup.objective.draw(0, index))
-        lines = [f"Preset {config.recipe}: {_first_line(config)}", *_scan_lines(config, scans, found, setup)]
+        lines = [f"Recipe {config.recipe}: {_first_line(config)}", *_scan_lines(config, scans, annotations, setup)]
         lines.append(_step_line(config, setup.objective.items, done))
         lines += [f"A first step: {setup.objective.describe(item)}." for item in items[:3]]
         lines += _memory_lines(config, device, [setup.objective.shape_of(item) for item in items])
-        lines.append(_scan_memory_line(config, scans, found, setup))
+        lines.append(_scan_memory_line(config, scans, annotations, setup))
     lines.append(f"Results: {config.output} (nothing was written now).")
     return "\n".join(lines)
 
 
-def _reduced(config: TrainingConfig, scans: dict[str, Path], found: Annotations | None, folder: str) -> TrainingConfig:
+def _reduced(config: TrainingConfig, scans: dict[str, Path], known: Annotations | None, folder: str) -> TrainingConfig:
     """The same run on a few scans that suffice for it, in a temporary folder."""
     changed = config.changed(output=folder, cache=None, teacher=None, initial_weights=None)
     if config.objective.kind.is_anchored and config.data.is_laid_out:
         return changed  # laid-out data are read as they are
-    names = list(found.known) if found else sorted(set(scans) - set(config.data.held_out))
+    names = list(known.known) if known else sorted(set(scans) - set(config.data.held_out))
     return changed.changed(scans=tuple(str(scans[name]) for name in names[:_TRIED]), held_out=(), excluded=())
 
 
@@ -81,18 +81,21 @@ def _first_line(config: TrainingConfig) -> str:
     return (recipe.__doc__ or "").splitlines()[0] if recipe else "settings of your own."
 
 
-def _scan_lines(config: TrainingConfig, scans: Collection[str], found: Annotations | None, setup: Setup) -> list[str]:
+def _scan_lines(config: TrainingConfig, scans: Collection[str], known: Annotations | None, setup: Setup) -> list[str]:
     names = sorted(scans)
     shown = ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
     lines = [f"Scans: {len(names)} ({shown})."]
     if config.data.held_out:
         lines.append(f"Held out for validation: {', '.join(config.data.held_out)}.")
-    if found is not None:
+    if known is not None:
         tables = " and ".join(table for table in (config.data.landmarks, config.data.boxes) if table)
-        lines += [f"Annotated well enough to learn from: {len(found.known)} of them ({tables}).", *found.notes]
+        lines += [
+            f"Annotated well enough to learn from: {len(known.known)} of them ({tables}).",
+            *known.notes,
+        ]
     elif config.data.landmarks:
-        known = [name for name in landmark_table(config.data.landmarks) if name in scans]
-        lines.append(f"Landmarks: of {len(known)} of them ({config.data.landmarks}).")
+        annotated = [name for name in landmark_table(config.data.landmarks) if name in scans]
+        lines.append(f"Landmarks: of {len(annotated)} of them ({config.data.landmarks}).")
     lines += [f"{name} cannot be used: {reason}" for name, reason in setup.left_out.items()]
     return lines
 
@@ -118,13 +121,12 @@ def _memory_lines(config: TrainingConfig, device: torch.device, shapes: list[tup
     ]
 
 
-def _scan_memory_line(config: TrainingConfig, scans: Collection[str], found: Annotations | None, setup: Setup) -> str:
+def _scan_memory_line(config: TrainingConfig, scans: Collection[str], known: Annotations | None, setup: Setup) -> str:
     """Estimated from the scans that were read."""
     if setup.data is None:
-        largest = max(source.nbytes for source in setup.objective.sources)
-        return f"Memory for scans: about {_size(largest)} for each in use; they stay on the disk, in the cache."
+        return f"Memory for scans: about {_size(setup.largest_scan)} for each in use; they stay on disk, in the cache."
     held = setup.data.train + setup.data.held_out + setup.data.unlabelled
-    count = len(held) if found is None else sum(found.needs(name, config.data) for name in scans)
+    count = len(held) if known is None else sum(known.needs(name, config.data) for name in scans)
     size = count * sum(scan.nbytes for scan in held) / len(held)
     return f"Memory for scans: about {_size(size)}; {count} of them are kept in it."
 

@@ -13,16 +13,16 @@ import torch
 from APELocalizerLib.core.base.errors import TrainingError
 from APELocalizerLib.core.model.network import APENetwork
 from APELocalizerLib.training.config import TrainingConfig
-from APELocalizerLib.training.objectives.heads import TrainedNetwork
-from APELocalizerLib.training.objectives.objective import Objective
+from APELocalizerLib.training.objectives.heads import Head, TrainedNetwork
+from APELocalizerLib.training.objectives.objective import TrainingObjective
 from APELocalizerLib.training.run.distributed import Processes
 from APELocalizerLib.training.run.files import save_tensors
 from APELocalizerLib.training.run.machine import precision_for
 from APELocalizerLib.training.run.schedule import learning_rate
 from APELocalizerLib.training.run.workers import ItemReport, SerialWorkers, ThreadWorkers, Workers
 
-#: Steps in a row that may have gradients that are not numbers; such steps change nothing.
 _MOST_SKIPPED = 50
+"""Steps in a row that may have gradients that are not numbers; such steps change nothing."""
 
 
 class Trainer:
@@ -31,7 +31,7 @@ class Trainer:
     def __init__(
         self,
         config: TrainingConfig,
-        objective: Objective,
+        objective: TrainingObjective,
         device: torch.device | None = None,
         processes: Processes | None = None,
         timed: bool = False,
@@ -49,7 +49,7 @@ class Trainer:
         for part in (self.network, self.average):
             part.to(memory_format=torch.channels_last_3d)
         self.workers = self._workers(timed)
-        others = [] if head is None else list(self.model.head.parameters())
+        others = [] if self.model.head is None else list(self.model.head.parameters())
         decay = [p for p in self.network.parameters() if p.ndim == 5]
         plain = [p for p in self.network.parameters() if p.ndim != 5] + others
         groups = [{"params": decay, "weight_decay": self.steps.weight_decay}, {"params": plain, "weight_decay": 0.0}]
@@ -125,23 +125,24 @@ class Trainer:
     def _summary(self, reports: list[ItemReport]) -> dict[str, float]:
         """The step's loss, and the mean of every other metric over the items that have it."""
         names = list(dict.fromkeys(name for report in reports for name in report.metrics))
-        found = {name: float(np.mean([r.metrics[name] for r in reports if name in r.metrics])) for name in names}
-        found["loss"] = float(sum(r.metrics["loss"] / r.divisor for r in reports))
-        return found
+        means = {name: float(np.mean([r.metrics[name] for r in reports if name in r.metrics])) for name in names}
+        means["loss"] = float(sum(r.metrics["loss"] / r.divisor for r in reports))
+        return means
 
     @torch.no_grad()
     def _update_average(self) -> None:
         decay = min(self.steps.ema_decay, (1 + self.step) / (10 + self.step))
         for kept, current in zip(self.average_model.parameters(), self.model.parameters(), strict=True):
             kept.lerp_(current, 1 - decay)
-        if self.model.head is None:
+        head, average_head = self.model.head, self.average_model.head
+        if head is None or average_head is None:
             return
         seen = [(r.unit_mm, *r.seen) for r in self.reports if r.unit_mm is not None]
         if seen:
             unit_mm, *values = self.processes.mean(np.mean(seen, axis=0).tolist(), self.device)
-            self.model.head.update(unit_mm, values)
-        for kept, current in zip(self.average_model.head.buffers(), self.model.head.buffers(), strict=True):
-            kept.copy_(current)
+            head.update(unit_mm, values)
+        for average_buffer, buffer in zip(average_head.buffers(), head.buffers(), strict=True):
+            average_buffer.copy_(buffer)
 
     def save(self) -> None:
         """Write everything that is needed to go on, atomically."""
@@ -149,9 +150,13 @@ class Trainer:
             "network": self.network.state_dict(), "average": self.average.state_dict(),
             "optimizer": self.optimizer.state_dict(), "step": self.step, "minutes": self.minutes,
         }  # fmt: skip
-        if self.model.head is not None:
-            state |= {"head": self.model.head.state_dict(), "average_head": self.average_model.head.state_dict()}
+        state |= {name: head.state_dict() for name, head in self._heads().items()}
         save_tensors(state, self.folder / "state.pt")
+
+    def _heads(self) -> dict[str, Head]:
+        """The heads by their names in a saved state; none in anchored training."""
+        heads = {"head": self.model.head, "average_head": self.average_model.head}
+        return {name: head for name, head in heads.items() if head is not None}
 
     def resume(self) -> bool:
         """Go on from the last save, if there is one. Raises TrainingError for a damaged one, or another network's."""
@@ -161,13 +166,12 @@ class Trainer:
         try:
             self.network.load_state_dict(state["network"])
             self.average.load_state_dict(state["average"])
-            if self.model.head is not None:
-                self.model.head.load_state_dict(state["head"])
-                self.average_model.head.load_state_dict(state["average_head"])
+            for name, head in self._heads().items():
+                head.load_state_dict(state[name])
             self.optimizer.load_state_dict(state["optimizer"])
         except (KeyError, RuntimeError, ValueError) as error:
             raise TrainingError(
-                f"“{self.folder}” holds a training of another network or preset. Choose another folder."
+                f"“{self.folder}” holds a training of another network or recipe. Choose another folder."
             ) from error
         self.step, self.minutes = state["step"], state["minutes"]
         return True
@@ -185,7 +189,8 @@ class Trainer:
     def scale_and_offset(self) -> tuple[list[float], list[float]]:
         """Scale and offset (3) that turn the averaged network's output into millimeters."""
         if self.average_model.head is None:
-            return list(self.config.objective.scale), list(self.config.objective.offset)
+            fixed_scale, fixed_offset = self.config.objective.range_mm
+            return list(fixed_scale), list(fixed_offset)
         scale, offset = self.average_model.head.millimeters()
         return scale.tolist(), offset.tolist()
 

@@ -15,10 +15,11 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import torch
+from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from APELocalizerLib.training.objectives.heads import TrainedNetwork
-from APELocalizerLib.training.objectives.objective import Objective
+from APELocalizerLib.training.objectives.heads import Head, TrainedNetwork
+from APELocalizerLib.training.objectives.objective import TrainingObjective
 from APELocalizerLib.training.run.distributed import Processes
 
 
@@ -51,7 +52,14 @@ class Workers(Protocol):
         ...
 
 
-def run_item(model, head, objective: Objective, item: Any, index: int, always_visible: bool = False) -> ItemReport:
+def run_item(
+    model: TrainedNetwork | nn.Module,
+    head: Head | None,
+    objective: TrainingObjective,
+    item: Any,
+    index: int,
+    always_visible: bool = False,
+) -> ItemReport:
     """Forward and backward of one item, whose gradients are added to those of the model."""
     begun = time.perf_counter()
     outcome = objective.measure(model, head, item, always_visible)
@@ -75,14 +83,14 @@ def forget_unused_token(model: TrainedNetwork) -> None:
 class ThreadWorkers:
     """Threads of one process, each with a replica: shared weights, gradients of its own."""
 
-    def __init__(self, model: TrainedNetwork, objective: Objective, threads: int) -> None:
+    def __init__(self, model: TrainedNetwork, objective: TrainingObjective, threads: int) -> None:
         self.model, self.objective = model, objective
         self.count = min(threads, objective.items)
         self.threads_each = max(1, threads // self.count)
         self.replicas = [copy.deepcopy(model) for _ in range(self.count)]
         for replica in self.replicas:
-            for shared, own in zip(model.parameters(), replica.parameters(), strict=True):
-                own.data = shared.data
+            for shared, copied in zip(model.parameters(), replica.parameters(), strict=True):
+                copied.data = shared.data
         self.pool = ThreadPoolExecutor(self.count)
 
     def run(self, step: int) -> list[ItemReport]:
@@ -97,12 +105,12 @@ class ThreadWorkers:
 
     def _work(self, worker: int, step: int) -> list[tuple[int, ItemReport]]:
         torch.set_num_threads(self.threads_each)
-        replica, found = self.replicas[worker], []
+        replica, reports = self.replicas[worker], []
         replica.zero_grad(set_to_none=True)
         for index in range(worker, self.objective.items, self.count):
             item = self.objective.draw(step, index)
-            found.append((index, run_item(replica, replica.head, self.objective, item, index)))
-        return found
+            reports.append((index, run_item(replica, replica.head, self.objective, item, index)))
+        return reports
 
     def close(self) -> None:
         """End the threads."""
@@ -121,14 +129,14 @@ class SerialWorkers:
     def __init__(
         self,
         model: TrainedNetwork,
-        objective: Objective,
+        objective: TrainingObjective,
         processes: Processes,
         device: torch.device,
         timed: bool = False,
     ) -> None:
         self.model, self.objective, self.processes, self.device = model, objective, processes, device
         self.timed = timed and device.type == "cuda"
-        self.wrapped = model
+        self.wrapped: nn.Module = model
         if processes.size > 1:
             ids = [device.index] if device.type == "cuda" else None
             for parameter in model.parameters():  # one way to store 1 x 1 x 1 kernels, that of their gradients
@@ -145,7 +153,8 @@ class SerialWorkers:
         for number in range(self.objective.items):
             item = self._item(step, number)
             last = number == self.objective.items - 1
-            waiting = self.wrapped.no_sync() if self.processes.size > 1 and not last else nullcontext()
+            shared = self.wrapped if isinstance(self.wrapped, DistributedDataParallel) else None
+            waiting = nullcontext() if shared is None or last else shared.no_sync()
             with waiting:
                 report = run_item(
                     self.wrapped, self.model.head, self.objective, item, self._index(number), self.processes.size > 1
