@@ -8,21 +8,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-<<<<<<< HEAD
-from APELocalizerLib.core.model.known_models import PUBLISHED_CITATION
-from APELocalizerLib.core.model.model import Model
-from APELocalizerLib.core.model.model_files import save_model
-=======
 import torch
 
 from APELocalizerLib.core.base.errors import TrainingError
 from APELocalizerLib.core.base.files import write_text
+from APELocalizerLib.core.model.known_models import PUBLISHED_CITATION
 from APELocalizerLib.core.model.model import DEFAULT_THRESHOLD_MM, Model
 from APELocalizerLib.core.model.model_files import read_model, save_model
 from APELocalizerLib.core.model.network import NetworkConfig
-from APELocalizerLib.core.model.registry import PUBLISHED_CITATION, sha256_of
+from APELocalizerLib.core.model.registry import sha256_of
 from APELocalizerLib.core.preparation.config import PreparationConfig
->>>>>>> 6ed34ca (STYLE: One name per thing in training, and its types are checked)
 from APELocalizerLib.training.config import TrainingConfig
 from APELocalizerLib.training.recipes import spacing_presets
 from APELocalizerLib.training.run.trainer import Trainer
