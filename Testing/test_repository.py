@@ -125,6 +125,13 @@ def python_files() -> list[Path]:
 # Installed files -----------------------------------------------------------------------------------------------------
 
 
+def test_the_build_files_hold_commands_and_nothing_else():
+    """Left-overs of a merge between two lists make CMake stop, and no other test reads the file as CMake does."""
+    for path in (ROOT / "CMakeLists.txt", MODULE / "CMakeLists.txt"):
+        text = re.sub(r"#.*|\"[^\"]*\"", "", path.read_text(encoding="utf-8"))
+        assert re.sub(r"\w+\s*\((?:[^()]|\([^()]*\))*\)", "", text).split() == [], path
+
+
 def test_cmake_lists_exactly_the_files_that_are_there():
     listed, present = listed_files(), installable_files()
     missing = "\n".join(f"  {name}" for name in sorted(set(present) - set(listed)))
