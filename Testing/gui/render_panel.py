@@ -85,8 +85,8 @@ def learn_and_localize(widget) -> None:
     widget.ui.localizeButton.click()
     wait(widget)
     rows = widget.ui.resultTable.rowCount
-    found = [row for row in range(rows) if "✓" in widget.ui.resultTable.item(row, 1).text()]
-    widget.ui.resultTable.setCurrentCell(found[0] if found else 0, 0)
+    found_rows = [row for row in range(rows) if "✓" in widget.ui.resultTable.item(row, 1).text()]
+    widget.ui.resultTable.setCurrentCell(found_rows[0] if found_rows else 0, 0)
     widget.ui.setupSection.collapsed = False
 
 

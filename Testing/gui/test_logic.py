@@ -22,8 +22,8 @@ def test_the_console_example_works(logic, patient, add_patient, tmp_path):
     library = logic.learn(patient.volume, pointsNode=patient.points)
     logic.saveLibrary(library, tmp_path / "landmarks.json")
     results = logic.localize(other.volume, str(tmp_path / "landmarks.json"), spacing="standard", device="auto")
-    found = slicer.util.arrayFromMarkupsControlPoints(results.points_node, world=True)
-    assert np.allclose(found, [LANDMARKS[name] for name in library.names], atol=2.0)
+    positions = slicer.util.arrayFromMarkupsControlPoints(results.points_node, world=True)
+    assert np.allclose(positions, [LANDMARKS[name] for name in library.names], atol=2.0)
     assert results.table_node.GetNumberOfRows() == 4 and results.overlay_node is not None
     shown = logic.overlays.show(other.volume, "similarity", library=library, landmark=library.names[0])
     assert "carina" in shown.GetName()
@@ -61,12 +61,12 @@ def test_a_scan_under_a_transform_gives_results_where_it_is_seen(logic, patient,
     transform.SetMatrixTransformToParent(slicer.util.vtkMatrixFromArray(matrix))
     other.SetAndObserveTransformNodeID(transform.GetID())
     results = logic.localize(other, library)
-    found = slicer.util.arrayFromMarkupsControlPoints(results.points_node, world=True)
+    positions = slicer.util.arrayFromMarkupsControlPoints(results.points_node, world=True)
     # The embedder of these tests knows world positions, so the landmarks stay in place and the anatomy has moved.
-    assert np.allclose(found, [LANDMARKS[name] for name in library.names], atol=2.0)
+    assert np.allclose(positions, [LANDMARKS[name] for name in library.names], atol=2.0)
     transform.SetMatrixTransformToParent(slicer.util.vtkMatrixFromArray(np.eye(4)))
     moved = slicer.util.arrayFromMarkupsControlPoints(results.points_node, world=True)
-    assert np.allclose(moved, found - matrix[:3, 3], atol=1e-6)
+    assert np.allclose(moved, positions - matrix[:3, 3], atol=1e-6)
 
 
 def test_progress_rises_to_the_end(logic, patient):

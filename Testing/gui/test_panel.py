@@ -7,8 +7,6 @@ import pytest
 import qt
 import slicer
 import slicer.util
-import vtk
-from vtk.util.numpy_support import numpy_to_vtk
 
 from made_up.scans import LANDMARKS
 
@@ -219,53 +217,6 @@ def test_a_missing_scan_or_point_list_is_said(panel, patient, scene, messages):
     scene.RemoveNode(patient.volume)
     panel.click("localizeButton")
     assert "Choose the scan" in messages[-1] and len(messages) == 2
-
-
-def test_organs_of_a_segmentation_are_found_as_boxes(panel, patient, scene, phantom):
-    segmentation = scene.AddNewNodeByClass("vtkMRMLSegmentationNode", "organs")
-    segmentation.CreateDefaultDisplayNodes()
-    segmentation.SetReferenceImageGeometryParameterFromVolumeNode(patient.volume)
-    liver = np.zeros(phantom.voxels.shape, dtype=np.uint8)
-    liver[40:52, 18:30, 8:18] = 1
-    add_segment(segmentation, "liver", liver, phantom.ijk_to_ras)
-    panel.ui.supportSelector.setCurrentNode(patient.volume)
-    panel.ui.segmentationSelector.setCurrentNode(segmentation)
-    panel.click("learnOrgansButton")
-    panel.wait()
-    assert "1 organ " in panel.ui.librarySummaryLabel.text
-    panel.localize(patient.volume)
-    assert panel.rows()[0][0] == "liver"
-    assert scene.GetNumberOfNodesByClass("vtkMRMLMarkupsROINode") == 1
-
-
-def test_organs_that_cannot_be_learned_are_named(panel, patient, scene, phantom):
-    segmentation = scene.AddNewNodeByClass("vtkMRMLSegmentationNode", "organs")
-    segmentation.CreateDefaultDisplayNodes()
-    segmentation.SetReferenceImageGeometryParameterFromVolumeNode(patient.volume)
-    liver = np.zeros(phantom.voxels.shape, dtype=np.uint8)
-    liver[40:52, 18:30, 8:18] = 1
-    add_segment(segmentation, "liver", liver, phantom.ijk_to_ras)
-    far_away = np.eye(4)
-    far_away[:3, 3] = 5000.0
-    add_segment(segmentation, "bladder", liver, far_away)
-    panel.ui.supportSelector.setCurrentNode(patient.volume)
-    panel.ui.segmentationSelector.setCurrentNode(segmentation)
-    panel.click("learnOrgansButton")
-    panel.wait()
-    assert panel.session.library.names == ("liver",)
-    assert "Left out" in panel.ui.warningsLabel.text and "bladder" in panel.ui.warningsLabel.text
-
-
-def add_segment(segmentation, name: str, mask: np.ndarray, ijk_to_ras: np.ndarray) -> None:
-    """A segment from a mask (i, j, k)."""
-    image = slicer.vtkOrientedImageData()
-    image.SetDimensions(*mask.shape)
-    image.SetImageToWorldMatrix(slicer.util.vtkMatrixFromArray(ijk_to_ras))
-    image.GetPointData().SetScalars(numpy_to_vtk(mask.ravel(order="F"), deep=True, array_type=vtk.VTK_UNSIGNED_CHAR))
-    segment = slicer.vtkSegment()
-    segment.SetName(name)
-    segment.AddRepresentation("Binary labelmap", image)
-    segmentation.GetSegmentation().AddSegment(segment)
 
 
 def test_choices_are_kept_in_the_scene_and_shown_when_the_panel_opens_again(panel, patient, open_panel):

@@ -62,7 +62,7 @@ def test_every_bound_parameter_is_a_field_of_the_parameter_node():
 
 def test_every_mrml_widget_gets_the_scene():
     right = ("APELocalizer", "setMRMLScene(vtkMRMLScene*)")
-    connections = [[each.findtext(name) for name in ("sender", "slot", "receiver")] for each in UI.iter("connection")]
+    connections = [[wire.findtext(end) for end in ("sender", "slot", "receiver")] for wire in UI.iter("connection")]
     connected = {receiver for sender, slot, receiver in connections if (sender, slot) == right}
     assert connected == MRML_WIDGETS
 
@@ -77,8 +77,8 @@ def test_every_control_has_a_tool_tip():
 
 
 def test_the_ui_file_has_no_style_sheet_and_no_unnamed_custom_widget():
-    assert not [each for each in UI.iter("property") if each.get("name") == "styleSheet"]
-    custom = {each.findtext("class") for each in UI.iter("customwidget")}
+    assert not [item for item in UI.iter("property") if item.get("name") == "styleSheet"]
+    custom = {widget.findtext("class") for widget in UI.iter("customwidget")}
     assert {kind for kind in WIDGETS.values() if not kind.startswith("Q")} == custom
 
 

@@ -53,10 +53,10 @@ def test_clicks_on_the_support_stand_before_what_was_found(a_volume_node, a_loca
     render_landmark_sheet(*pair, tmp_path / "sheet.png", *pair, columns=3)
     wide = 2 * CELL[1] + 3 * GAP
     cell = read_cells(tmp_path / "sheet.png", 3, wide)[1][HEADER:]
-    click, found = cell[:, : CELL[1]], cell[:, -CELL[1] :]
-    same = np.ptp(click, axis=2) + np.ptp(found, axis=2) < 30
-    np.testing.assert_array_equal(click[same], found[same])
-    assert (click[..., 2] - click[..., 0] > 60).any() and (found[..., 0] - found[..., 2] > 60).any()
+    click, result = cell[:, : CELL[1]], cell[:, -CELL[1] :]
+    same = np.ptp(click, axis=2) + np.ptp(result, axis=2) < 30
+    np.testing.assert_array_equal(click[same], result[same])
+    assert (click[..., 2] - click[..., 0] > 60).any() and (result[..., 0] - result[..., 2] > 60).any()
 
 
 def test_nothing_to_draw_is_said(a_scene, a_volume_node, tmp_path):

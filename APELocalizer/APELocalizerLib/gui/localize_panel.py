@@ -55,7 +55,7 @@ class LocalizePanel:
             if not slicer.util.confirmOkCancelDisplay(question):
                 return
 
-        def make_task():
+        def make_task() -> LocalizeTask:
             rgb = parameters.overlay is Overlay.RGB
             self._task = task = session.logic.localizeTask(scan, session.library, session.run_settings(), overlay=rgb)
             return task

@@ -1,6 +1,7 @@
 """How the panel reports an error: ours as the sentence it is, any other with its details for a bug report."""
 
 import traceback
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 import slicer
@@ -20,7 +21,7 @@ def show_error(error: Exception) -> None:
 
 
 @contextmanager
-def errors_shown():
+def errors_shown() -> Iterator[None]:
     """Show errors of what is done inside instead of raising them: for slots, which have no caller to raise to."""
     try:
         yield

@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import Iterator
+from typing import Any
 
 import slicer
 import vtk
@@ -28,7 +29,7 @@ def temporary_nodes() -> Iterator[None]:
         _remove_new(nodes, items)
 
 
-def subject_hierarchy():
+def subject_hierarchy() -> Any:
     """The scene's subject hierarchy node (made if the scene has none)."""
     return slicer.vtkMRMLSubjectHierarchyNode.ResolveSubjectHierarchy(slicer.mrmlScene)
 

@@ -30,7 +30,7 @@ class OverlayKeeper:
             self._made[self._key(volume_node, "rgb", "")] = nodes.overlay_node
             nodes.overlay_node.SetAttribute(MADE_OF_ATTRIBUTE, _made_of(volume_node, settings))
 
-    def rgb_of(self, volume_node: VolumeNode, settings: RunSettings):
+    def rgb_of(self, volume_node: VolumeNode, settings: RunSettings) -> VolumeNode | None:
         """The RGB overlay that was made of the scan as it is now, with these settings, if it is still in the scene.
 
         It may be another keeper's: the panel and the console each have one.
@@ -147,7 +147,7 @@ def overlay_ids() -> tuple[str, ...]:
     return tuple(node.GetID() for node in nodes if node.GetNodeReference(SCAN_REFERENCE) is not None)
 
 
-def loaded_rgb_overlay(volume_node: VolumeNode):
+def loaded_rgb_overlay(volume_node: VolumeNode) -> VolumeNode | None:
     """The color overlay that came with a loaded scene, or None."""
     overlays = slicer.util.getNodesByClass("vtkMRMLVectorVolumeNode")
     return next((node for node in overlays if node.GetNodeReference(SCAN_REFERENCE) is volume_node), None)

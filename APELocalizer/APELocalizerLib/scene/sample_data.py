@@ -9,6 +9,7 @@ import slicer.util
 
 from APELocalizerLib.core.base.resources import resources_folder
 from APELocalizerLib.scene.headless import add_volume, inside_slicer
+from APELocalizerLib.scene.nodes import VolumeNode
 
 CATEGORY = "APE Localizer"
 ADDRESS = "https://raw.githubusercontent.com/APELocalizer/SlicerAPELocalizer/main/Resources/SampleData/"
@@ -40,7 +41,7 @@ def sample_file(name: str) -> Path | None:
     return next((folder / name for folder in folders if (folder / name).is_file()), None)
 
 
-def load_sample(sample: Sample):
+def load_sample(sample: Sample) -> VolumeNode | None:
     """Load a sample CT from this computer: its volume node, or None if it is not here."""
     path = sample_file(sample.file_name)
     if path is None:

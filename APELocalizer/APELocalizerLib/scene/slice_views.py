@@ -19,7 +19,7 @@ def scans_in_view() -> tuple:
     return tuple(node for node in (slicer.mrmlScene.GetNodeByID(node_id or "") for node_id in ids) if node)
 
 
-def scan_in_view():
+def scan_in_view() -> VolumeNode | None:
     """Background volume of the first slice view, or None."""
     composite = slicer.mrmlScene.GetFirstNodeByClass("vtkMRMLSliceCompositeNode")
     return slicer.mrmlScene.GetNodeByID((composite and composite.GetBackgroundVolumeID()) or "")
