@@ -48,12 +48,13 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     if str(arguments.library) == BUILT_IN:
         arguments.parser.error("the built-in library is not changed; give --library a file of your own")
 
-    from APELocalizerLib.core.library.files import load_library, save_library
+    from APELocalizerLib.core.library.files import library_lock, load_library, save_library
     from APELocalizerLib.core.library.library import LandmarkLibrary
     from APELocalizerLib.core.scan.label_map import check_place, read_label_map
     from APELocalizerLib.core.scan.read import read_scan
 
-    library = load_library(arguments.library) if arguments.library.exists() else LandmarkLibrary()
+    if arguments.library.exists():
+        load_library(arguments.library)  # a damaged one is named before anything slow is done
     label_map = read_label_map(arguments.segmentation) if arguments.segmentation else None
     marks = read_marks(arguments, label_map)
     scan = read_scan(arguments.support)
@@ -64,8 +65,10 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     engine = engine_of(arguments)
     engine.check()
     support_map = engine.map(scan, arguments.spacing, None, console.progress, console.cancelled)
-    learned = engine.learn(support_map, marks, library, coarse_ct=not arguments.no_coarse_ct)
-    save_library(learned.library, arguments.library)
+    with library_lock(arguments.library):  # others may have added to it meanwhile
+        library = load_library(arguments.library) if arguments.library.exists() else LandmarkLibrary()
+        learned = engine.learn(support_map, marks, library, coarse_ct=not arguments.no_coarse_ct)
+        save_library(learned.library, arguments.library)
     for note in support_map.notes:
         console.remark(note)
     if learned.left_out:

@@ -65,7 +65,7 @@ def refined(scan, supports, clicks, start):
     """Every click on every support, in a row."""
     n, m = len(start), len(supports)
     place, support = np.tile(np.arange(n), m), np.repeat(np.arange(m), n)
-    return refine([scan], np.zeros(n, int), supports, place, support, np.concatenate(clicks), start)
+    return refine([scan], np.zeros(n, int), supports, place, support, np.concatenate(clicks), start)[0]
 
 
 def assert_near(result, wanted):
@@ -81,10 +81,10 @@ def test_how_places_are_shared_out_changes_nothing(support, target, monkeypatch)
         [target, support], np.arange(n) % 2, [support], np.arange(n), np.zeros(n, int), clicks,
         np.where((np.arange(n) % 2 == 0)[:, None], start, clicks + OFF / 3),
     )  # fmt: skip
-    at_once = refine(*arguments)
+    at_once = refine(*arguments)[0]
     monkeypatch.setattr(matching, "QUERIES_PER_BLOCK", (3, 5))
     monkeypatch.setattr(neighborhoods, "QUERIES_PER_CHUNK", 2)
-    np.testing.assert_allclose(refine(*arguments), at_once, atol=1e-3)
+    np.testing.assert_allclose(refine(*arguments)[0], at_once, atol=1e-3)
 
 
 def test_pytorchs_threads_are_given_back_also_when_two_threads_are_within(support, target):

@@ -138,6 +138,19 @@ def test_safe_names_are_one_path_component(name):
     assert safe and not set(safe) & set('/\\:*?"<>| ') and not safe.startswith(".")
 
 
+@pytest.mark.parametrize("name", ["con", "CON", "Aux.1", "lpt1"])
+def test_names_that_windows_gives_to_no_file_are_changed(name):
+    safe = safe_name(name)
+    assert safe.endswith(name) and safe.split(".")[0].lower() not in ("con", "aux", "lpt1")
+    assert safe_name("connective_tissue") == "connective_tissue"
+
+
+def test_a_long_name_makes_a_file_name_that_every_system_takes(tmp_path):
+    for name in ("x" * 200, "気" * 200):
+        (tmp_path / f"{safe_name(name)}.mrk.json").touch()
+    assert all(len(entry.name.encode()) <= 255 for entry in tmp_path.iterdir())
+
+
 # In Slicer ---------------------------------------------------------------------------------------------------------
 
 

@@ -1,5 +1,6 @@
 """What a library holds: landmarks and organs, each with one shot per support scan. Positions are RAS world mm."""
 
+import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -16,6 +17,9 @@ MOST_MM = 1e6
 
 DEFAULT_COLOR = (1.0, 0.8, 0.2)
 CODE_SCHEMES = ("SCT", "FMA")
+
+LONGEST_NAME = 200
+"""Letters of a name: files are named after it, and no system takes more than about 250."""
 
 
 @dataclass(frozen=True)
@@ -108,6 +112,12 @@ def _point(values: Iterable[float], what: str) -> Point:
 def _check_entry(entry: Landmark | Organ) -> None:
     if not isinstance(entry.name, str) or not entry.name.strip():
         raise LibraryError("Every landmark and organ needs a name.")
+    if len(entry.name) > LONGEST_NAME:
+        raise LibraryError(
+            f'The name "{entry.name[:30]}…" has {len(entry.name)} letters. Give it at most {LONGEST_NAME}.'
+        )
+    if any(unicodedata.category(letter) in ("Cc", "Cs") for letter in entry.name):
+        raise LibraryError(f"The name {entry.name!a} holds a line break or a character that cannot be written.")
     if not entry.shots:
         raise LibraryError(f'"{entry.name}" was not learned on any support scan.')
     object.__setattr__(entry, "color", _point(entry.color, "color"))

@@ -2,10 +2,13 @@
 
 import json
 import math
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from APELocalizerLib.core.base.errors import LibraryError, MapError
 from APELocalizerLib.core.base.files import write_text
+from APELocalizerLib.core.base.locks import locked
 from APELocalizerLib.core.base.packed import load_json
 from APELocalizerLib.core.library.built_in import library_file
 from APELocalizerLib.core.library.entries import Code, Landmark, Organ, OrganShot, Shot
@@ -66,7 +69,9 @@ def from_json(text: str) -> LandmarkLibrary:
                 Organ(**_common(e), alpha=e["alpha"], shots=tuple(_read_organ_shot(s, content) for s in e["shots"]))
                 for e in content["organs"]
             ),
-            supports=tuple(Support(s["id"], s["name"], s["map"], s.get("coarse_ct", "")) for s in content["supports"]),
+            supports=tuple(
+                Support(_text(s["id"]), _text(s["name"]), s["map"], s.get("coarse_ct", "")) for s in content["supports"]
+            ),
         )
         _check_supports(library)
     except (KeyError, TypeError, AttributeError, ValueError, OverflowError) as error:
@@ -81,6 +86,26 @@ def save_library(library: LandmarkLibrary, path: str | Path) -> None:
     write_text(path, to_json(library))
 
 
+@contextmanager
+def library_lock(path: str | Path) -> Iterator[None]:
+    """Keep other programs from changing a library file, from reading it until it is saved.
+
+    Whoever adds to a library reads it, adds and saves it within; else the last one to save undoes what others added.
+    Raises `LibraryError` if another program does not let go of the file, or nothing can be written beside it.
+    """
+    name = Path(path).name
+    with ExitStack() as held:
+        try:
+            held.enter_context(locked(path))
+        except TimeoutError as error:
+            raise LibraryError(
+                f"{name} is being changed by another program. Nothing was changed: try again when that has ended."
+            ) from error
+        except OSError as error:
+            raise LibraryError(f"{name} cannot be saved ({error.strerror}). Check write permission.") from error
+        yield
+
+
 def open_library(name_or_path: str | Path) -> LandmarkLibrary:
     """Read a library file, or the library that comes with the extension for the name "built-in"."""
     return load_library(library_file(name_or_path))
@@ -93,6 +118,8 @@ def load_library(path: str | Path) -> LandmarkLibrary:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError as error:
         raise LibraryError(f"The library file {path} does not exist.") from error
+    except PermissionError as error:
+        raise LibraryError(f"You have no permission to read the library file {path.name}.") from error
     except (OSError, UnicodeDecodeError) as error:
         raise LibraryError(f"The library file {path.name} cannot be read as text.") from error
     try:
@@ -150,14 +177,14 @@ def _common(entry: dict) -> dict:
     return {
         "name": entry["name"],
         "code": Code(code["scheme"], code["value"], code["meaning"]) if code else None,
-        "description": entry.get("description", ""),
+        "description": _text(entry.get("description", "")),
         "color": tuple(entry["color"]),
     }
 
 
 def _read_shot(shot: dict, content: dict) -> Shot:
     _check_shot(shot, content)
-    return Shot(shot["support_id"], _numbers(shot["position_ras"]), _numbers(shot["embedding"]), shot["date"])
+    return Shot(shot["support_id"], _numbers(shot["position_ras"]), _numbers(shot["embedding"]), _text(shot["date"]))
 
 
 def _read_organ_shot(shot: dict, content: dict) -> OrganShot:
@@ -166,7 +193,7 @@ def _read_organ_shot(shot: dict, content: dict) -> OrganShot:
         shot["support_id"],
         tuple(_numbers(p) for p in shot["edge_points_ras"]),
         tuple(_numbers(p) for p in shot["embeddings"]),
-        shot["date"],
+        _text(shot["date"]),
     )
 
 
@@ -176,6 +203,12 @@ def _check_shot(shot: dict, content: dict) -> None:
             f"The library mixes landmarks of the models {content['checkpoint_id']} and {shot['checkpoint_id']}. "
             "Embeddings of different models cannot be compared."
         )
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise LibraryError(f"The library holds {value} where text is needed. {DAMAGED}")
+    return value
 
 
 def _numbers(values: list) -> tuple:

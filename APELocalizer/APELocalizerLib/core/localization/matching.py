@@ -60,7 +60,7 @@ def refine_and_check(
     """
     coarse_cts = [support.coarse_ct for support in supports]
     here = np.zeros(len(positions), dtype=int)
-    refined = refine(
+    refined, spread_mm = refine(
         [scan.coarse_ct], here, coarse_cts, shots.query, shots.support, shots.click, positions, cancelled,
         progress=sub_progress(progress, 0.0, 0.5),
     )  # fmt: skip
@@ -103,7 +103,10 @@ def _back_on_supports(
         back[rows] = answer.points_ras
     coarse_cts, number = [support.coarse_ct for support in supports], np.arange(len(back))
     start, here = positions[shots.query], np.zeros(len(back), dtype=int)
-    return refine(coarse_cts, shots.support, [scan.coarse_ct], number, here, start, back, cancelled, progress=progress)
+    returned, _ = refine(
+        coarse_cts, shots.support, [scan.coarse_ct], number, here, start, back, cancelled, progress=progress
+    )
+    return returned
 
 
 def refine(
@@ -117,8 +120,9 @@ def refine(
     cancelled: CancelCheck | None = None,
     stages: tuple[Stage, ...] = STAGES,
     progress: Progress | None = None,
-) -> np.ndarray:
-    """Positions (n, 3) RAS mm of n queries, moved from `start` (n, 3) to where the image matches their clicks.
+) -> tuple[np.ndarray, np.ndarray]:
+    """Positions (n, 3) RAS mm of n queries, moved from `start` (n, 3) to where the image matches their clicks; and how
+    far apart the likely steps of the last stage lie, (n,) mm, NaN where nothing was compared.
 
     `scan` (n,) is the number of the scan that a query is sought on; `query` (m,) and `support` (m,) are the query that
     a click belongs to and the support that it was made on; `clicks` (m, 3) RAS mm there. A position stays where it is
@@ -129,7 +133,7 @@ def refine(
         displacements,
     )
 
-    positions = np.array(start, dtype=np.float64)
+    positions, spread_mm = np.array(start, dtype=np.float64), np.full(len(start), np.nan)
     on_scans = {number: coarse_ct for number, coarse_ct in enumerate(scans) if coarse_ct is not None}
     on_supports = {number: coarse_ct for number, coarse_ct in enumerate(supports) if coarse_ct is not None}
     comparable = np.array([number in on_scans for number in scan], dtype=bool)[query]
@@ -146,10 +150,11 @@ def refine(
         for stage in stages:
             check_cancelled(cancelled)
             templates = Templates(on_supports, len(block), of_template, support[block_rows], clicks[block_rows], stage)
-            positions[block] += displacements(on_scans, scan[block], positions[block], templates, number)
+            steps, spread_mm[block] = displacements(on_scans, scan[block], positions[block], templates, number)
+            positions[block] += steps
 
     _share_out(move, len(moved), progress, cancelled)
-    return positions
+    return positions, spread_mm
 
 
 def refine_known(
@@ -172,7 +177,7 @@ def refine_known(
         block = slice(first, last)
         for of_stage in templates:
             check_cancelled(cancelled)
-            positions[block] += displacements([scan], here[block], positions[block], of_stage, queries[block])
+            positions[block] += displacements([scan], here[block], positions[block], of_stage, queries[block])[0]
 
     _share_out(move, len(queries), None, cancelled)
     return positions

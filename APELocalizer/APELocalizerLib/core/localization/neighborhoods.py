@@ -46,16 +46,16 @@ STAGES = (
 
 def displacements(
     scans: CoarseCTs, scan: np.ndarray, positions: np.ndarray, templates: "Templates", queries: np.ndarray
-) -> np.ndarray:
+) -> tuple[np.ndarray, np.ndarray]:
     """Displacements (n, 3) RAS mm of the templates' `queries` (n,), now at `positions` (n, 3), to where the image
-    matches their template.
+    matches their template; and how far apart the likely steps lie, (n,) mm.
 
     `scan` (n,): the number of the scan on which a query is sought. A query moves by the mean of all steps (of one cell)
     within the stage's reach, weighted by exp(-(cost + prior) / softness): near a clear minimum this is its center
     between the steps; where two match equally well it changes steadily with the scan, and does not jump. Without
     anything comparable it stays.
     """
-    stage, result = templates.stage, np.zeros((len(positions), 3))
+    stage, moves, spread_mm = templates.stage, np.zeros((len(positions), 3)), np.zeros(len(positions))
     for number in np.unique(scan):
         features, grid = level(scans[number], stage.level)
         rows = np.flatnonzero(scan == number)
@@ -63,8 +63,10 @@ def displacements(
             chunk = rows[start : start + QUERIES_PER_CHUNK]
             at = torch.from_numpy(to_level_index(grid, positions[chunk]))
             costs = templates.costs(queries[chunk], features, at)
-            result[chunk] = _expected_steps(costs, stage).numpy() @ grid[:3, :3].T
-    return result
+            steps, spread = _expected_steps(costs, stage)
+            moves[chunk] = steps.numpy() @ grid[:3, :3].T
+            spread_mm[chunk] = spread.numpy() * SPACING_MM * 2**stage.level
+    return moves, spread_mm
 
 
 def level(coarse_ct: CoarseCT, number: int) -> tuple[torch.Tensor, np.ndarray]:
@@ -197,12 +199,15 @@ def _windowed(volumes: torch.Tensor, windows: torch.Tensor) -> torch.Tensor:
     return volumes
 
 
-def _expected_steps(costs: torch.Tensor, stage: Stage) -> torch.Tensor:
-    """Mean step (n, 3) in cells, from the costs (n, d, d, d); float64."""
+def _expected_steps(costs: torch.Tensor, stage: Stage) -> tuple[torch.Tensor, torch.Tensor]:
+    """Mean step (n, 3) and root mean square distance from it (n,) in cells, from the costs (n, d, d, d); float64."""
     steps = torch.arange(-stage.reach, stage.reach + 1, dtype=torch.float64)
     far = steps.square() * (SPACING_MM * 2**stage.level / 20.0) ** 2
     total = (costs + stage.prior * (far[:, None, None] + far[:, None] + far)).flatten(1)
     least = total.min(dim=1, keepdim=True).values
     likely = torch.where(least.isfinite(), torch.exp((least - total) / stage.softness), 0.0)
     likely = (likely / likely.sum(dim=1, keepdim=True).clamp_min(1e-30)).reshape(costs.shape)
-    return torch.stack([likely.sum(dim=others) @ steps for others in ((2, 3), (1, 3), (1, 2))], dim=1)
+    along = [likely.sum(dim=others) for others in ((2, 3), (1, 3), (1, 2))]
+    mean = torch.stack([share @ steps for share in along], dim=1)
+    variance = sum(share @ steps.square() for share in along) - mean.square().sum(dim=1)
+    return mean, variance.clamp_min(0.0).sqrt()

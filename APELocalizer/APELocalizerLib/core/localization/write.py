@@ -6,6 +6,7 @@ themselves; they are written in LPS, Slicer's default on disk.
 
 import csv
 import json
+import re
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -23,6 +24,13 @@ BOX_COLUMNS = (
     *("name", "status", "rmin", "rmax", "amin", "amax", "smin", "smax"),
     *("alpha", "volume_ratio", "round_trip_mm"),
 )
+
+
+LONGEST_FILE_NAME = 200
+"""Bytes of a file's name without its ending; no system takes more than 255 with it."""
+
+RESERVED = re.compile("con|prn|aux|nul|com[0-9]|lpt[0-9]", re.IGNORECASE)
+"""Names that Windows gives to no file."""
 
 
 def write_results(localization: Localization, folder: str | Path) -> list[Path]:
@@ -89,7 +97,9 @@ def roi_markup(name: str, box: Box, description: str) -> dict:
 
 def safe_name(name: str) -> str:
     """A file name for a landmark's or organ's name, on every operating system."""
-    return "".join(c if c.isalnum() or c in "-_." else "_" for c in name).strip(".") or "unnamed"
+    letters = "".join(letter if letter.isalnum() or letter in "-_." else "_" for letter in name)
+    safe = letters.encode()[:LONGEST_FILE_NAME].decode(errors="ignore").strip(".") or "unnamed"
+    return f"_{safe}" if RESERVED.fullmatch(safe.split(".")[0]) else safe
 
 
 def _file_names(names: Iterable[str]) -> list[str]:
