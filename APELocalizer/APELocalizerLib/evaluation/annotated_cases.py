@@ -80,7 +80,7 @@ def _places(
         if organ.uncertainty_mm > limit:
             dropped.append(name)
             continue
-        if organ.has_mask and protocol.organ_points != "box":
+        if organ.center is not None and organ.edges is not None and protocol.organ_points != "box":
             places[Place("center", "mask", name)] = organ.center[None]
             places[Place("organ", "mask", name)] = organ.edges
         if protocol.organ_points != "mask":

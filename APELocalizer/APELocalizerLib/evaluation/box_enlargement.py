@@ -48,7 +48,10 @@ def enlargements(boxes: Sequence[Retrieval], study: Study) -> list[Enlargement]:
         if study.protocol.alpha_over == "organ":
             groups = [rows]
         else:
-            groups = [[row for row in rows if row.fold == fold] for fold in sorted({row.fold for row in rows})]
+            groups = [
+                [row for row in rows if row.fold == fold]
+                for fold in sorted({row.fold for row in rows if row.fold is not None})
+            ]
         parts = [_enlargement(organ, group, study) for group in groups]
         alpha, recall, ratio = np.mean([(part.alpha, part.recall, part.volume_ratio) for part in parts], axis=0)
         results.append(Enlargement(organ, float(alpha), float(recall), float(ratio), len(rows)))

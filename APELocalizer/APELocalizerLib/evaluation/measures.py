@@ -14,7 +14,7 @@ Value = Callable[[Retrieval], float]
 BINS_MM = (0.0, 5.0, 10.0, 15.0, 20.0, 30.0, 40.0, 60.0, float("inf"))
 """Bins of the round trip in the table and plot of its reliability."""
 
-DEFINITIONS = {
+DEFINITIONS: dict[tuple[str, str | None], str] = {
     ("center", "mask"): "organ centers (label maps)",
     ("center", "box"): "organ centers (boxes)",
     (EXTREME_POINT, "mask"): "extreme points (label maps)",

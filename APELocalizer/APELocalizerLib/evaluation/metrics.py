@@ -40,8 +40,8 @@ def rank_correlation(first: np.ndarray, second: np.ndarray) -> float:
     """Spearman's rank correlation of two series (n,) without ties; NaN for fewer than three."""
     if len(first) < 3:
         return float("nan")
-    ranks = [np.argsort(np.argsort(series)).astype(float) for series in (first, second)]
-    return float(np.corrcoef(*ranks)[0, 1])
+    ranks = np.array([np.argsort(np.argsort(series)) for series in (first, second)], dtype=np.float64)
+    return float(np.asarray(np.corrcoef(ranks))[0, 1])
 
 
 def auc(inside: np.ndarray, outside: np.ndarray) -> float:

@@ -3,6 +3,7 @@ over slices (Figure 2). Lengths in mm."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -75,11 +76,12 @@ def embeddings(study: Study, method: ApeMethod, axes: Sequence[str]) -> Figure |
     if not names:
         return None
     figure = Figure(figsize=(11, 5.2))
-    colors = matplotlib.colormaps["tab10" if len(names) <= 10 else "tab20"].colors
+    color_map = matplotlib.colormaps["tab10" if len(names) <= 10 else "tab20"]
+    colors = [color_map(number) for number in range(color_map.N)]
     extent = np.ptp(np.concatenate([cloud for name in names for cloud in clouds[name]]), axis=0)
     extent = np.maximum(extent, max(extent.max(), SMALLEST_EXTENT) / 100)  # a single place has none
     for number, (elevation, azimuth) in enumerate(VIEWS):
-        axis = figure.add_axes((0.02 + 0.41 * number, 0.06, 0.38, 0.86), projection="3d")
+        axis: Any = figure.add_axes((0.02 + 0.41 * number, 0.06, 0.38, 0.86), projection="3d")
         for name, color in zip(sorted(names), colors, strict=False):
             centers = np.array([cloud[0] for cloud in clouds[name]])
             around = np.concatenate([cloud[1:] for cloud in clouds[name]])
@@ -104,7 +106,7 @@ def _structures(case: AnnotatedCase, kind: str) -> dict[str, np.ndarray]:
     structures: dict[str, np.ndarray] = {}
     for place, points in case.places.items():
         organ = case.organs.get(place.name)
-        if place.kind != "organ" or (organ.has_mask and place.definition == "box"):
+        if place.kind != "organ" or organ is None or (organ.has_mask and place.definition == "box"):
             continue
         center = case.places[type(place)("center", place.definition, place.name)]
         if organ.voxels is not None:

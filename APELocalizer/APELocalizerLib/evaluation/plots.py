@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -32,7 +33,7 @@ DPI = 110
 LARGEST_SHOWN_MM = 120.0
 """Where the axes of errors end."""
 
-PLAIN_TEXT = {"text.parse_math": False}
+PLAIN_TEXT: dict[Any, Any] = {"text.parse_math": False}
 """Users' names are no formulas, even if they hold dollar signs."""
 
 
@@ -62,7 +63,7 @@ def save(figure: Figure, path: Path) -> None:
 
 def error_cdf(study: Study) -> Figure | None:
     """Share of the first method's retrievals with at most a given error, for landmarks and organ points."""
-    kinds = {("landmark", None): "landmarks", **DEFINITIONS}
+    kinds: dict[tuple[str, str | None], str] = {("landmark", None): "landmarks", **DEFINITIONS}
     kinds = {key: text for key, text in kinds.items() if _with_errors(main_rows(study, key[0], definition=key[1]))}
     if not kinds:
         return None
@@ -79,7 +80,7 @@ def methods(study: Study) -> Figure | None:
     """The same for all methods, each panel on the single-support retrievals that all of its methods answered."""
     if len(study.methods) < 2:
         return None
-    kinds = {("landmark", None): "landmarks", **DEFINITIONS}
+    kinds: dict[tuple[str, str | None], str] = {("landmark", None): "landmarks", **DEFINITIONS}
     panels = []
     for (kind, definition), text in kinds.items():
         of_methods = [
@@ -135,11 +136,11 @@ def reliability(study: Study) -> Figure | None:
         faint = float(np.clip(60 / len(rows), 0.3, 0.9))
         axis.scatter(trips, errors, s=9, color=color, alpha=faint, linewidths=0, label="retrievals")
         for low, high, inside in reliability_bins(rows):
-            span = [low, min(high, largest)]
-            middle = float(np.mean(span))
-            axis.hlines(inside.mean(), *span, color="black", linewidth=1.5)
+            upper = min(high, largest)
+            middle = (low + upper) / 2
+            axis.hlines(inside.mean(), low, upper, color="black", linewidth=1.5)
             ends = np.quantile(inside, [0.25, 0.75])
-            axis.vlines(middle, *ends, color="black", linewidth=1)
+            axis.vlines(middle, ends[0], ends[1], color="black", linewidth=1)
             axis.annotate(str(len(inside)), (middle, 0.985 * largest), fontsize=6, rotation=90, ha="center", va="top")
         axis.plot([0, largest], [0, largest], color="gray", linewidth=0.8, linestyle=":", label="error = round trip")
         axis.plot([], [], color="black", linewidth=1.5, label="mean of the bin (line: middle half; number: count)")
@@ -159,7 +160,7 @@ def _panels(count: int) -> tuple[Figure, Sequence[Axes]]:
     axes = figure.subplots(rows, columns, squeeze=False)
     for axis in axes.ravel()[count:]:
         axis.axis("off")
-    return figure, axes.ravel()[:count]
+    return figure, list(axes.ravel()[:count])
 
 
 def _with_errors(rows: Sequence[Retrieval]) -> list[Retrieval]:

@@ -7,9 +7,10 @@ the coordinate-wise mean of the boxes of several supports, an enlargement about 
 
 import argparse
 from dataclasses import dataclass, field, fields
+from typing import Any
 
 
-def _choice(default: object, text: str, *choices: str) -> object:
+def _choice(default: Any, text: str, *choices: str) -> Any:
     return field(default=default, metadata={"text": text, "choices": choices})
 
 
