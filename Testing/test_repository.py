@@ -301,7 +301,7 @@ def test_help_imports_nothing_heavy():
 MEASURED = {
     "landmarks": "landmarks, mm",
     "centers of the found organ boxes": "centers of found boxes, mm",
-    "organ box walls": "box walls, mm",
+    "organ box sides": "box walls, mm",
     "box IoU, not enlarged": "box IoU",
     "organ centers looked up as points": "organ centers (boxes), mm",
     "centers of box faces looked up as points": "centers of box faces (boxes), mm",

@@ -1,4 +1,4 @@
-"""The set-up section: status lights, devices, models, and nothing installed or downloaded without a click."""
+"""The section Setup: status lights, devices, models, and nothing installed or downloaded without a click."""
 
 import importlib.util
 import sys

@@ -28,7 +28,7 @@ def read_cells(path, count: int, width: int = CELL[1]) -> list[np.ndarray]:
 
 
 def colored(picture) -> float:
-    """Share of pixels that are not grey."""
+    """Share of pixels that are not gray."""
     return float((np.ptp(picture, axis=2) > 60).mean())
 
 

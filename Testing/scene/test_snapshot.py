@@ -73,7 +73,7 @@ def test_the_scan_is_drawn_where_its_transform_puts_it(a_scene, a_volume_node):
 @pytest.mark.parametrize("orientation", ["Axial", "Coronal", "Sagittal"])
 def test_overlay_colors_the_body_and_leaves_air_as_it_is(a_volume_node, an_embedding_map, orientation):
     overlay = add_rgb_overlay(a_volume_node, an_embedding_map)
-    a_volume_node.GetDisplayNode().SetWindowLevel(2000.0, -500.0)  # air is dark grey, not black
+    a_volume_node.GetDisplayNode().SetWindowLevel(2000.0, -500.0)  # air is dark gray, not black
     plain = draw(orientation, a_volume_node, (0.0, 0.0, 0.0))
     colored = draw(orientation, a_volume_node, (0.0, 0.0, 0.0), overlay)
     air = {"Axial": (-185, 105), "Coronal": (-190, 0), "Sagittal": (-130, 0)}[orientation]

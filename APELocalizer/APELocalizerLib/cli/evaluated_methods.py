@@ -95,7 +95,7 @@ def made_by(ape: "ApeSettings | None", methods: Sequence["Method"]) -> str:
     if ape is not None:
         how = (
             f"Model {ape.model.id}, spacing {ape.spacing}, rule {ape.rule}, "
-            f"{'refined' if ape.refined else 'not refined'} by image appearance, {_aligned(ape.reference)}, "
+            f"{'refined' if ape.refined else 'not refined'} by the image, {_aligned(ape.reference)}, "
             f"threshold of “not found” {ape.model.round_trip_threshold_mm:g} mm"
         )
     return (

@@ -107,7 +107,7 @@ def _prepared(
     progress: Progress | None,
     cancelled: CancelCheck | None,
 ) -> list[PreparedScan]:
-    """The scan prepared in all ways; on a GPU all the way, unless its memory does not suffice."""
+    """The scan prepared in all ways; on a GPU all the way, unless it has too little memory."""
     if device.type == "cuda":
         try:
             return prepare_all(scan, requests, progress, cancelled, device)

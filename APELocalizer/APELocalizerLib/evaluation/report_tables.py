@@ -95,7 +95,7 @@ def uncertainty_text(study: Study) -> list[str]:
     ]
 
 
-def across_side_text(study: Study, definition: str) -> list[str]:
+def across_side_text(study: Study, definition: str | None) -> list[str]:
     """How large the errors of extreme points are across the side of the box that they define."""
     parts = []
     for shots in used_shots(study):

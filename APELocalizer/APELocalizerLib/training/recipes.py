@@ -102,7 +102,7 @@ def released(output: str) -> TrainingConfig:
     - Weight decay leaves biases, norms and scales out.
     - The learned scale begins at 4 standard deviations (not stated). It is stored in the finished model, in about
       millimeters; the released weights lack it.
-    - The best training loss chooses no checkpoint; the last weights are kept.
+    - The best training loss chooses no weights; the last weights are kept.
     """
     return TrainingConfig(
         output, "released", network=NetworkConfig.published(), objective=_self_supervised(PairSettings()),

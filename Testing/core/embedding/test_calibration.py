@@ -53,7 +53,7 @@ def test_a_channel_that_says_nothing_is_refused():
         calibrate_scale(model, [dataclasses.replace(made, values=values)])
 
 
-def test_maps_of_another_checkpoint_and_no_maps_are_refused():
+def test_maps_of_another_model_and_no_maps_are_refused():
     model = tiny_model()
     with pytest.raises(ModelError, match="computed with the model"):
         calibrate_scale(model, [smooth_map()])

@@ -74,7 +74,7 @@ def test_the_coarse_level_is_the_mean_of_eight_cells_and_odd_ends_are_repeated(s
         np.testing.assert_allclose(coarse[(slice(None), *cell)], eight.mean(axis=(1, 2, 3)), atol=1e-6)
 
 
-def test_text_gives_the_same_appearance_back(coarse_ct):
+def test_text_gives_the_same_coarse_ct_back(coarse_ct):
     back = CoarseCT.from_text(coarse_ct.to_text())
     np.testing.assert_array_equal(back.codes, coarse_ct.codes)
     np.testing.assert_array_equal(back.grid_to_ras, coarse_ct.grid_to_ras)

@@ -116,7 +116,7 @@ def test_the_batch_size_does_not_change_the_result(model):
     np.testing.assert_allclose(maps[0].values, maps[1].values, atol=1e-5)
 
 
-def test_the_checkpoint_decides_between_tiles_and_one_pass(using):
+def test_the_model_decides_between_tiles_and_one_pass(using):
     network = using(LocalNetwork())
     image = prepared_scan(random_image((64, 64, 64)))
     unset = InferenceSettings(device="cpu", tile=(32, 32, 32), batch_size=1)

@@ -186,7 +186,7 @@ def test_sides_found_in_the_wrong_order_are_no_box(support_map):
     assert "do not form a box" in organ.reason
 
 
-def test_the_threshold_is_the_checkpoints_unless_it_is_set(library, target):
+def test_the_threshold_is_the_models_unless_it_is_set(library, target):
     model = tiny_model(round_trip_threshold_mm=12.5)
     assert localize(target, library, model=model).threshold_mm == 12.5
     assert localize(target, library, STRICT, model).threshold_mm == 25.0

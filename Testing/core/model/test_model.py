@@ -1,4 +1,4 @@
-"""Checkpoint files: complete, safe to open, and refused in words when they are something else."""
+"""Model files: complete, safe to open, and refused in words when they are something else."""
 
 import json
 import os

@@ -146,7 +146,7 @@ def test_a_killed_run_resumes_to_the_same_losses(tmp_path):
     config = made_up_config(tmp_path / "killed", max_steps=8)
     with pytest.raises(KeyboardInterrupt):
         train(config, made_up_set(), die)
-    (tmp_path / "killed" / "state.pt.part").write_bytes(b"half a checkpoint")  # as a kill while saving leaves it
+    (tmp_path / "killed" / "state.pt.part").write_bytes(b"half a state")  # as a kill while saving leaves it
     train(config, made_up_set(), parts.append)
     resumed = {row["step"]: row["loss"] for row in parts}  # the steps after the last save come twice
     assert resumed == {row["step"]: row["loss"] for row in whole}

@@ -93,7 +93,7 @@ class CoarseCT:
             differences = np.frombuffer(data, np.uint8).reshape(stored_shape(header["shape"]))
             return cls(np.cumsum(differences, axis=2, dtype=np.uint8), stored_grid(header["grid_to_ras"]))
         except (ValueError, KeyError, TypeError, OverflowError) as error:
-            raise MapError("A support's coarse CT inside the library is damaged. Open an undamaged copy.") from error
+            raise MapError("A support's coarse CT inside the library is damaged. Open another copy.") from error
 
 
 def to_level_index(grid_to_ras: np.ndarray, points_ras: np.ndarray) -> np.ndarray:

@@ -124,7 +124,7 @@ class EmbeddingMap:
 
         Retrieval of the APE paper, section 2.3 (smallest Euclidean distance), with a sub-voxel answer: from the
         nearest cells, damped Gauss-Newton steps on the trilinear map lead to the place (see `search`). Raises
-        `MapError` for queries that are no sensible numbers.
+        `MapError` for queries that are non-finite or out of range.
         """
         return nearest_on_each([(self, queries)])[0]
 
@@ -175,7 +175,7 @@ def nearest_on_each(
     searches: Sequence[tuple[EmbeddingMap, np.ndarray]], cancelled: CancelCheck | None = None
 ) -> list[Nearest]:
     """`EmbeddingMap.nearest` for pairs of a map and queries (n, 3), together: many small searches cost little more
-    than one large. Raises `MapError` for queries that are no sensible numbers, and `Cancelled`."""
+    than one large. Raises `MapError` for queries that are non-finite or out of range, and `Cancelled`."""
     queries = [np.asarray(wanted, dtype=np.float64).reshape(-1, 3) for _, wanted in searches]
     if not all((np.abs(rows) < LARGEST_MM).all() for rows in queries):
         raise MapError("An embedding that is looked up is not a sensible number. Learn the landmark again.")

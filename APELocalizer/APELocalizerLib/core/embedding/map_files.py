@@ -118,7 +118,7 @@ def _from_compact(text: str) -> EmbeddingMap:
         values[body] = _three(header["low"]) + levels * _three(header["step"])
         return _from_header(header, values, body)
     except (ValueError, KeyError, TypeError, OverflowError) as error:
-        raise MapError("A support map inside the library is damaged. Open an undamaged copy of it.") from error
+        raise MapError("A support map inside the library is damaged. Open another copy.") from error
 
 
 def _header(embedding_map: EmbeddingMap) -> dict:

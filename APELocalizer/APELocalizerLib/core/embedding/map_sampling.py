@@ -30,11 +30,11 @@ def sample_on_grid(
     to_cell = np.linalg.inv(embedding_map.grid_to_ras) @ np.asarray(ijk_to_ras, dtype=np.float64)
     size = np.array(layers.shape[:3])
     # grid_sample wants (x, y, z) = (last, ..., first axis) in -1..1 over the outer cell borders
-    normalise = np.diag(np.append(2.0 / size, 1.0)) @ np.array(
+    to_unit = np.diag(np.append(2.0 / size, 1.0)) @ np.array(
         [[1, 0, 0, PAD + 0.5], [0, 1, 0, PAD + 0.5], [0, 0, 1, PAD + 0.5], [0, 0, 0, 1.0]]
     )
-    normalise[:3, 3] -= 1.0
-    matrix = torch.from_numpy((normalise @ to_cell)[[2, 1, 0]].astype(np.float32))
+    to_unit[:3, 3] -= 1.0
+    matrix = torch.from_numpy((to_unit @ to_cell)[[2, 1, 0]].astype(np.float32))
     axes = [torch.arange(n, dtype=torch.float32) for n in shape]
     result = np.empty((*shape, 3), dtype=np.float32)
     rows = max(1, POINTS_PER_SLAB // (shape[1] * shape[2]))

@@ -100,7 +100,7 @@ def extend_from_mask(values: np.ndarray, mask: np.ndarray) -> np.ndarray:
         rim[on_grid] = (_grown(filled) & ~filled)[on_grid]
         cells = np.flatnonzero(rim)
         known, numbers = filled.reshape(-1), result.reshape(-1, values.shape[3])
-        total, count = _sum_of_neighbours(numbers, known, cells, strides)
+        total, count = _sum_of_neighbors(numbers, known, cells, strides)
         if continued:
             slopes, pairs = _continued(numbers, known, cells, strides)
             total, count = np.where(pairs[:, None] > 0, slopes, total), np.where(pairs > 0, pairs, count)
@@ -120,13 +120,13 @@ def _grown(mask: np.ndarray) -> np.ndarray:
     return mask
 
 
-def _sum_of_neighbours(numbers, known, cells, strides) -> tuple[np.ndarray, np.ndarray]:
+def _sum_of_neighbors(numbers, known, cells, strides) -> tuple[np.ndarray, np.ndarray]:
     """Sum (n, channels) and number (n,) of the known values around each cell; unknown ones hold 0."""
     total, count = np.zeros((len(cells), numbers.shape[1]), np.float32), np.zeros(len(cells), np.float32)
     for step in itertools.product((-1, 0, 1), repeat=3):
-        neighbours = cells + strides @ step
-        total += numbers.take(neighbours, axis=0)
-        count += known.take(neighbours)
+        neighbors = cells + strides @ step
+        total += numbers.take(neighbors, axis=0)
+        count += known.take(neighbors)
     return total, count
 
 

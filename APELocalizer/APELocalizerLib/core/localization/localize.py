@@ -2,7 +2,7 @@
 
 How a landmark is found: its embeddings, learned on the support scans, are looked up in the scan's map
 (`votes.find_by_coordinates`); near the position they point to, the image around the clicks is sought in the scan's
-coarse CT (`matching.refine_and_check`); and from the refined position the way back to the supports is taken, which
+coarse CT (`matching.refine_and_check`); and from the refined position the round trip to the supports is made, which
 should end at the clicks. How far off it ends is the round trip in mm: beyond the model's calibrated threshold a
 landmark counts as not found. An organ is found by its six extreme points in the same manner (`boxes`).
 Positions are RAS world mm.

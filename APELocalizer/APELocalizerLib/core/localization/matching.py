@@ -191,5 +191,5 @@ def _share_out(
     with one_thread_each():
         parallel_for(
             lambda number: move(number * size, min((number + 1) * size, count)), -(-count // size), progress, cancelled,
-            "Refining by image appearance",
+            "Refining by the image",
         )  # fmt: skip
