@@ -1,6 +1,7 @@
 """The overlay section: what the slice views show."""
 
 import pytest
+import slicer
 
 from APELocalizerLib.scene.choices import Overlay
 from APELocalizerLib.scene.headless import load_scene, save_scene
@@ -61,6 +62,20 @@ def test_the_similarity_follows_the_selected_landmark_in_one_node(localized, sce
     made = node_ids()
     localized.ui.resultTable.cellClicked.emit(2, 0)
     assert "liver" in layers(scene)[1].GetName() and len(node_ids()) == len(made), node_ids() ^ made
+
+
+def test_every_overlay_lies_in_the_folder_of_the_results(localized, scene):
+    hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(scene)
+
+    def folder_of(node) -> int:
+        return hierarchy.GetItemParent(hierarchy.GetItemByDataNode(node))
+
+    wanted = folder_of(localized.parameters.resultPoints)
+    assert hierarchy.GetItemName(wanted) == "patient A landmarks"
+    for overlay in (Overlay.RGB, Overlay.SUPERIOR, Overlay.SIMILARITY):
+        choose(localized, overlay)
+        localized.ui.resultTable.cellClicked.emit(0, 0)
+        assert folder_of(layers(scene)[1]) == wanted, overlay
 
 
 def test_other_settings_than_the_run_had_do_not_matter(localized, scene, messages):

@@ -7,20 +7,24 @@ import pytest
 from APELocalizerLib.core.localization.answers import LocatedPoint
 from APELocalizerLib.scene.result_rows import result_rows
 from APELocalizerLib.scene.result_table import fill_table
-from APELocalizerLib.scene.wording import row_tip, status_text
+from APELocalizerLib.scene.wording import row_tip, run_summary, status_text
 
 CERTAINTY = [("grade", str, ""), ("expected_error_mm", float, float("nan")), ("radius_90_mm", float, float("nan"))]
 Graded = make_dataclass("Graded", CERTAINTY, bases=(LocatedPoint,), frozen=True)
+
+
+def graded(found=True, reason="", **certainty):
+    """A landmark's answer."""
+    position, color = (1.0, 2.0, 3.0), (1.0, 1.0, 0.0)
+    return Graded("lung_apex_right", found, position, position, 3.2, 0.5, reason, color, **certainty)
 
 
 @pytest.fixture
 def row_of(a_scene, a_localization):
     """The table row of a landmark."""
 
-    def of(found=True, reason="", round_trip_mm=3.2, **certainty):
-        position = (1.0, 2.0, 3.0)
-        color = (1.0, 1.0, 0.0)
-        point = Graded("lung_apex_right", found, position, position, round_trip_mm, 0.5, reason, color, **certainty)
+    def of(**answer):
+        point = graded(**answer)
         node = a_scene.AddNewNodeByClass("vtkMRMLTableNode")
         fill_table(node, type(a_localization)(**{**vars(a_localization), "points": (point,), "organs": ()}))
         (row,) = result_rows(node)
@@ -50,3 +54,10 @@ def test_what_was_not_found_says_why_and_no_error(row_of):
     row = row_of(found=False, reason="outside the field of view", grade="not found")
     assert status_text(row) == "✗ not found"
     assert row_tip(row) == "right lung apex\noutside the field of view"
+
+
+def test_the_summary_says_how_many_to_check(a_localization):
+    answers = (graded(grade="sure"), graded(grade="check"), graded(found=False, grade="not found"))
+    localization = type(a_localization)(**{**vars(a_localization), "points": answers, "organs": ()})
+    assert run_summary(localization, "scan landmarks").startswith("Found 2 of 3, 1 to check. ")
+    assert "check" not in run_summary(a_localization, "scan landmarks"), "nothing is claimed where nothing is known"

@@ -106,8 +106,11 @@ def row_tip(row: ResultRow) -> str:
 
 
 def run_summary(localization, folder: str) -> str:
-    """How many were found, and where the results are."""
+    """How many were found, how many of them to check where that is known, and where the results are."""
     results = (*localization.points, *localization.organs)
-    text = _("Found {count} of {all}. Results are in “{name}” (Data module).")
     count = sum(result.found for result in results)
-    return text.format(count=count, all=len(results), name=folder)
+    to_check = sum(result.found and getattr(result, "grade", "") == "check" for result in results)
+    text = _("Found {count} of {all}. Results are in “{name}” (Data module).")
+    if to_check:
+        text = _("Found {count} of {all}, {to_check} to check. Results are in “{name}” (Data module).")
+    return text.format(count=count, all=len(results), to_check=to_check, name=folder)
