@@ -52,7 +52,7 @@ def test_changed_annotations_are_noticed(folder, tmp_path, table):
     cache = tmp_path / "observations.json"
     before = data._cached(cache, folder)
     path = folder / "annotations" / table
-    path.write_text(path.read_text(encoding="utf-8").replace("one,liver,", "one,spleen,"), encoding="utf-8")
+    path.write_text(path.read_text(encoding="utf-8").replace("one,liver,", "one,pancreas,"), encoding="utf-8")
     after = data._cached(cache, folder)
     assert after != before and after == data.gather_observations(folder)
 
@@ -84,7 +84,7 @@ def test_no_scan_of_a_held_out_patient_is_trained_on(scans, monkeypatch):
     (scans / "patients.csv").write_text("case,patient\nfirst,anna\nsecond,anna\n", encoding="utf-8")
     fitted = {}
     monkeypatch.setattr(data, "robust_frames", lambda known, model: (fitted.update(known), known))
-    monkeypatch.setattr(data, "read_canonical", lambda path: ())
+    monkeypatch.setattr(data, "read_ct", lambda path: ())
     monkeypatch.setattr(data, "scan_from_ct", lambda name, patient: SimpleNamespace(name=name, patient=patient))
     monkeypatch.setattr(data, "add_landmarks", lambda scan, points, patient: None)
     training_set = data.load_training_set(scans, ("anna",), None)

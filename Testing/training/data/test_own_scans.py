@@ -54,19 +54,43 @@ def read_annotations(config, names):
 
 @pytest.mark.parametrize("cells", ["nan,0,0,5", "0,inf,0,5", "0,0,0,nan"])
 def test_a_landmark_that_is_not_finite_is_named(tmp_path, cells):
-    with pytest.raises(TrainingError, match="“carina” of “one”"):
+    with pytest.raises(TrainingError, match="line 2: carina of one has no number"):
         training_set(tmp_path, f"{LANDMARKS}one,carina,{cells}\n", BOXES, "one")
 
 
 def test_a_box_that_is_not_finite_is_named(tmp_path):
-    with pytest.raises(TrainingError, match="“liver” of “one”"):
+    with pytest.raises(TrainingError, match="line 2: liver of one has no number"):
         training_set(tmp_path, LANDMARKS, f"{BOXES}one,liver,0,50,nan,50,0,50,\n", "one")
 
 
 @pytest.mark.parametrize("cells", ["0,50,left,50,0,50,", "0,50"], ids=["a word", "too few"])
 def test_a_box_without_numbers_is_refused_in_a_sentence(tmp_path, cells):
-    with pytest.raises(TrainingError, match=r"boxes.csv” has a line whose coordinates are not numbers"):
+    with pytest.raises(TrainingError, match="boxes.csv, line 2: liver of one has no number in the column a"):
         training_set(tmp_path, LANDMARKS, f"{BOXES}one,liver,{cells}\n", "one")
+
+
+@pytest.mark.parametrize("table", ["landmarks", "boxes"])
+def test_a_table_that_annotates_something_twice_is_refused(tmp_path, table):
+    """Which of the two rows is right, nobody can know; the last one won without a word."""
+    landmarks, boxes = f"{LANDMARKS}one,carina,0,0,0,\n", f"{BOXES}one,liver,0,50,0,50,0,50,\n"
+    texts = {"landmarks": landmarks, "boxes": boxes}
+    texts[table] += texts[table].splitlines()[1].replace("0", "1") + "\n"
+    with pytest.raises(TrainingError, match=rf"{table}.csv, line 3: .* of one stands there twice"):
+        training_set(tmp_path, texts["landmarks"], texts["boxes"], "one")
+
+
+def test_an_unclosed_quote_is_refused_in_a_sentence(tmp_path):
+    with pytest.raises(TrainingError, match="quotation mark"):
+        training_set(tmp_path, f'{LANDMARKS}one,"carina,0,0,0,\n', BOXES, "one")
+
+
+def test_tables_of_spreadsheets_are_read(tmp_path):
+    """Semicolons, decimal commas, blanks and an empty line, as European spreadsheets write them."""
+    rows = "".join(f" one ;place {n};{n},5;{-n},25;{n * n},0;\n" for n in range(4))
+    text = "case;name;r_mm;a_mm;s_mm;uncertainty_mm\n" + rows + ";;;;;\n"
+    annotations = read_annotations(settings(tmp_path, text, BOXES), ("one",))
+    point, sigma = annotations.points["one"]["place 3"]
+    assert point.tolist() == [3.5, -3.25, 9.0] and sigma == 5.0
 
 
 def test_a_scan_that_is_not_annotated_along_all_axes_stays_unlabelled(tmp_path):

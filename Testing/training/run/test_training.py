@@ -12,8 +12,8 @@ from APELocalizerLib.core.base.errors import DeviceError, TrainingError
 from APELocalizerLib.core.model.network import APENetwork, NetworkConfig
 from APELocalizerLib.training.config import TrainingConfig
 from APELocalizerLib.training.data.average_patient import AveragePatient
+from APELocalizerLib.training.data.label_maps import OrganLabels, label_landmarks
 from APELocalizerLib.training.data.laid_out import TrainingSet
-from APELocalizerLib.training.data.observations import LabelMap, label_landmarks
 from APELocalizerLib.training.data.scans import HU_LOW, HU_RANGE, add_targets, scan_from_ct, scan_from_labels
 from APELocalizerLib.training.data.synthetic import INSIDE, RIM
 from APELocalizerLib.training.objectives.anchored import AnchoredObjective
@@ -305,7 +305,7 @@ def test_landmarks_of_a_label_map_respect_the_field_of_view():
     labels[10:20, 25:35, 20:40] = 3  # runs out of the scan below
     labels[30:35, 18:22] = 79
     names = {2: "kidney_right", 3: "kidney_left", 79: "spinal_cord"}
-    found = {o.key: o.point for o in label_landmarks(LabelMap(labels, GRID, names))}
+    found = {o.key: o.point for o in label_landmarks(OrganLabels(labels, GRID, names))}
     assert found["kidney_right_upper_pole"][2] == pytest.approx(80 - 4 * 8)
     assert found["kidney_right_lower_pole"][2] == pytest.approx(80 - 4 * 24)
     assert "kidney_left_upper_pole" in found and "kidney_left_lower_pole" not in found

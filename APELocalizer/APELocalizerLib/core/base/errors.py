@@ -56,9 +56,9 @@ class EvaluationError(APELocalizerError):
     """The annotations and scans do not allow the evaluation."""
 
 
-class AnnotationError(LearningError, EvaluationError):
-    """Points, boxes, labels or a label map cannot be read, whatever they are read for."""
-
-
 class TrainingError(APELocalizerError):
     """A training cannot be set up or cannot go on: scans, landmarks, settings or the machine do not allow it."""
+
+
+class AnnotationError(LearningError, EvaluationError, TrainingError):
+    """Points, boxes, labels or a label map cannot be read, whatever they are read for."""

@@ -34,7 +34,7 @@ def canonical_view(scan: Scan) -> tuple[np.ndarray, np.ndarray]:
     grid_to_ras carries their true directions. Oblique and sheared grids are resampled (trilinear, float32, air outside)
     to an axis-aligned grid of about the same spacing that covers every voxel of the scan.
     """
-    order, cosines = _matching_axes(scan)
+    order, cosines = _matching_axes(scan.ijk_to_ras)
     if np.abs(cosines).min() < np.cos(np.radians(AXIS_TOLERANCE_DEGREES)):
         return _resampled(scan, order)
     return flipped_view(scan)
@@ -45,9 +45,14 @@ def flipped_view(scan: Scan) -> tuple[np.ndarray, np.ndarray]:
 
     On an oblique grid, these axes are only the nearest to posterior, left and inferior.
     """
-    order, cosines = _matching_axes(scan)
-    voxels = scan.voxels.transpose(order)
-    affine = scan.ijk_to_ras[:, [*order, 3]]
+    return flipped(scan.voxels, scan.ijk_to_ras)
+
+
+def flipped(voxels: np.ndarray, ijk_to_ras: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """As `flipped_view`, of any voxels (i, j, k) on a grid, such as those of a label map."""
+    order, cosines = _matching_axes(ijk_to_ras)
+    voxels = voxels.transpose(order)
+    affine = ijk_to_ras[:, [*order, 3]]
     for n in range(3):
         if cosines[n] < 0:
             voxels = np.flip(voxels, axis=n)
@@ -57,9 +62,9 @@ def flipped_view(scan: Scan) -> tuple[np.ndarray, np.ndarray]:
     return voxels, affine
 
 
-def _matching_axes(scan: Scan) -> tuple[list[int], np.ndarray]:
-    """Scan axis for each of posterior, left, inferior (the permutation that aligns them best), and the cosines (3,)."""
-    axes = scan.ijk_to_ras[:3, :3] / scan.spacing
+def _matching_axes(ijk_to_ras: np.ndarray) -> tuple[list[int], np.ndarray]:
+    """Voxel axis for each of posterior, left, inferior (the best permutation), and the cosines (3,)."""
+    axes = ijk_to_ras[:3, :3] / spacing_of(ijk_to_ras)
     alignment = np.abs(CANONICAL_AXES.T @ axes)
     orders = [list(order) for order in itertools.permutations(range(3))]
     order = max(orders, key=lambda order: sum(alignment[n, order[n]] for n in range(3)))

@@ -14,6 +14,7 @@ from APELocalizerLib.core.annotations.cases import table_of
 from APELocalizerLib.core.annotations.tables import read_rows
 from APELocalizerLib.core.base.errors import TrainingError
 from APELocalizerLib.core.base.files import write_text
+from APELocalizerLib.training.data.annotation_tables import annotation_observations, read_landmarks
 from APELocalizerLib.training.data.average_patient import (
     AveragePatient,
     FrameModel,
@@ -23,13 +24,13 @@ from APELocalizerLib.training.data.average_patient import (
     robust_frames,
 )
 from APELocalizerLib.training.data.cache import state_of
-from APELocalizerLib.training.data.observations import annotation_observations, label_observations, read_landmarks
+from APELocalizerLib.training.data.label_maps import label_observations
 from APELocalizerLib.training.data.scans import (
     TrainingScan,
     add_landmarks,
     add_targets,
-    label_map_of,
-    read_canonical,
+    organ_labels_of,
+    read_ct,
     read_label_map,
     scan_from_ct,
     scan_from_labels,
@@ -53,7 +54,7 @@ def gather_observations(folder: Path) -> dict[str, list[Observation]]:
     """Observations of all annotated scans and label maps of a data folder."""
     scans = annotation_observations(folder / "annotations")
     for path in sorted((folder / "labels").glob("*_seg.nii.gz")):
-        scans[path.name.removesuffix("_seg.nii.gz")] = label_observations(label_map_of(path))
+        scans[path.name.removesuffix("_seg.nii.gz")] = label_observations(organ_labels_of(path))
     return scans
 
 
@@ -91,9 +92,10 @@ def load_training_set(
     """Read everything into memory. `held_out` names patients (see `read_patients`) that only validation may see.
 
     Held-out patients have no part in the average patient; `excluded` scans are not used at all.
-    `more_landmarks` is a further table like annotations/landmarks.csv. `cache` is a JSON file that keeps the
-    observations until the tables or label maps change. Without `keep_unlabelled`, scans without annotations are not
-    read. Raises `TrainingError` for a held-out patient without a scan, `EvaluationError` for a damaged table.
+    `more_landmarks` is a further table, of whose landmarks those count that annotations/landmarks.csv lacks. `cache` is
+    a JSON file that keeps the observations until the tables or label maps change. Without `keep_unlabelled`, scans
+    without annotations are not read. Raises `TrainingError` for a held-out patient without a scan, `AnnotationError`
+    for a damaged table.
     """
     patient_of = read_patients(folder)
     _check_held_out(folder, held_out, patient_of)
@@ -102,8 +104,9 @@ def load_training_set(
     known = {name: o for name, o in known.items() if name not in excluded}
     landmarks = read_landmarks(folder / "annotations" / "landmarks.csv")
     for name, points in (read_landmarks(more_landmarks) if more_landmarks else {}).items():
-        landmarks[name] = {**landmarks.get(name, {}), **points}
-        for key, (point, sigma) in points.items():
+        new = {key: mark for key, mark in points.items() if key not in landmarks.get(name, {})}
+        landmarks[name] = {**landmarks.get(name, {}), **new}
+        for key, (point, sigma) in new.items():
             known.setdefault(name, []).extend(point_observations(key, point, sigma))
     patient, kept = robust_frames(known, model)
     train, validation, unlabelled = [], [], []
@@ -113,7 +116,7 @@ def load_training_set(
         if name in excluded or not (keep_unlabelled or name in kept or patient_name in held_out):
             continue
         _LOG.info("reading %s", name)
-        scan = scan_from_ct(name, patient_name, *read_canonical(path))
+        scan = scan_from_ct(name, patient_name, *read_ct(path))
         positions = {key: point for key, (point, _) in landmarks.get(name, {}).items()}
         add_landmarks(scan, positions, patient)
         if scan.patient in held_out:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import csv
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -12,10 +11,10 @@ import torch
 
 from APELocalizerLib.core.base.errors import TrainingError
 from APELocalizerLib.core.preparation.config import PreparationConfig
+from APELocalizerLib.training.data.annotation_tables import PointsOfCase, read_box_observations, read_landmarks
 from APELocalizerLib.training.data.average_patient import Observation, fit_frame, point_observations, robust_frames
 from APELocalizerLib.training.data.cache import CacheSettings, PreparedFile
 from APELocalizerLib.training.data.laid_out import TrainingSet, share_out
-from APELocalizerLib.training.data.observations import read_box_observations, read_landmarks
 from APELocalizerLib.training.data.scans import HU_LOW, HU_RANGE, TrainingScan, add_landmarks, add_targets, low_passed
 from APELocalizerLib.training.data.settings import DataSettings
 
@@ -23,8 +22,6 @@ BRIGHTEST = 1.6
 """Brightest stored value, in the unit of anchored training (0 at HU_LOW, 1 at HU_LOW + HU_RANGE)."""
 _FEWEST = 3
 """Fewest observations along every axis (a landmark is one along each) for which a scan gets a canonical frame."""
-_LANDMARK_COLUMNS = {"case", "name", "r_mm", "a_mm", "s_mm"}
-_BOX_COLUMNS = {"case", "name", "rmin", "rmax", "amin", "amax", "smin", "smax"}
 
 
 def anchored_store() -> CacheSettings:
@@ -33,32 +30,9 @@ def anchored_store() -> CacheSettings:
     return CacheSettings(PreparationConfig(None, window, 0.0, antialias=True), (2.0, 2.0, 3.0), "float16")
 
 
-def read_table(path: str | None, columns: set[str]) -> Path | None:
-    """A CSV file that exists and has these columns. Raises `TrainingError` otherwise."""
-    if path is None:
-        return None
-    try:
-        with open(path, newline="", encoding="utf-8-sig") as file:
-            header = set(csv.DictReader(file).fieldnames or [])
-    except (OSError, UnicodeDecodeError) as error:
-        raise TrainingError(f"The table “{path}” cannot be read. Give a CSV file.") from error
-    if missing := sorted(columns - header):
-        wanted = ", ".join(sorted(columns))
-        raise TrainingError(f"The table “{path}” lacks the column “{missing[0]}”; it needs {wanted}.")
-    return Path(path)
-
-
-def landmark_table(path: str | None) -> dict[str, dict[str, tuple[np.ndarray, float]]]:
-    """Landmarks by case and name: RAS mm (3,) and uncertainty in mm; empty without a file."""
-    return _parsed(read_landmarks, read_table(path, _LANDMARK_COLUMNS))
-
-
-def _parsed(read: Callable[[Path], dict], table: Path | None) -> dict:
-    """What `read` finds in a table; empty without one. Raises `TrainingError` for lines that are wrong."""
-    try:
-        return read(table) if table else {}
-    except (ValueError, TypeError) as error:
-        raise TrainingError(f"“{table}” has a line whose coordinates are not numbers ({error}).") from error
+def landmark_table(path: str | None) -> dict[str, PointsOfCase]:
+    """Landmarks by case and name; empty without a file. Raises `AnnotationError` for a table that is wrong."""
+    return read_landmarks(Path(path)) if path else {}
 
 
 @dataclass(frozen=True)
@@ -70,7 +44,7 @@ class Annotations:
     few or no annotations, too.
     """
 
-    points: Mapping[str, Mapping[str, tuple[np.ndarray, float]]]
+    points: Mapping[str, PointsOfCase]
     known: Mapping[str, list[Observation]]
     notes: tuple[str, ...] = ()
     takes_unlabelled: bool = False
@@ -151,7 +125,7 @@ def _observations(points: Mapping, boxes: str | None) -> dict[str, list[Observat
     for case, landmarks in points.items():
         for name, (point, sigma) in landmarks.items():
             observations.setdefault(case, []).extend(point_observations(name, point, sigma))
-    for case, rows in _parsed(read_box_observations, read_table(boxes, _BOX_COLUMNS)).items():
+    for case, rows in (read_box_observations(Path(boxes)) if boxes else {}).items():
         observations.setdefault(case, []).extend(rows)
     return observations
 

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-import SimpleITK as sitk
 import torch
 from scipy import ndimage
 from torch import Tensor
 
+from APELocalizerLib.core.annotations.marks import read_labels
 from APELocalizerLib.core.base.geometry import shape_of
 from APELocalizerLib.core.preparation.body import body_box
+from APELocalizerLib.core.preparation.orientation import flipped
+from APELocalizerLib.core.scan.label_map import read_label_map as read_labels_of
+from APELocalizerLib.core.scan.read import read_scan
 from APELocalizerLib.training.data.average_patient import AveragePatient, Frame
-from APELocalizerLib.training.data.observations import LabelMap
+from APELocalizerLib.training.data.label_maps import OrganLabels
 from APELocalizerLib.training.data.synthetic import fill_body
 
 HU_LOW, HU_RANGE = -1000.0, 1300.0
@@ -99,16 +101,14 @@ class TrainingScan:
         return shape_of(self.body.shape[2:])
 
 
-def read_canonical(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """A file's voxels as (P, L, I) and its grid_to_ras (4, 4); axes must be the world's up to flips and order."""
-    image = sitk.DICOMOrient(sitk.ReadImage(str(path)), "LPI")
-    voxels = np.transpose(sitk.GetArrayFromImage(image), (1, 2, 0))
-    direction = np.array(image.GetDirection()).reshape(3, 3) @ np.diag(image.GetSpacing())
-    flip = np.diag([-1.0, -1.0, 1.0])
-    grid = np.eye(4)
-    grid[:3, :3] = (flip @ direction)[:, [1, 0, 2]]
-    grid[:3, 3] = flip @ np.array(image.GetOrigin())
-    return np.ascontiguousarray(voxels), grid
+def read_ct(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """A scan's HU (P, L, I) and its grid_to_ras (4, 4); axes must be the world's up to flips and order.
+
+    Raises `ScanError` for a file that is damaged or no CT.
+    """
+    scan = read_scan(path)
+    voxels, grid_to_ras = flipped(scan.voxels, scan.ijk_to_ras)
+    return np.ascontiguousarray(voxels), grid_to_ras
 
 
 def body_mask(voxels: np.ndarray, threshold: float = -500.0) -> np.ndarray:
@@ -148,16 +148,20 @@ def scan_from_labels(
 
 
 def read_label_map(path: Path) -> tuple[np.ndarray, np.ndarray, dict[int, str]]:
-    """Labels (P, L, I), grid_to_ras and names of `X_seg.nii.gz` with `X_labels.json` beside it."""
-    voxels, grid = read_canonical(path)
-    names = json.loads(path.with_name(path.name.replace("_seg.nii.gz", "_labels.json")).read_text(encoding="utf-8"))
-    return voxels, grid, {int(value): name for value, name in names.items()}
+    """Labels (P, L, I), grid_to_ras and names of `X_seg.nii.gz` with `X_labels.json` beside it.
+
+    Raises `AnnotationError` where one of the two is missing or damaged.
+    """
+    label_map = read_labels_of(path)
+    labels, grid_to_ras = flipped(label_map.labels, label_map.ijk_to_ras)
+    names = read_labels(path.with_name(path.name.replace("_seg.nii.gz", "_labels.json")))
+    return np.ascontiguousarray(labels), grid_to_ras, names
 
 
-def label_map_of(path: Path) -> LabelMap:
+def organ_labels_of(path: Path) -> OrganLabels:
     """The label map of a file, for its observations."""
     voxels, grid, names = read_label_map(path)
-    return LabelMap(voxels, grid, names)
+    return OrganLabels(voxels, grid, names)
 
 
 def add_targets(scan: TrainingScan, frame: Frame, trust_mm: float = 8.0) -> None:

@@ -1,16 +1,14 @@
-"""Named observations for the canonical frames, from annotation tables and from TotalSegmentator label maps."""
+"""Label maps in TotalSegmentator's names as observations for the average patient: boxes, centers and landmarks."""
 
 from __future__ import annotations
 
-import csv
-from collections import defaultdict
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from scipy import ndimage
 
-from APELocalizerLib.core.base.errors import TrainingError
 from APELocalizerLib.training.data.average_patient import Observation, box_observations, point_observations
 
 LOOSE = {
@@ -24,64 +22,13 @@ _LUNGS = {
     "lung_right": ("lung_upper_lobe_right", "lung_middle_lobe_right", "lung_lower_lobe_right"),
     "lung_left": ("lung_upper_lobe_left", "lung_lower_lobe_left"),
 }
-UNCERTAINTY_MM = 5.0
-"""Of an annotation that does not say how certain it is."""
-_SIDES = ("rmin", "rmax", "amin", "amax", "smin", "smax")
 
 
-def read_landmarks(path: Path) -> dict[str, dict[str, tuple[np.ndarray, float]]]:
-    """landmarks.csv -> {case: {name: (RAS mm (3,), uncertainty mm)}}; the column uncertainty_mm may be missing.
+class OrganLabels:
+    """A label map (P, L, I) with its grid and its labels' names; helpers in RAS mm.
 
-    Raises `TrainingError` for NaN and infinity, ValueError or TypeError for what is no number.
+    The grid's axes must be the RAS axes up to sign.
     """
-    cases: dict[str, dict[str, tuple[np.ndarray, float]]] = defaultdict(dict)
-    with open(path, newline="", encoding="utf-8-sig") as file:
-        for row in csv.DictReader(file):
-            *point, sigma = _finite(row, ("r_mm", "a_mm", "s_mm"), path)
-            cases[row["case"]][row["name"]] = (np.array(point), sigma)
-    return dict(cases)
-
-
-def _finite(row: Mapping[str, str], columns: Sequence[str], path: Path) -> list[float]:
-    """Numbers of a row and, last, its uncertainty in mm. Raises `TrainingError` for NaN and infinity."""
-    values = [*(float(row[column]) for column in columns), float(row.get("uncertainty_mm") or UNCERTAINTY_MM)]
-    if not np.isfinite(values).all():
-        raise TrainingError(
-            f"In “{path}”, a coordinate or the uncertainty of “{row['name']}” of “{row['case']}” is not a finite "
-            "number; correct that line or remove it."
-        )
-    return values
-
-
-def annotation_observations(folder: Path) -> dict[str, list[Observation]]:
-    """All observations of annotations/landmarks.csv and annotations/boxes.csv, by case."""
-    cases: dict[str, list[Observation]] = defaultdict(list)
-    for case, points in read_landmarks(folder / "landmarks.csv").items():
-        for name, (point, sigma) in points.items():
-            cases[case] += point_observations(name, point, sigma)
-    for case, sides in read_box_observations(folder / "boxes.csv").items():
-        cases[case] += sides
-    return dict(cases)
-
-
-def read_box_observations(path: Path) -> dict[str, list[Observation]]:
-    """Observations of the boxes of boxes.csv, by case; the columns uncertainty_mm and cut_sides may be missing.
-
-    Raises as `read_landmarks` does.
-    """
-    cases: dict[str, list[Observation]] = defaultdict(list)
-    with open(path, newline="", encoding="utf-8-sig") as file:
-        for row in csv.DictReader(file):
-            *sides, sigma = _finite(row, _SIDES, path)
-            cut = [side for side in (row.get("cut_sides") or "").split(";") if side]
-            cases[row["case"]] += box_observations(
-                row["name"], sides[0::2], sides[1::2], float(np.hypot(sigma, 6.0)), cut
-            )
-    return dict(cases)
-
-
-class LabelMap:
-    """A label map (i, j, k) with its grid, and helpers in RAS mm. The grid's axes must be the RAS axes up to sign."""
 
     def __init__(self, labels: np.ndarray, ijk_to_ras: np.ndarray, names: Mapping[int, str]) -> None:
         self.labels, self.grid = labels, ijk_to_ras
@@ -136,7 +83,7 @@ def _extreme(points: np.ndarray, direction: tuple[float, float, float], within: 
     return points[height >= height.max() - within].mean(0)
 
 
-def label_observations(label_map: LabelMap) -> list[Observation]:
+def label_observations(label_map: OrganLabels) -> list[Observation]:
     """Boxes and centers of all whole structures, and the annotated landmarks that label maps can give."""
     observations: list[Observation] = []
     structures = {name: (name,) for name in sorted(label_map.names - SKIPPED)} | _LUNGS
@@ -155,65 +102,92 @@ def label_observations(label_map: LabelMap) -> list[Observation]:
     return observations + label_landmarks(label_map)
 
 
-def label_landmarks(label_map: LabelMap) -> list[Observation]:
+def label_landmarks(label_map: OrganLabels) -> list[Observation]:
     """The landmarks of the annotation protocol, read from whole structures of a label map."""
-    observations: list[Observation] = []
+    *landmarks, dome = _landmarks_of(label_map)
+    observations = [row for landmark in landmarks for row in landmark.observations(label_map)]
+    if (symphysis := _symphysis(label_map)) is not None:
+        observations += point_observations("pubic_symphysis_top", symphysis, 6.0)
+    return observations + dome.observations(label_map)
 
-    def add(name: str, point: np.ndarray | None, sigma: float) -> None:
-        if point is not None:
-            observations.extend(point_observations(name, point, sigma))
 
-    def whole(side: str, *names: str) -> np.ndarray | None:
-        mask = label_map.mask(*names)
+@dataclass(frozen=True)
+class _Landmark:
+    """A landmark that label maps can give: where it lies among the points (n, 3) of the structures it belongs to.
+
+    whole: the side that must not be cut by the field of view, "" for all. sigma: 1-sigma uncertainty in mm.
+    """
+
+    name: str
+    structures: tuple[str, ...]
+    whole: str
+    place: Callable[[np.ndarray], np.ndarray | None]
+    sigma: float
+
+    def observations(self, label_map: OrganLabels) -> list[Observation]:
+        """Its three coordinates; none where the structures are missing or cut, or do not show it."""
+        points = self._points(label_map)
+        place = None if points is None else self.place(points)
+        return [] if place is None else point_observations(self.name, place, self.sigma)
+
+    def _points(self, label_map: OrganLabels) -> np.ndarray | None:
+        """RAS mm (n, 3) of the structures' largest part; None where it is missing or cut."""
+        mask = label_map.mask(*self.structures)
         if mask is None or np.count_nonzero(mask) < 30:
             return None
         mask = _largest(mask)
         cut = label_map.cut_sides(mask)
-        return None if side in cut or (side == "" and cut) else label_map.points(mask)
+        return None if self.whole in cut or (self.whole == "" and cut) else label_map.points(mask)
 
+
+def _landmarks_of(label_map: OrganLabels) -> list[_Landmark]:
+    """What can be read from the structures of a label map, in the order in which it is observed."""
     up, down = (0.0, 0.0, 1.0), (0.0, 0.0, -1.0)
+
+    def end(direction: tuple[float, float, float], within: float) -> Callable[[np.ndarray], np.ndarray]:
+        return lambda points: _extreme(points, direction, within)
+
+    def center(points: np.ndarray) -> np.ndarray:
+        return points.mean(0)
+
+    landmarks = []
     for side in ("right", "left"):
-        for end, direction, limit in (("upper", up, "smax"), ("lower", down, "smin")):
-            points = whole(limit, f"kidney_{side}")
-            add(f"kidney_{side}_{end}_pole", None if points is None else _extreme(points, direction, 1.0), 3.0)
-        points = whole("smax", *_LUNGS[f"lung_{side}"])
-        add(f"lung_apex_{side}", None if points is None else _extreme(points, up, 1.0), 4.0)
-        points = whole("smax", f"hip_{side}")
-        add(f"iliac_crest_top_{side}", None if points is None else _extreme(points, up, 4.0), 5.0)
-        add(f"femoral_head_center_{side}", _femoral_head(whole("smax", f"femur_{side}"), side), 5.0)
-    for name, structure in (("bladder_center", "urinary_bladder"),):
-        points = whole("", structure)
-        add(name, None if points is None else points.mean(0), 6.0)
-    points = whole("smin", "liver")
-    add("liver_inferior_tip", None if points is None else _extreme(points, down, 1.0), 5.0)
-    points = whole("", "heart")
-    add("heart_apex", None if points is None else _extreme(points, (-0.6, 0.55, -0.58), 4.0), 7.0)
-    points = whole("smax", "sternum")
-    add("suprasternal_notch", None if points is None else _notch(points), 4.0)
-    points = whole("smin", "sternum")
-    add("xiphoid_tip", None if points is None else _extreme(points, down, 3.0), 8.0)
+        kidney, lung = (f"kidney_{side}",), _LUNGS[f"lung_{side}"]
+        landmarks += [
+            _Landmark(f"kidney_{side}_upper_pole", kidney, "smax", end(up, 1.0), 3.0),
+            _Landmark(f"kidney_{side}_lower_pole", kidney, "smin", end(down, 1.0), 3.0),
+            _Landmark(f"lung_apex_{side}", lung, "smax", end(up, 1.0), 4.0),
+            _Landmark(f"iliac_crest_top_{side}", (f"hip_{side}",), "smax", end(up, 4.0), 5.0),
+            _Landmark(
+                f"femoral_head_center_{side}", (f"femur_{side}",), "smax", partial(_femoral_head, side=side), 5.0
+            ),
+        ]
+    landmarks += [
+        _Landmark("bladder_center", ("urinary_bladder",), "", center, 6.0),
+        _Landmark("liver_inferior_tip", ("liver",), "smin", end(down, 1.0), 5.0),
+        _Landmark("heart_apex", ("heart",), "", end((-0.6, 0.55, -0.58), 4.0), 7.0),
+        _Landmark("suprasternal_notch", ("sternum",), "smax", _notch, 4.0),
+        _Landmark("xiphoid_tip", ("sternum",), "smin", end(down, 3.0), 8.0),
+    ]
     if {"iliac_artery_left", "iliac_artery_right"} <= label_map.names:
-        points = whole("smin", "aorta")
-        add("aortic_bifurcation", None if points is None else _extreme(points, down, 4.0), 5.0)
+        landmarks.append(_Landmark("aortic_bifurcation", ("aorta",), "smin", end(down, 4.0), 5.0))
     if "brachiocephalic_trunk" in label_map.names:
-        points = whole("smax", "aorta")
-        add("aortic_arch_top", None if points is None else _extreme(points, up, 3.0), 4.0)
-    points = whole("", "vertebrae_S1")
-    add("sacral_promontory", None if points is None else _extreme(points, (0.0, 0.75, 0.66), 3.0), 6.0)
-    add("pubic_symphysis_top", _symphysis(label_map), 6.0)
-    for side, structure in (("right", "liver"),):
-        points = whole("smax", structure)
-        add(
-            f"diaphragm_dome_{side}",
-            None if points is None else _extreme(points[points[:, 0] > np.median(points[:, 0])], up, 3.0),
-            7.0,
-        )
-    return observations
+        landmarks.append(_Landmark("aortic_arch_top", ("aorta",), "smax", end(up, 3.0), 4.0))
+    return [
+        *landmarks,
+        _Landmark("sacral_promontory", ("vertebrae_S1",), "", end((0.0, 0.75, 0.66), 3.0), 6.0),
+        _Landmark("diaphragm_dome_right", ("liver",), "smax", _right_dome, 7.0),
+    ]
 
 
-def _femoral_head(points: np.ndarray | None, side: str) -> np.ndarray | None:
+def _right_dome(points: np.ndarray) -> np.ndarray:
+    """Top of the right half of the liver."""
+    return _extreme(points[points[:, 0] > np.median(points[:, 0])], (0.0, 0.0, 1.0), 3.0)
+
+
+def _femoral_head(points: np.ndarray, side: str) -> np.ndarray | None:
     """Center of the femoral head: the medial half of the upper 46 mm of a femur that is seen from its top."""
-    if points is None or np.ptp(points[:, 2]) < 60:
+    if np.ptp(points[:, 2]) < 60:
         return None
     head = points[points[:, 2] > points[:, 2].max() - 46]
     medial = -head[:, 0] if side == "right" else head[:, 0]
@@ -228,7 +202,7 @@ def _notch(points: np.ndarray) -> np.ndarray:
     return _extreme(upper[np.abs(upper[:, 0] - middle) < 5], (0.0, 0.0, 1.0), 1.0)
 
 
-def _symphysis(label_map: LabelMap) -> np.ndarray | None:
+def _symphysis(label_map: OrganLabels) -> np.ndarray | None:
     """Upper edge of the pubic symphysis: the highest hip-bone voxels near the midline in front."""
     left, right = label_map.mask("hip_left"), label_map.mask("hip_right")
     if left is None or right is None or "smin" in label_map.cut_sides(left | right):
