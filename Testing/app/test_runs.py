@@ -1,5 +1,8 @@
 """Runs over scan files: complete folders or none, and one bad scan does not stop the others."""
 
+import dataclasses
+import json
+from datetime import datetime
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -7,11 +10,13 @@ import pytest
 
 from APELocalizerLib.app.engine import Engine
 from APELocalizerLib.app.memory import Memory
-from APELocalizerLib.app.runs import LocalizationRun, result_folders, staged, summary
-from APELocalizerLib.core.base.errors import Cancelled, LocalizationError, SceneError
+from APELocalizerLib.app.runs import LocalizationRun, summary
+from APELocalizerLib.core.base.errors import Cancelled, LocalizationError, ResultsError, SceneError
+from APELocalizerLib.core.base.version import VERSION
 from APELocalizerLib.core.library.library import LandmarkLibrary
 from APELocalizerLib.core.library.marks import Marks
 from APELocalizerLib.core.localization.localize import LocalizationSettings
+from APELocalizerLib.core.scan.read import read_scan
 from made_up.embedders import KnowingEmbedder
 from made_up.files import POINTS, read_table, small_torso, write_scan
 
@@ -75,12 +80,12 @@ def test_if_one_file_cannot_be_written_the_folder_stays_as_it_was(engine, librar
         raise SceneError("There is no display.")
 
     out = tmp_path / "out"
-    out.mkdir()
-    (out / "results.csv").write_text("of yesterday")
+    (before,) = run_of(engine, library).on_scans(paths[2:], out)
+    assert before.error is None
+    results = {path: path.read_bytes() for path in out.iterdir()}
     (outcome,) = run_of(engine, library, fail).on_scans(paths[:1], out)
     assert str(outcome.error) == "There is no display."
-    assert [path.name for path in out.iterdir()] == ["results.csv"]
-    assert (out / "results.csv").read_text() == "of yesterday"
+    assert {path: path.read_bytes() for path in out.iterdir()} == results
     assert sorted(tmp_path.iterdir()) == sorted([*paths, out])
 
 
@@ -94,17 +99,49 @@ def test_cancelling_ends_the_run(engine, library, paths, tmp_path):
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["first"]
 
 
-def test_old_results_are_replaced_as_a_whole_and_other_files_stay(tmp_path):
-    folder = tmp_path / "out"
-    (folder / "rois").mkdir(parents=True)
-    for name in ("rois/gone.mrk.json", "scene.mrb", "notes of the user.txt"):
-        (folder / name).write_text("old")
-    with staged(folder) as staging:
-        (staging / "results.csv").write_text("new")
-    assert sorted(path.name for path in folder.iterdir()) == ["notes of the user.txt", "results.csv"]
+def test_what_nobody_thought_of_does_not_stop_the_others_either(engine, library, paths, tmp_path):
+    def fail(scan, *_arguments):
+        if scan.name == "first":
+            raise ZeroDivisionError("float division by zero")
+
+    first, last = run_of(engine, library, fail).on_scans([paths[0], paths[2]], tmp_path / "out")
+    assert last.error is None and (last.folder / "results.csv").is_file()
+    assert "ZeroDivisionError" in str(first.error) and "report it" in str(first.error)
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["last"]
 
 
-def test_result_folders_are_named_after_the_scans():
-    assert result_folders([Path("a/x.nii.gz")], Path("out")) == [Path("out")]
-    scans = [Path(name) for name in ("a/x.nii.gz", "b/x.NII.GZ", "dicom/series", "v1.2.mha")]
-    assert [path.name for path in result_folders(scans, Path("out"))] == ["x", "x-2", "series", "v1.2"]
+def test_a_blocked_result_folder_does_not_stop_the_others(engine, library, paths, tmp_path):
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "first").write_text("a file of the user")
+    first, last = run_of(engine, library).on_scans([paths[0], paths[2]], out)
+    assert "is no folder" in str(first.error) and last.error is None
+    assert (out / "first").read_text() == "a file of the user"
+
+
+def test_an_unusable_folder_is_noticed_before_anything_is_computed(engine, library, paths, tmp_path):
+    out = tmp_path / "out"
+    out.write_text("a file of the user")
+    with pytest.raises(ResultsError, match="is no folder"):
+        next(run_of(engine, library).on_scans(paths, out))
+    assert out.read_text() == "a file of the user"
+
+
+def test_results_say_how_they_were_made(engine, library, paths, tmp_path):
+    said = []
+    run = dataclasses.replace(run_of(engine, library), warn=said.append)
+    (outcome,) = run.on_scans(paths[:1], tmp_path / "out")
+    record = json.loads((outcome.folder / "run.json").read_text(encoding="utf-8"))
+    assert record["software"] == f"APELocalizer {VERSION}" and record["scan"] == "first"
+    assert record["scan_sha256"] == read_scan(paths[0]).fingerprint
+    assert record["model"] == library.model_id and record["aligned_with"] is None and record["spacing"] == "standard"
+    assert record["settings"] == {"rule": "paper", "round_trip_threshold_mm": 20.0, "refine": True}
+    assert len(record["library_sha256"]) == 16 and datetime.fromisoformat(record["date"]).tzinfo is not None
+    assert record["warnings"] == said
+    assert str(tmp_path) not in json.dumps(record), "a result tells no folders of this computer"
+
+
+def test_another_library_has_another_digest(engine, library):
+    with_fewer = library.subset(library.names[:1])
+    assert run_of(engine, library).library_digest == run_of(engine, library).library_digest
+    assert run_of(engine, library).library_digest != run_of(engine, with_fewer).library_digest

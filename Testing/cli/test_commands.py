@@ -44,12 +44,22 @@ def test_localize_writes_every_file_it_promises(run, files):
 
 
 def test_localize_replaces_an_older_result_as_a_whole(run, files):
-    files.out.mkdir()
-    for name in ("scene.mrb", "notes of the user.txt"):
-        (files.out / name).write_text("old")
     assert localize(run, files).code == 0
-    assert not (files.out / "scene.mrb").exists()
+    (files.out / "notes of the user.txt").write_text("old")
+    earlier = (files.out / "run.json").read_bytes()
+    assert localize(run, files, "--spacing", "fast").code == 0
     assert (files.out / "notes of the user.txt").read_text(encoding="utf-8") == "old"
+    assert (files.out / "run.json").read_bytes() != earlier
+    assert load_map(files.out / "map.nrrd").spacing == "fast"
+
+
+def test_localize_refuses_a_folder_with_the_users_own_files_before_it_computes(run, files, monkeypatch):
+    monkeypatch.setattr("APELocalizerLib.app.engine.Engine.map", lambda *_: pytest.fail("it was to refuse at once"))
+    files.out.mkdir()
+    (files.out / "boxes.csv").write_text("name,rmin,rmax,amin,amax,smin,smax")
+    done = localize(run, files)
+    assert done.code == 1 and "boxes.csv" in done.errors and done.errors.count("\n") == 1
+    assert [path.name for path in files.out.iterdir()] == ["boxes.csv"]
 
 
 def test_a_failing_scan_does_not_stop_the_others(run, files):

@@ -46,11 +46,9 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     run_of = LocalizationRun(engine, library, settings, arguments.spacing, write_more, console.warning)
     failed = 0
     for outcome in run_of.on_scans(arguments.scan, arguments.out, console.progress, console.cancelled):
-        if outcome.error is not None:
+        if outcome.localization is None:
             failed += 1
             console.error(f"{outcome.path}: {outcome.error}" if len(arguments.scan) > 1 else str(outcome.error))
             continue
         console.remark(f"{outcome.folder}: {summary(outcome.localization)}")
-        for note in outcome.localization.notes:
-            console.remark(note)
     return 1 if failed else 0

@@ -4,6 +4,8 @@ Every error the package raises on purpose derives from `APELocalizerError`; its 
 that say what is wrong and what to do next, and is shown as it is by the panel and by the command line.
 """
 
+import errno
+
 
 class APELocalizerError(Exception):
     """Base of all errors raised on purpose."""
@@ -41,6 +43,10 @@ class LocalizationError(APELocalizerError):
     """The library and the scan's map do not belong together."""
 
 
+class ResultsError(APELocalizerError):
+    """Results cannot be written where they are to go."""
+
+
 class SceneError(APELocalizerError):
     """A node of the scene cannot be used."""
 
@@ -62,3 +68,29 @@ class TrainingError(APELocalizerError):
 
 class AnnotationError(LearningError, EvaluationError, TrainingError):
     """Points, boxes, labels or a label map cannot be read, whatever they are read for."""
+
+
+class UnexpectedError(APELocalizerError):
+    """Something that nobody thought of: a fault of this software, to be reported."""
+
+
+REPORT_AT = "https://github.com/APELocalizer/SlicerAPELocalizer/issues"
+"""Where faults are reported."""
+
+
+def in_a_sentence(error: Exception) -> APELocalizerError:
+    """Any error as one that can be read: those raised on purpose as they are, others with what to do next."""
+    if isinstance(error, APELocalizerError):
+        return error
+    if isinstance(error, MemoryError):
+        return UnexpectedError("There is not enough memory. Close other programs, or choose a coarser spacing.")
+    if isinstance(error, OSError) and error.strerror:
+        name = error.filename or "A file"
+        if error.errno in (errno.ENOSPC, getattr(errno, "EDQUOT", None)):
+            return UnexpectedError(f"{name} cannot be written: the disk is full. Free some space and try again.")
+        return UnexpectedError(f"{name} cannot be read or written: {error.strerror}.")
+    text = " ".join(str(error).split())[:200]
+    return UnexpectedError(
+        f"Something unexpected happened ({type(error).__name__}: {text}). Please report it, with how it came about, at "
+        f"{REPORT_AT}"
+    )
