@@ -3,22 +3,13 @@
 import numpy as np
 import pytest
 
-from APELocalizerLib.core.annotations.cases import EvaluationError, with_patients
-from APELocalizerLib.core.annotations.folder import read_data_folder
 from APELocalizerLib.core.base.geometry import Box
 from APELocalizerLib.core.scan.scan import Scan
 from APELocalizerLib.evaluation.crops import crop_superior_inferior
-from APELocalizerLib.evaluation.pairing import StudySettings
 from APELocalizerLib.evaluation.protocol import Protocol
 from APELocalizerLib.evaluation.retrieval_table import select, write_csv
-from APELocalizerLib.evaluation.study import run_study
 from APELocalizerLib.methods.transfer import Transfer
-
-
-def study_of(world, *methods, protocol=None, prefixes=(), targets=None, **settings):
-    cases = with_patients(list(read_data_folder([world.folder]).values()), prefixes)
-    chosen = [case for case in cases if targets is None or case.id in targets]
-    return run_study(chosen, cases, methods or [world.method()], protocol, StudySettings(**settings))
+from made_up.patients import study_of
 
 
 def test_study_finds_what_is_there_and_reports_what_was_cropped_away(patients):
@@ -64,28 +55,6 @@ def test_answers_of_all_supports_are_averaged(world):
     [box] = select(results, "box", shots=0)
     assert np.allclose(box.box.minimum, (-57, -50, -20), atol=0.2)
     assert box.wall_error_mm == pytest.approx(1.0, abs=0.1), "two of six sides are 3 mm off"
-
-
-@pytest.mark.parametrize("how", ["prefix", "column", "table"])
-def test_scans_of_one_patient_never_support_each_other(world, how):
-    for name in ("anna", "anna_later", "bert"):
-        world.add(name)
-        world.mark(name, "carina", (10, 20, 90))
-    prefixes = ["anna"] if how == "prefix" else []
-    if how == "column":
-        rows = (world.folder / "landmarks.csv").read_text(encoding="utf-8").splitlines()
-        patient = ["patient", "p1", "p1", "p2"]
-        (world.folder / "landmarks.csv").write_text(
-            "\n".join(f"{row},{each}" for row, each in zip(rows, patient, strict=True))
-        )
-    if how == "table":
-        (world.folder / "patients.csv").write_text("case,patient\nanna,p1\nanna_later,p1\n")
-    results = study_of(world, prefixes=prefixes).retrievals
-    found = {(r.target, r.supports) for r in results}
-    assert found == {
-        *{("anna", ("bert",)), ("anna_later", ("bert",))},
-        *{("bert", ("anna",)), ("bert", ("anna_later",)), ("bert", ("anna", "anna_later"))},
-    }
 
 
 # Label maps -----------------------------------------------------------------------------------------------------------
@@ -180,24 +149,6 @@ def test_boxes_are_made_of_all_six_points_or_of_pairs(world):
     assert odd["pairs"] == Box((-60, -50, -20), (20, 50, 60))
 
 
-def test_pairs_are_bounded_for_all_methods_and_for_slow_ones(world):
-    class Slow(Transfer):
-        name = "slow"
-        slow_per_pair = True
-
-        def carry(self, support_id, target_id, points):
-            return points
-
-    for name in ("anna", "bert", "carl", "dora"):
-        world.add(name)
-        world.mark(name, "carina", (10, 20, 90))
-    results = study_of(world, world.method(), Slow(), baseline_pairs=4, shots=(1,), absent=False).retrievals
-    slow = select(results, "landmark", "slow")
-    assert len(slow) == 4 and len({r.target for r in slow}) == 4, "every target in turn"
-    assert len(select(results, "landmark", "made up")) == 12
-    assert len(study_of(world, pairs=5, shots=(1,), absent=False).retrievals) == 5
-
-
 class Heights(Transfer):
     """A method that finds heights only, 4 mm too high."""
 
@@ -219,29 +170,6 @@ def test_a_method_may_answer_along_one_axis_only(world, answers):
     assert np.isnan([carina.error_r_mm, carina.error_a_mm, carina.error_mm]).all()
     assert not select(study.retrievals, "box"), "boxes need all axes"
     assert len(select(study.retrievals, "edge")) == 6
-
-
-def test_groups_of_supports_are_drawn_at_random_but_repeatably(world):
-    for name in ("anna", "bert", "carl", "dora", "emil"):
-        world.add(name)
-        world.mark(name, "carina", (10, 20, 90))
-
-    def groups(seed):
-        study = study_of(world, targets=["anna"], shots=(2,), draws=3, protocol=Protocol(seed=seed), absent=False)
-        return [r.supports for r in study.retrievals]
-
-    assert groups(0) == groups(0) and len(groups(0)) == len(set(groups(0))) <= 3
-    assert all(len(group) == 2 for group in groups(0))
-    assert any(groups(seed) != groups(0) for seed in (1, 2, 3))
-
-
-def test_nothing_to_compare_is_said(world):
-    world.add("anna")
-    world.mark("anna", "carina", (10, 20, 90))
-    world.add("bert")
-    world.mark("bert", "hip", (10, 20, -90))
-    with pytest.raises(EvaluationError, match="no target shares"):
-        study_of(world)
 
 
 def test_places_in_the_air_are_not_learned_and_named(patients):

@@ -6,9 +6,13 @@ from pathlib import Path
 
 import numpy as np
 
+from APELocalizerLib.core.annotations.cases import with_patients
+from APELocalizerLib.core.annotations.folder import read_data_folder
 from APELocalizerLib.core.embedding.embedding_map import EmbeddingMap
 from APELocalizerLib.core.localization.localize import localize
 from APELocalizerLib.core.scan.scan import Scan
+from APELocalizerLib.evaluation.pairing import StudySettings
+from APELocalizerLib.evaluation.study import Study, run_study
 from APELocalizerLib.methods.ape import ApeMethod
 from made_up.files import write_voxels
 from made_up.maps import map_of_scan
@@ -78,3 +82,10 @@ class World:
     def method(self, name: str = "made up") -> ApeMethod:
         """The product with this embedding."""
         return ApeMethod(name, self.embed, localize)
+
+
+def study_of(world, *methods, protocol=None, prefixes=(), targets=None, **settings) -> Study:
+    """The study of the patients made up so far; `settings` are those of `StudySettings`."""
+    cases = with_patients(list(read_data_folder([world.folder]).values()), prefixes)
+    chosen = [case for case in cases if targets is None or case.id in targets]
+    return run_study(chosen, cases, methods or [world.method()], protocol, StudySettings(**settings))
