@@ -14,7 +14,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from APELocalizerLib.training.config import TrainingConfig
-from APELocalizerLib.training.data.laid_out import load_training_set, share_out
+from APELocalizerLib.training.data.laid_out import load_training_set
+from APELocalizerLib.training.data.training_set import share_out
 from APELocalizerLib.training.patients.virtual_patients import Deformation
 from APELocalizerLib.training.recipes import mixed
 from APELocalizerLib.training.run.loop import train
@@ -72,11 +73,7 @@ def main() -> None:
         learning_rate=1.2e-3 if options.weights else 2e-3, ema_decay=0.995 if options.weights else 0.98,
         more_landmarks=str(HERE / "colonography_landmarks.csv"), checkpoint_every=100, validate_every=10**9,
     )  # fmt: skip
-    settings = base.data
-    data = load_training_set(
-        options.data, HELD_OUT, settings.frame, options.out / "observations.json", settings.synthetic_share,
-        settings.excluded, Path(settings.more_landmarks),
-    )  # fmt: skip
+    data = load_training_set(base.data, options.out / "observations.json")
     real = [scan for scan in data.train if scan.label_names is None]
     painted = [scan for scan in data.train if scan.label_names is not None]
     rows = []

@@ -1,12 +1,11 @@
 """Laid-out data folders: the observations kept beside a run are those of its tables and label maps."""
 
-from types import SimpleNamespace
-
 import pytest
 
 from APELocalizerLib.core.base.errors import TrainingError
 from APELocalizerLib.training.data import laid_out as data
-from made_up.files import write_landmarks
+from APELocalizerLib.training.data.settings import DataSettings
+from made_up.files import write_landmarks, write_torso
 
 BOXES = "case,name,rmin,rmax,amin,amax,smin,smax,cut_sides\none,liver,0,50,0,50,0,50,smin\n"
 
@@ -72,21 +71,23 @@ def test_scans_of_one_patient_are_named_by_the_data_folder(scans, place):
     assert data.read_patients(scans) == {"first": "anna", "second": "anna"}
 
 
+def settings(folder):
+    return DataSettings(folder=str(folder), held_out=("anna",))
+
+
 def test_a_patient_to_hold_out_who_has_no_scan_is_refused_before_anything_is_read(scans, monkeypatch):
     monkeypatch.setattr(data, "gather_observations", None)
     with pytest.raises(TrainingError, match="no scan of the patient anna.*patients.csv.*case,patient"):
-        data.load_training_set(scans, ("anna",), None)
+        data.load_training_set(settings(scans))
 
 
-def test_no_scan_of_a_held_out_patient_is_trained_on(scans, monkeypatch):
-    """Both scans are annotated; neither shapes the average patient, and both are left to validation."""
-    write_landmarks(scans / "annotations" / "landmarks.csv", {"first": {}, "second": {}, "one": {}})
-    (scans / "patients.csv").write_text("case,patient\nfirst,anna\nsecond,anna\n", encoding="utf-8")
-    fitted = {}
-    monkeypatch.setattr(data, "robust_frames", lambda known, model: (fitted.update(known), known))
-    monkeypatch.setattr(data, "read_ct", lambda path: ())
-    monkeypatch.setattr(data, "scan_from_ct", lambda name, patient: SimpleNamespace(name=name, patient=patient))
-    monkeypatch.setattr(data, "add_landmarks", lambda scan, points, patient: None)
-    training_set = data.load_training_set(scans, ("anna",), None)
-    assert set(fitted) == {"one"} and training_set.train == []
+def test_no_scan_of_a_held_out_patient_is_trained_on(folder):
+    """Two of three scans show one patient, who is held out: neither is trained on, and both are left to validation."""
+    for name in ("first", "second", "one"):
+        write_torso(folder / "train" / f"{name}.nii.gz")
+    write_landmarks(folder / "annotations" / "landmarks.csv", {"first": {}, "second": {"shift": (9, 9, 9)}, "one": {}})
+    (folder / "patients.csv").write_text("case,patient\nfirst,anna\nsecond,anna\n", encoding="utf-8")
+    training_set = data.load_training_set(settings(folder))
+    assert set(training_set.observations) == {"one"}, "the average patient knows nothing of her"
+    assert [scan.name for scan in training_set.train] == ["one"]
     assert [scan.name for scan in training_set.held_out] == ["first", "second"]

@@ -1,4 +1,4 @@
-"""Tables of landmarks and boxes as users write them: what is refused, and which scans have annotations enough."""
+"""Tables of landmarks and boxes as users write them: what is refused, and which scans have enough annotations."""
 
 from dataclasses import replace
 
@@ -99,7 +99,7 @@ def test_a_scan_that_is_not_annotated_along_all_axes_stays_unlabelled(tmp_path):
     boxes = "".join(f"two,{name},0,{mm},0,{mm},0,{mm},smin;smax\n" for name, mm in (("liver", 30), ("heart", 20)))
     data = training_set(tmp_path, LANDMARKS + points, BOXES + boxes, "one", "two", pairs=PairSettings(), anchored=True)
     assert [scan.name for scan in data.train] == ["one"] and [scan.name for scan in data.unlabelled] == ["two"]
-    with pytest.raises(TrainingError, match="No scan has annotations enough"):
+    with pytest.raises(TrainingError, match="No scan has enough annotations"):
         training_set(tmp_path, LANDMARKS, BOXES + boxes, "one", "two")
 
 

@@ -7,8 +7,8 @@ import torch
 from APELocalizerLib.core.base.errors import TrainingError
 from APELocalizerLib.core.model.network import APENetwork
 from APELocalizerLib.training.data.average_patient import AveragePatient, FrameModel, point_observations
-from APELocalizerLib.training.data.laid_out import TrainingSet
 from APELocalizerLib.training.data.scans import scan_from_ct
+from APELocalizerLib.training.data.training_set import TrainingSet
 from APELocalizerLib.training.objectives.retrieval import embed
 from APELocalizerLib.training.objectives.teacher import apply_teacher, load_teacher, teacher_frame
 from made_up.trainings import TINY

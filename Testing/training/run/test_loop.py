@@ -242,7 +242,7 @@ def test_anchored_training_needs_landmarks_of_the_scans(config, tmp_path):
     config = config.changed(pairs=None, anchored=True, cache=str(tmp_path / "cache"))
     landmarks = write_landmarks(tmp_path / "l.csv", {"somebody": {}})
     for path in (None, str(landmarks)):
-        with pytest.raises(TrainingError, match="No scan has annotations enough"):
+        with pytest.raises(TrainingError, match="No scan has enough annotations"):
             set_up(config.changed(landmarks=path), CPU, Processes())
 
 

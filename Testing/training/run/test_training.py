@@ -13,9 +13,9 @@ from APELocalizerLib.core.model.network import APENetwork, NetworkConfig
 from APELocalizerLib.training.config import TrainingConfig
 from APELocalizerLib.training.data.average_patient import AveragePatient
 from APELocalizerLib.training.data.label_maps import OrganLabels, label_landmarks
-from APELocalizerLib.training.data.laid_out import TrainingSet
 from APELocalizerLib.training.data.scans import HU_LOW, HU_RANGE, add_targets, scan_from_ct, scan_from_labels
 from APELocalizerLib.training.data.synthetic import INSIDE, RIM
+from APELocalizerLib.training.data.training_set import TrainingSet
 from APELocalizerLib.training.objectives.anchored import AnchoredObjective
 from APELocalizerLib.training.objectives.heads import NormalizedHead
 from APELocalizerLib.training.objectives.retrieval import embed, nearest, sample

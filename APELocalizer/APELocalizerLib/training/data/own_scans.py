@@ -1,9 +1,10 @@
-"""Anchored training on a user's own scans: prepared scans and a table of landmarks become a training set."""
+"""A user's own scans for anchored training: prepared scans, and tables of landmarks and boxes."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -12,11 +13,11 @@ import torch
 from APELocalizerLib.core.base.errors import TrainingError
 from APELocalizerLib.core.preparation.config import PreparationConfig
 from APELocalizerLib.training.data.annotation_tables import PointsOfCase, read_box_observations, read_landmarks
-from APELocalizerLib.training.data.average_patient import Observation, fit_frame, point_observations, robust_frames
+from APELocalizerLib.training.data.average_patient import Observation, point_observations
 from APELocalizerLib.training.data.cache import CacheSettings, PreparedFile
-from APELocalizerLib.training.data.laid_out import TrainingSet, share_out
-from APELocalizerLib.training.data.scans import HU_LOW, HU_RANGE, TrainingScan, add_landmarks, add_targets, low_passed
+from APELocalizerLib.training.data.scans import HU_LOW, HU_RANGE, TrainingScan, low_passed
 from APELocalizerLib.training.data.settings import DataSettings
+from APELocalizerLib.training.data.training_set import ListedScan, TrainingSet, assemble
 
 BRIGHTEST = 1.6
 """Brightest stored value, in the unit of anchored training (0 at HU_LOW, 1 at HU_LOW + HU_RANGE)."""
@@ -67,7 +68,7 @@ def read_annotations(settings: DataSettings, names: Collection[str], takes_unlab
     known = {name: rows for name, rows in usable.items() if _suffice(rows)}
     if not known:
         raise TrainingError(
-            "No scan has annotations enough for anchored training: at least three landmarks, in a table whose column "
+            "No scan has enough annotations for anchored training: at least three landmarks, in a table whose column "
             "“case” holds the scans' names. Without landmarks use --preset virtual."
         )
     notes = []
@@ -97,23 +98,12 @@ def training_set(files: Sequence[PreparedFile], annotations: Annotations, settin
     All scans that the run needs are held in memory, each with 9 bytes per voxel of 2 x 2 x 3 mm (30 to 60 MB for
     a trunk); the others are not read.
     """
-    patient, kept = robust_frames(annotations.known, settings.frame)
-    train, validation, unlabelled = [], [], []
-    for file in files:
-        if not annotations.needs(file.name, settings):
-            continue
-        scan = training_scan(file)
-        points = {name: point for name, (point, _) in annotations.points.get(file.name, {}).items()}
-        add_landmarks(scan, points, patient)
-        if file.name in settings.held_out:
-            validation.append(scan)
-        elif file.name in kept:
-            add_targets(scan, fit_frame(kept[file.name], patient, settings.frame))
-            train.append(scan)
-        else:
-            unlabelled.append(scan)
-    share_out(train, [], 0.0)
-    return TrainingSet(train, validation, unlabelled, patient, kept)
+    scans = [
+        ListedScan(file.name, file.name, partial(training_scan, file))
+        for file in files
+        if annotations.needs(file.name, settings)
+    ]
+    return assemble(scans, (), annotations.points, annotations.known, settings)
 
 
 def _suffice(observations: Sequence[Observation]) -> bool:

@@ -158,6 +158,16 @@ def read_label_map(path: Path) -> tuple[np.ndarray, np.ndarray, dict[int, str]]:
     return np.ascontiguousarray(labels), grid_to_ras, names
 
 
+def ct_scan(name: str, patient: str, path: Path) -> TrainingScan:
+    """The training scan of a CT's file. Raises `ScanError` as `read_ct` does."""
+    return scan_from_ct(name, patient, *read_ct(path))
+
+
+def painted_scan(name: str, path: Path) -> TrainingScan:
+    """The training scan of a label map's file, which is painted anew for every crop."""
+    return scan_from_labels(name, name, *read_label_map(path))
+
+
 def organ_labels_of(path: Path) -> OrganLabels:
     """The label map of a file, for its observations."""
     voxels, grid, names = read_label_map(path)

@@ -10,8 +10,8 @@ from torch import nn
 
 from APELocalizerLib.core.base.geometry import shape_of
 from APELocalizerLib.training.config import TrainingConfig
-from APELocalizerLib.training.data.laid_out import TrainingSet
 from APELocalizerLib.training.data.synthetic import paint
+from APELocalizerLib.training.data.training_set import TrainingSet
 from APELocalizerLib.training.objectives.heads import FixedHead, Head, TrainedNetwork
 from APELocalizerLib.training.objectives.losses import anchored_loss
 from APELocalizerLib.training.objectives.objective import Outcome

@@ -17,12 +17,16 @@ import torch
 from APELocalizerLib.core.base.errors import TrainingError
 from APELocalizerLib.core.model.network import APENetwork, NetworkConfig
 from APELocalizerLib.training.data.average_patient import AveragePatient, Frame, FrameModel, Observation, fit_frame
-from APELocalizerLib.training.data.laid_out import TrainingSet, share_out
 from APELocalizerLib.training.data.scans import TrainingScan, add_targets
+from APELocalizerLib.training.data.training_set import TrainingSet, share_out
 from APELocalizerLib.training.objectives.retrieval import embed
 
 _LOG = logging.getLogger(__name__)
 _GRID_MM = 36.0
+"""Distance between two predicted points."""
+
+PREDICTED_SHARE = 0.5
+"""How often a scan whose frame is predicted alone is drawn, against the same scan with annotations."""
 
 
 def load_teacher(path: Path) -> tuple[APENetwork, torch.Tensor, torch.Tensor]:
@@ -108,5 +112,5 @@ def apply_teacher(
     real = [scan for scan in data.train if scan.label_names is None] + taken
     share_out(real, painted, synthetic_share)
     for scan in taken:
-        scan.share *= 0.5
+        scan.share *= PREDICTED_SHARE
     data.train, data.unlabelled = real + painted, []

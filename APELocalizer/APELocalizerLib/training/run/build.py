@@ -14,7 +14,7 @@ from APELocalizerLib.core.base.geometry import triple
 from APELocalizerLib.core.base.progress import CancelCheck, Progress
 from APELocalizerLib.training.config import TrainingConfig
 from APELocalizerLib.training.data.cache import PreparedFile, prepare_scans
-from APELocalizerLib.training.data.laid_out import TrainingSet, load_training_set
+from APELocalizerLib.training.data.laid_out import load_training_set
 from APELocalizerLib.training.data.own_scans import (
     anchored_store,
     fitted_range,
@@ -23,6 +23,7 @@ from APELocalizerLib.training.data.own_scans import (
     training_set,
 )
 from APELocalizerLib.training.data.scan_files import find_scans
+from APELocalizerLib.training.data.training_set import TrainingSet
 from APELocalizerLib.training.data.volumes import AnchoredSource, PreparedSource, VolumeSource
 from APELocalizerLib.training.objectives.anchored import AnchoredObjective
 from APELocalizerLib.training.objectives.objective import TrainingObjective
@@ -171,11 +172,7 @@ def _laid_out(config: TrainingConfig) -> TrainingSet:
             "a folder with train/, labels/ and annotations/landmarks.csv."
         )
     cache = Path(config.output) / "observations.json"
-    more = Path(settings.more_landmarks) if settings.more_landmarks else None
-    return load_training_set(
-        folder, settings.held_out, settings.frame, cache, settings.synthetic_share, settings.excluded, more,
-        config.objective.takes_unlabelled,
-    )  # fmt: skip
+    return load_training_set(settings, cache, config.objective.takes_unlabelled)
 
 
 def _some(names: dict) -> str:

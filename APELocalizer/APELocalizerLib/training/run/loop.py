@@ -11,7 +11,7 @@ import torch
 from APELocalizerLib.core.base.errors import TrainingError
 from APELocalizerLib.core.base.progress import CancelCheck, Progress, report, sub_progress
 from APELocalizerLib.training.config import TrainingConfig
-from APELocalizerLib.training.data.laid_out import TrainingSet
+from APELocalizerLib.training.data.training_set import TrainingSet
 from APELocalizerLib.training.run.build import set_up
 from APELocalizerLib.training.run.distributed import Processes
 from APELocalizerLib.training.run.export import export_model
