@@ -11,6 +11,14 @@ from APELocalizerLib.core.base.progress import CancelCheck, Progress, report, su
 from APELocalizerLib.core.embedding.coarse_ct import REQUEST, CoarseCT
 from APELocalizerLib.core.embedding.embedding_map import EmbeddingMap
 from APELocalizerLib.core.embedding.passes import mean_of_passes
+from APELocalizerLib.core.embedding.posture import (
+    coarse_ct_turned_back,
+    is_better,
+    sentence,
+    suspected_turn,
+    turned_back,
+    upright,
+)
 from APELocalizerLib.core.embedding.runner import InferenceSettings, Runner
 from APELocalizerLib.core.localization.alignment import Reference, align
 from APELocalizerLib.core.model.model import Model
@@ -59,27 +67,65 @@ class Embedder:
         Raises `ModelError` for an unknown preset, `DeviceError` for an unknown device, `PreparationError` when no
         body is found, `Cancelled`.
         """
-        passes = self.model.spacings(spacing)
+        self.model.spacings(spacing)
         device = resolve_device(self._runner.settings.device)  # fails before the slow part, not after it
-        share = sub_progress(progress, 0.0, PREPARATION_SHARE)
-        requests = [(self.model.preparation, voxel_size) for voxel_size in passes]
         trunk, ends = cut_to_trunk(scan)
-        *prepared, coarse = _prepared(trunk, [*requests, REQUEST], device, share, cancelled)
-        if trunk is not scan:
-            prepared = [replace(part, scan_fingerprint=scan.fingerprint) for part in prepared]
-        maps = []
-        for number, scan_at_spacing in enumerate(prepared):
-            start, stop = (PREPARATION_SHARE + NETWORK_SHARE * n / len(passes) for n in (number, number + 1))
-            maps.append(self._runner.embed(scan_at_spacing, spacing, sub_progress(progress, start, stop), cancelled))
+        maps, coarse_ct = self._passes(trunk, spacing, device, progress, cancelled)
+        maps, coarse_ct, turned = self._upright(trunk, maps, coarse_ct, device, cancelled)
         report(progress, PREPARATION_SHARE + NETWORK_SHARE, "Aligning coordinates")
-        if trunk is not scan:
-            left_out = ends.above_mm, ends.below_mm
-            maps = [replace(part, notes=(*part.notes, ends.warning), left_out_mm=left_out) for part in maps]
-        embedding_map = mean_of_passes(maps).with_coarse_ct(CoarseCT.of_prepared(coarse))
+        warnings = [warning for warning in (ends.warning, turned) if warning]
+        if warnings:
+            left_out, name = (ends.above_mm, ends.below_mm), scan.fingerprint
+            maps = [
+                replace(part, notes=(*part.notes, *warnings), left_out_mm=left_out, scan_fingerprint=name)
+                for part in maps
+            ]
+        embedding_map = mean_of_passes(maps).with_coarse_ct(coarse_ct)
         if self._reference is not None:
             embedding_map = align(embedding_map, self._reference, cancelled)
         report(progress, 1.0, "Aligning coordinates")
         return embedding_map
+
+    def _passes(
+        self,
+        scan: Scan,
+        spacing: str,
+        device: torch.device,
+        progress: Progress | None,
+        cancelled: CancelCheck | None,
+    ) -> tuple[list[EmbeddingMap], CoarseCT]:
+        """The map of every pass of a spacing preset, and the coarse CT."""
+        passes = self.model.spacings(spacing)
+        requests = [(self.model.preparation, voxel_size) for voxel_size in passes]
+        share = sub_progress(progress, 0.0, PREPARATION_SHARE)
+        *prepared, coarse = _prepared(scan, [*requests, REQUEST], device, share, cancelled)
+        maps = []
+        for number, scan_at_spacing in enumerate(prepared):
+            start, stop = (PREPARATION_SHARE + NETWORK_SHARE * n / len(passes) for n in (number, number + 1))
+            maps.append(self._runner.embed(scan_at_spacing, spacing, sub_progress(progress, start, stop), cancelled))
+        return maps, CoarseCT.of_prepared(coarse)
+
+    def _upright(
+        self,
+        scan: Scan,
+        maps: list[EmbeddingMap],
+        coarse_ct: CoarseCT,
+        device: torch.device,
+        cancelled: CancelCheck | None,
+    ) -> tuple[list[EmbeddingMap], CoarseCT, str]:
+        """Maps and coarse CT of a body that lies turned in the scan, read upright, and a warning; else the given ones.
+
+        The body is embedded a second time only where its spine is not at its back.
+        """
+        degrees = suspected_turn(coarse_ct)
+        if not degrees:
+            return maps, coarse_ct, ""
+        upright_scan, turning = upright(scan, degrees)
+        upright_maps, upright_ct = self._passes(upright_scan, maps[0].spacing, device, None, cancelled)
+        if not is_better(upright_maps[0], maps[0]):
+            return maps, coarse_ct, ""
+        back = [turned_back(single, turning, maps[0].field_of_view) for single in upright_maps]
+        return back, coarse_ct_turned_back(upright_ct, turning), sentence(degrees)
 
     def warm_up(self) -> None:
         """Get ready, so that the first scan takes no longer than the next; see `Runner.warm_up`."""
