@@ -6,8 +6,10 @@ import json
 import pytest
 
 from APELocalizerLib.cli.program import main
+from APELocalizerLib.core.base.errors import EvaluationError
 from APELocalizerLib.core.library.files import save_library
 from APELocalizerLib.core.library.library import LandmarkLibrary
+from APELocalizerLib.evaluation.study_file import read_study_file
 
 
 @pytest.fixture
@@ -127,3 +129,12 @@ def test_missing_packages_are_named_with_the_way_out(samples, tmp_path, capsys, 
 
     with pytest.raises(EvaluationError, match=r"\.\[evaluate\].*give --no-plots"):
         _need("matplotlib", "The plots need matplotlib", "give --no-plots")
+
+
+@pytest.mark.parametrize(
+    "text", ["[" * 200_000, '{"title": ' + "9" * 400 + "}", '{"title": NaN}', '{"title": 1e999}', '{"title": "open']
+)
+def test_study_files_made_to_do_harm_are_refused_in_one_sentence(tmp_path, text):
+    (tmp_path / "study.json").write_text(text)
+    with pytest.raises(EvaluationError, match="cannot be read as JSON"):
+        read_study_file(tmp_path / "study.json")

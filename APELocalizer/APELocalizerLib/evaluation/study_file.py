@@ -1,9 +1,9 @@
 """The study file: JSON that names the cases of a study, so that the command need not."""
 
-import json
 from pathlib import Path
 
 from APELocalizerLib.core.base.errors import EvaluationError
+from APELocalizerLib.core.base.packed import load_json
 
 STUDY_KEYS = ("title", "targets", "supports", "patients", "pictures")
 """What a study file may have: its title, and lists of case ids or, for patients, of prefixes of them."""
@@ -12,7 +12,7 @@ STUDY_KEYS = ("title", "targets", "supports", "patients", "pictures")
 def read_study_file(path: Path) -> dict[str, object]:
     """The entries of a study file; raises `EvaluationError` for one that is damaged or holds anything else."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = load_json(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise EvaluationError(f"The study {path} cannot be read as JSON ({error}).") from error
     unknown = sorted(set(content) - set(STUDY_KEYS)) if isinstance(content, dict) else ["no names"]
