@@ -1,6 +1,7 @@
 """The report of a made-up study: tables with known figures, plots that show something, figures as JSON."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -136,3 +137,17 @@ def test_plots_show_something(study, patients, tmp_path):
         assert picture.shape[0] > 150 and picture.shape[1] > 300
         assert picture[..., :3].std() > 0.03, f"{file} is blank"
     assert all(f"]({name}.png)" in markdown(study, "x", (), plots) for name in names)
+
+
+def test_plots_say_how_many_and_draw_no_curve_of_a_few(study, patients):
+    pytest.importorskip("matplotlib")
+    from APELocalizerLib.evaluation import plots
+
+    figure = plots.error_cdf(study)
+    for axis in figure.axes:
+        counts = [int(count) for count in axis.get_title().split("n = ")[1].split(" / ")]
+        assert axis.lines and len(counts) == len(axis.lines) and min(counts) >= 10
+        assert axis.get_legend() is None, "the legend stands beside the curves"
+    assert plots.error_cdf(replace(study, retrievals=main_rows(study, "landmark", 1)[:3])) is None
+    names = [label.get_text() for label in plots.structures(study).axes[0].get_yticklabels()]
+    assert names and all(", n = " in name and "_" not in name for name in names)

@@ -9,6 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from APELocalizerLib.core.library.spoken_names import spoken_name
 from APELocalizerLib.evaluation.measures import (
     DEFINITIONS,
     Value,
@@ -26,6 +27,9 @@ from APELocalizerLib.evaluation.study import Study
 
 COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 """Colors that can be told apart by everyone (Okabe and Ito)."""
+
+FEWEST_SHOWN = 10
+"""Fewer retrievals than this have neither a cumulative curve nor a 90 % quantile to speak of."""
 
 DPI = 110
 """Dots per inch of the plots."""
@@ -64,15 +68,22 @@ def save(figure: Figure, path: Path) -> None:
 def error_cdf(study: Study) -> Figure | None:
     """Share of the first method's retrievals with at most a given error, for landmarks and organ points."""
     kinds: dict[tuple[str, str | None], str] = {("landmark", None): "landmarks", **DEFINITIONS}
-    kinds = {key: text for key, text in kinds.items() if _with_errors(main_rows(study, key[0], definition=key[1]))}
+
+    def shown(kind: str, definition: str | None) -> dict[int, list[Retrieval]]:
+        rows = {shots: _with_errors(main_rows(study, kind, shots, definition)) for shots in used_shots(study)}
+        return {shots: group for shots, group in rows.items() if len(group) >= FEWEST_SHOWN}
+
+    kinds = {key: text for key, text in kinds.items() if shown(*key)}
     if not kinds:
         return None
     figure, axes = _panels(len(kinds))
     for axis, ((kind, definition), text) in zip(axes, kinds.items(), strict=True):
+        groups = shown(kind, definition)
         for shots, color in zip(used_shots(study), COLORS, strict=False):
-            rows = main_rows(study, kind, shots, definition)
-            _cumulative(axis, [row.error_mm for row in rows], f"{shots_text(shots)}, n = {len(rows)}", color)
-        _finish_cumulative(axis, text)
+            if shots in groups:
+                _cumulative(axis, [row.error_mm for row in groups[shots]], shots_text(shots), color)
+        _finish_cumulative(axis, f"{text}, n = {' / '.join(str(len(rows)) for rows in groups.values())}")
+    _legend_above(figure, max(axes, key=lambda axis: len(axis.lines)))
     return figure
 
 
@@ -88,7 +99,7 @@ def methods(study: Study) -> Figure | None:
         ]
         present = [(name, rows) for name, rows in of_methods if rows]
         common = on_common_questions([rows for _, rows in present])
-        if len(present) > 1 and common[0]:
+        if len(present) > 1 and len(common[0]) >= FEWEST_SHOWN:
             panels.append((text, [(name, rows) for (name, _), rows in zip(present, common, strict=True)]))
     if not panels:
         return None
@@ -96,7 +107,7 @@ def methods(study: Study) -> Figure | None:
     for axis, (text, lines) in zip(axes, panels, strict=True):
         for (name, rows), color in zip(lines, COLORS, strict=False):
             _cumulative(axis, [row.error_mm for row in rows], name, color)
-        _finish_cumulative(axis, f"{text}, n = {len(lines[0][1])}", legend=False)
+        _finish_cumulative(axis, f"{text}, n = {len(lines[0][1])}")
     _legend_above(figure, max(axes, key=lambda axis: len(axis.lines)))
     return figure
 
@@ -110,17 +121,19 @@ def structures(study: Study) -> Figure | None:
         for name in names:
             groups = [_named(main_rows(study, kind, number, definition), name, error) for number in shots]
             suffix = {None: "", "mask": " (center, mask)", "box": " (center, box)"}[definition]
-            bars.append((f"{name}{suffix}", groups))
-    return _bars(bars, [shots_text(number) for number in shots], "error, mm (bar: mean, dot: median, line: 90 %)")
+            bars.append((f"{spoken_name(name)}{suffix}", groups))
+    return _bars(
+        bars, [shots_text(number) for number in shots], "error, mm (bar: mean, dot: median, line: 90 %, from n = 10)"
+    )
 
 
 def boxes(study: Study) -> Figure | None:
     """Overlap of each organ's boxes, of one support and of the mean of a few."""
     single, few = main_rows(study, "box", 1), main_rows(study, "few-shot box")
     names = sorted({row.name for row in (*single, *few)})
-    bars = [(name, [_named(single, name, iou), _named(few, name, iou)]) for name in names]
+    bars = [(spoken_name(name), [_named(single, name, iou), _named(few, name, iou)]) for name in names]
     texts = [shots_text(1), f"mean of {study.protocol.few_shots} supports' boxes (or all, if fewer)"]
-    return _bars(bars, texts, "IoU (bar: mean, dot: median, line: 10 %)", low_quantile=True)
+    return _bars(bars, texts, "IoU (bar: mean, dot: median, line: 10 %, from n = 10)", low_quantile=True)
 
 
 def reliability(study: Study) -> Figure | None:
@@ -153,14 +166,18 @@ def reliability(study: Study) -> Figure | None:
 # Parts ----------------------------------------------------------------------------------------------------------------
 
 
-def _panels(count: int) -> tuple[Figure, Sequence[Axes]]:
+def _panels(count: int) -> tuple[Figure, list[Axes]]:
+    """So many panels, at most three beside each other."""
     columns = min(count, 3)
     rows = -(-count // columns)
     figure = Figure(figsize=(max(4.2 * columns, 5.0), 3.6 * rows), layout="constrained")
-    axes = figure.subplots(rows, columns, squeeze=False)
-    for axis in axes.ravel()[count:]:
-        axis.axis("off")
-    return figure, list(axes.ravel()[:count])
+    grid = figure.add_gridspec(rows, 2 * columns)  # in halves, so that a last row with fewer stands in the middle
+    axes = []
+    for number in range(count):
+        row, column = divmod(number, columns)
+        start = 2 * column + columns - min(columns, count - row * columns)
+        axes.append(figure.add_subplot(grid[row, start : start + 2]))
+    return figure, axes
 
 
 def _with_errors(rows: Sequence[Retrieval]) -> list[Retrieval]:
@@ -180,12 +197,10 @@ def _cumulative(axis: Axes, errors: Sequence[float], text: str, color: str) -> N
         )
 
 
-def _finish_cumulative(axis: Axes, title: str, legend: bool = True) -> None:
+def _finish_cumulative(axis: Axes, title: str) -> None:
     axis.set(xlim=(0, LARGEST_SHOWN_MM), ylim=(0, 1), xlabel="error, mm", ylabel="share of retrievals")
     axis.set_title(title, fontsize=10)
     axis.grid(alpha=0.3)
-    if legend and axis.get_legend_handles_labels()[0]:
-        axis.legend(fontsize=8, loc="lower right")
 
 
 def _bars(
@@ -205,10 +220,12 @@ def _bars(
             y = row + (number - (len(texts) - 1) / 2) * height
             mean, median = np.mean(values), np.median(values)
             axis.barh(y, mean, height * 0.9, color=color, alpha=0.55)
-            axis.hlines(y, mean, np.quantile(values, 0.1 if low_quantile else 0.9), color=color, linewidth=1)
+            if len(values) >= FEWEST_SHOWN:
+                axis.hlines(y, mean, np.quantile(values, 0.1 if low_quantile else 0.9), color=color, linewidth=1)
             axis.plot(median, y, ".", color="black", markersize=4)
         axis.barh(0, 0, color=color, alpha=0.55, label=text)
-    axis.set_yticks(range(len(bars)), [name for name, _ in bars], fontsize=8)
+    names = [f"{name}, n = {' / '.join(str(len(values)) for values in groups)}" for name, groups in bars]
+    axis.set_yticks(range(len(bars)), names, fontsize=8)
     axis.set(xlabel=label, ylim=(len(bars) - 0.5, -0.5))
     axis.set_xlim(left=0)
     axis.grid(axis="x", alpha=0.3)
