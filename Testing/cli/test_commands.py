@@ -22,7 +22,8 @@ def test_localize_on_the_support_returns_every_click(run, files):
     done = localize(run, files)
     assert (done.code, done.output, done.errors) == (0, "", "")
     rows = {row["name"]: row for row in read_table(files.out / "results.csv")}
-    assert list(rows["bone"]) == ["name", "kind", "status", "r_mm", "a_mm", "s_mm", "round_trip_mm", "distance"]
+    columns = ["name", "kind", "status", "r_mm", "a_mm", "s_mm", "round_trip_mm", "distance"]
+    assert list(rows["bone"]) == [*columns, "expected_error_mm", "radius_90_mm", "grade", "reason", "scan"]
     for name, position in POINTS.items():
         assert rows[name]["status"] == "found"
         where = [float(rows[name][column]) for column in ("r_mm", "a_mm", "s_mm")]

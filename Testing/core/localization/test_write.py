@@ -66,6 +66,7 @@ def test_every_file_is_written_and_told(localization, tmp_path):
 
 def test_results_csv_has_the_columns_and_positions_it_promises(folder, localization):
     header = "name,kind,status,r_mm,a_mm,s_mm,round_trip_mm,distance"
+    header += ",expected_error_mm,radius_90_mm,grade,reason,scan"
     assert (folder / "results.csv").read_text(encoding="utf-8").splitlines()[0] == header
     table = by_name_rows(folder / "results.csv")
     dome, carina = by_name(localization.points)["dome"], table["carina"]

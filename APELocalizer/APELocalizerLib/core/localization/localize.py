@@ -126,7 +126,7 @@ def _refined(
     cancelled: CancelCheck | None,
 ) -> Located:
     """The positions moved to where the image matches, and checked there; see `matching.refine_and_check`."""
-    positions, round_trip_mm = refine_and_check(
+    positions, round_trip_mm, signals = refine_and_check(
         embedding_map,
         supports,
         located.shots,
@@ -136,7 +136,7 @@ def _refined(
         cancelled,
         progress,
     )
-    return replace(located, positions=positions, round_trip_mm=round_trip_mm)
+    return replace(located, positions=positions, round_trip_mm=round_trip_mm, signals=signals)
 
 
 def _refinement_notes(wanted: bool, done: bool, supports: list[EmbeddingMap]) -> tuple[str, ...]:

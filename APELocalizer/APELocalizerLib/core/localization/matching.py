@@ -19,6 +19,7 @@ from APELocalizerLib.core.base.progress import CancelCheck, Progress, check_canc
 from APELocalizerLib.core.base.torch_threads import one_thread_each
 from APELocalizerLib.core.embedding.coarse_ct import CoarseCT
 from APELocalizerLib.core.embedding.embedding_map import EmbeddingMap, nearest_on_each
+from APELocalizerLib.core.localization.confidence import Signals
 from APELocalizerLib.core.localization.neighborhoods import STAGES, Stage
 from APELocalizerLib.core.localization.queries import Shots
 from APELocalizerLib.core.localization.votes import medians
@@ -48,8 +49,8 @@ def refine_and_check(
     round_trips: np.ndarray,
     cancelled: CancelCheck | None = None,
     progress: Progress | None = None,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Refined positions (n, 3) RAS mm of n queries, and their round trips (n,) mm.
+) -> tuple[np.ndarray, np.ndarray, Signals]:
+    """Refined positions (n, 3) RAS mm of n queries, their round trips (n,) mm, and what tells how far off they may be.
 
     `positions` and `round_trip_mm` are what the coordinates say (`votes.find_by_coordinates`). A position is not moved
     out of the field of view. The round trip is repeated from the refined position on at most `round_trips` (n,)
@@ -70,12 +71,15 @@ def refine_and_check(
     returned = _back_on_supports(scan, supports, checked, refined, cancelled, sub_progress(progress, 0.5, 1.0))
     back, starts = np.unique(checked.query, return_index=True)  # queries whose shots follow each other
     apart = medians(np.linalg.norm(returned - checked.click, axis=1), starts)
+    image_mm = np.full(len(positions), np.nan)
+    image_mm[back] = apart
+    signals = Signals(round_trip_mm, image_mm, spread_mm)
     round_trip_mm = round_trip_mm.copy()
     round_trip_mm[back] = np.sqrt((round_trip_mm[back] ** 2 + apart**2) / 2)
     if scan.space.aligned:
         trust = 1.0 / (1.0 + (apart / TRUSTED_MM) ** 2)[:, None]
         refined[back] = positions[back] + trust * (refined[back] - positions[back])
-    return refined, round_trip_mm
+    return refined, round_trip_mm, signals
 
 
 def _some_shots(shots: Shots, most: np.ndarray, usable: np.ndarray) -> Shots:

@@ -14,6 +14,7 @@ import numpy as np
 from APELocalizerLib.core.base.errors import LocalizationError
 from APELocalizerLib.core.base.progress import CancelCheck, Progress, check_cancelled, report
 from APELocalizerLib.core.embedding.embedding_map import EmbeddingMap, Nearest, nearest_on_each
+from APELocalizerLib.core.localization.confidence import Signals
 from APELocalizerLib.core.localization.queries import Shots
 
 RULES = ("robust", "paper")
@@ -44,6 +45,7 @@ class Located:
     """Where n queries were found on a scan, and what their `shots` voted for.
 
     `positions` (n, 3) RAS mm, `distances` (n,) between the embedding looked up and the one met, `round_trip_mm` (n,).
+    `signals` tell how far off they may be; None if they were not refined.
     """
 
     shots: Shots
@@ -51,6 +53,7 @@ class Located:
     positions: np.ndarray
     distances: np.ndarray
     round_trip_mm: np.ndarray
+    signals: Signals | None = None
 
     def votes_of(self, query: int) -> np.ndarray:
         """Positions (shots, 3) RAS mm for which the shots of a query voted first."""

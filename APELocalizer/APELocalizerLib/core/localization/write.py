@@ -19,7 +19,10 @@ MARKUPS_SCHEMA = (
     "https://raw.githubusercontent.com/slicer/slicer/master/Modules/Loadable/Markups/Resources/Schema/"
     "markups-schema-v1.0.3.json#"
 )
-RESULT_COLUMNS = ("name", "kind", "status", "r_mm", "a_mm", "s_mm", "round_trip_mm", "distance")
+RESULT_COLUMNS = (
+    *("name", "kind", "status", "r_mm", "a_mm", "s_mm", "round_trip_mm", "distance"),
+    *("expected_error_mm", "radius_90_mm", "grade", "reason", "scan"),
+)
 BOX_COLUMNS = (
     *("name", "status", "rmin", "rmax", "amin", "amax", "smin", "smax"),
     *("alpha", "volume_ratio", "round_trip_mm"),
@@ -42,7 +45,8 @@ def write_results(localization: Localization, folder: str | Path) -> list[Path]:
     folder.mkdir(parents=True, exist_ok=True)
     files = [folder / "landmarks.mrk.json", folder / "results.csv", folder / "boxes.csv"]
     _write_json(files[0], points_markup(localization))
-    _write_csv(files[1], RESULT_COLUMNS, map(_result_row, localization.results))
+    rows = [_result_row(result, localization.scan_name) for result in localization.results]
+    _write_csv(files[1], RESULT_COLUMNS, rows)
     _write_csv(files[2], BOX_COLUMNS, map(_box_row, localization.organs))
     for earlier in (folder / "rois").glob("*.mrk.json"):
         earlier.unlink()
@@ -123,13 +127,16 @@ def _markups(kind: str, content: dict) -> dict:
     }
 
 
-def _result_row(result: LocatedPoint | LocatedOrgan) -> list:
+def _result_row(result: LocatedPoint | LocatedOrgan, scan_name: str) -> list:
     if isinstance(result, LocatedOrgan):
         kind, position = "organ", result.center_ras
     else:
         kind, position = "landmark", result.position_ras
     coordinates = ["", "", ""] if position is None else [f"{x:.3f}" for x in position]
-    return [result.name, kind, result.status, *coordinates, f"{result.round_trip_mm:.3f}", f"{result.distance:.3f}"]
+    measures = [f"{result.round_trip_mm:.3f}", f"{result.distance:.3f}"]
+    errors = [f"{mm:.1f}" if np.isfinite(mm) else "" for mm in (result.expected_error_mm, result.radius_90_mm)]
+    row = [result.name, kind, result.status, *coordinates, *measures, *errors]
+    return [*row, result.grade, result.reason, scan_name]
 
 
 def _box_row(organ: LocatedOrgan) -> list:
