@@ -1,8 +1,10 @@
 """`ape-localizer train` as a user meets it: what it prints, writes and refuses."""
 
+import errno
 import hashlib
 import json
 import shutil
+import signal
 
 import pytest
 import torch
@@ -10,10 +12,12 @@ import torch
 from APELocalizerLib.cli.console import Console
 from APELocalizerLib.cli.program import build_parser, main
 from APELocalizerLib.cli.train import settings
+from APELocalizerLib.core.base.locks import locked
 from APELocalizerLib.core.model.network import APENetwork, NetworkConfig
 from APELocalizerLib.core.model.registry import load_model
-from APELocalizerLib.training.run import benchmark, plan
+from APELocalizerLib.training.run import benchmark, files, plan
 from APELocalizerLib.training.run.costs import activation_bytes, parameter_count, training_flops
+from APELocalizerLib.training.run.trainer import Trainer
 from made_up.files import write_landmarks, write_torso
 from made_up.trainings import TINY, save_settings, tiny_config
 
@@ -63,6 +67,60 @@ def test_other_settings_are_not_mixed_with_a_begun_training(command):
     assert command("--steps", 2)[0] == 0
     code, output, errors = command("--learning-rate", 0.5)
     assert code == 1 and output == "" and "learning_rate" in errors and errors.count("\n") == 1
+
+
+def test_ctrl_c_keeps_the_steps_done_and_says_so(command, tmp_path, monkeypatch):
+    """The first Ctrl+C comes in the second step; the same command goes on to the end."""
+    step = Trainer.train_step
+
+    def interrupted(trainer):
+        if trainer.step == 1:
+            signal.raise_signal(signal.SIGINT)
+        return step(trainer)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "train_step", interrupted)
+        code, output, errors = command("--steps", 6)
+    assert (code, output) == (130, "") and errors.count("\n") == 1
+    assert "Stopped and saved at step 2 of 6; the same command goes on from there." in errors
+    assert command("--steps", 6)[0] == 0
+
+
+def test_a_second_training_in_one_folder_is_refused(command, tmp_path):
+    with locked(tmp_path / "out" / "state.pt"):
+        code, output, errors = command("--steps", 2)
+    assert (code, output) == (1, "") and errors.count("\n") == 1
+    assert "Another training is running in “" in errors and "choose another --out" in errors
+    assert not (tmp_path / "out" / "metrics.csv").exists()
+    assert command("--steps", 2)[0] == 0 and not list((tmp_path / "out").glob(".*")), "the lock is gone"
+
+
+@pytest.mark.parametrize(
+    "error", [OSError(errno.ENOSPC, "No space left on device"), RuntimeError("PytorchStreamWriter failed writing file")]
+)
+def test_a_full_disk_is_told_in_a_sentence_with_what_was_kept(command, tmp_path, monkeypatch, error):
+    """The disk is full at the second save, after step 4; the first one, of step 2, is good to go on from."""
+    save, saves = files.torch.save, []
+
+    def full(values, path):
+        if "optimizer" in values:
+            saves.append(path)
+            if len(saves) == 2:
+                raise error
+        save(values, path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(files.torch, "save", full)
+        code, output, errors = command("--steps", 6)
+    assert (code, output) == (1, "") and errors.count("\n") == 1
+    assert "Check free space" in errors and "kept at step 2; the same command goes on from there" in errors
+    assert command("--steps", 6)[0] == 0 and not list((tmp_path / "out").glob(".*"))
+
+
+def test_an_output_that_cannot_be_a_folder_is_told_before_anything_is_read(command, tmp_path):
+    (tmp_path / "file").write_text("in the way", encoding="utf-8")
+    code, output, errors = command("--steps", 2, out=tmp_path / "file" / "out")
+    assert (code, output) == (1, "") and "Check free space and write permission" in errors
 
 
 def test_a_dry_run_tells_and_writes_nothing(command, place, tmp_path):
@@ -124,7 +182,7 @@ def test_the_first_interrupt_ends_trials_too(command, monkeypatch, words, when):
     asked = []
     monkeypatch.setattr(Console, "cancelled", lambda console: asked.append(1) or len(asked) > when)
     code, output, errors = command(*words)
-    assert code == 1 and output == "" and errors.count("\n") == 1 and len(asked) == when + 1
+    assert code == 130 and output == "" and errors.count("\n") == 1 and len(asked) == when + 1
 
 
 def test_a_dry_run_counts_the_steps_that_are_done(command):

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from APELocalizerLib.cli.console import Console
-from APELocalizerLib.core.base.errors import TrainingError
+from APELocalizerLib.core.base.errors import Cancelled, TrainingError
 
 if TYPE_CHECKING:
     from APELocalizerLib.training.config import TrainingConfig
@@ -23,6 +23,9 @@ MAY_CHANGE = {
     "precision", "cache", "warm_up_steps",
 }  # fmt: skip
 """Settings that may differ from those that a training was begun with."""
+
+STOPPED_CODE = 130
+"""Exit code of a training that the user stopped with Ctrl+C."""
 
 DESCRIPTION = (
     "Fit a network to your own scans. A training that was stopped or killed goes on where it was when the same "
@@ -77,8 +80,12 @@ def _add_network_options(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace, console: Console) -> int:
-    """Train, or tell about it: print the model's file, a plan, or timings."""
-    told = _train(arguments, console)
+    """Train, or tell about it: print the model's file, a plan, or timings. Exit code 130 after Ctrl+C."""
+    try:
+        told = _train(arguments, console)
+    except Cancelled as stopped:
+        console.error(str(stopped))
+        return STOPPED_CODE
     if told is not None:
         console.result(told)
     return 0
@@ -111,7 +118,7 @@ def _train(arguments: argparse.Namespace, console: Console) -> str | None:
         return None
     if not trainer.finished:
         steps = config.optimization.max_steps
-        return f"Stopped and saved at step {trainer.step} of {steps}; the same command goes on from there."
+        raise Cancelled(f"Stopped and saved at step {trainer.step} of {steps}; the same command goes on from there.")
     return str(Path(config.output) / MODEL)
 
 

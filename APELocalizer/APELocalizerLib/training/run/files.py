@@ -4,11 +4,58 @@ from __future__ import annotations
 
 import csv
 import importlib.util
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import torch
 
+from APELocalizerLib.core.base.errors import TrainingError
 from APELocalizerLib.core.base.files import replacing
+from APELocalizerLib.core.base.locks import locked
+
+LOCKED = "state.pt"
+"""The file that a training locks in its folder, so that no second one writes there."""
+
+
+@contextmanager
+def only_training(folder: Path) -> Iterator[None]:
+    """Keep other trainings out of a folder. Raises `TrainingError` if one runs there, or if it cannot be written."""
+    with ExitStack() as stack:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(locked(folder / LOCKED, wait_s=0.0))
+        except TimeoutError as error:
+            raise TrainingError(
+                f"Another training is running in “{folder}”. Wait for its end, stop it, or choose another --out."
+            ) from error
+        except OSError as error:
+            raise TrainingError(_cannot_write(folder, error)) from error
+        yield
+
+
+@contextmanager
+def writing(folder: Path, kept: int) -> Iterator[None]:
+    """Raises `TrainingError` with what to do where files of a training cannot be written.
+
+    kept: the step of the last save, from which the training can go on.
+    """
+    try:
+        yield
+    except (OSError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and not any(part in str(error) for part in _TORCH_CANNOT_WRITE):
+            raise
+        after = f" The training was kept at step {kept}; the same command goes on from there." if kept else ""
+        raise TrainingError(_cannot_write(folder, error) + after) from error
+
+
+_TORCH_CANNOT_WRITE = ("PytorchStreamWriter", "file write failed")
+"""What PyTorch's errors say when a file could not be written, as on a full disk."""
+
+
+def _cannot_write(folder: Path, error: Exception) -> str:
+    reason = error.strerror if isinstance(error, OSError) and error.strerror else "the disk may be full"
+    return f"Nothing can be written to “{folder}” ({reason}). Check free space and write permission."
 
 
 def save_tensors(values: dict, path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 
 import torch
@@ -15,7 +16,7 @@ from APELocalizerLib.training.data.training_set import TrainingSet
 from APELocalizerLib.training.run.build import set_up
 from APELocalizerLib.training.run.distributed import Processes
 from APELocalizerLib.training.run.export import export_model
-from APELocalizerLib.training.run.files import Board, append_row, has_row, trim_rows
+from APELocalizerLib.training.run.files import Board, append_row, has_row, only_training, trim_rows, writing
 from APELocalizerLib.training.run.machine import enough_memory, training_device
 from APELocalizerLib.training.run.trainer import Trainer
 
@@ -36,26 +37,28 @@ def train(
     Its folder then holds `config.json` (which reproduces the run), `state.pt` (to go on from), `model.pt` (for
     `--model` of the other subcommands), `export.pt`, `metrics.csv`, `validation.csv`, and `tensorboard/` if that is
     installed. Under `torchrun` every process takes part, and the first one writes. Raises `DeviceError` when memory
-    runs out.
+    runs out, `TrainingError` when another training runs in the folder or nothing can be written to it.
     """
     torch.set_num_threads(config.machine.threads)
     processes = Processes.join(config.machine.device)
+    folder = Path(config.output)
     try:
-        device = training_device(config.machine.device, processes)
-        Path(config.output).mkdir(parents=True, exist_ok=True)
-        setup = set_up(config, device, processes, data, sub_progress(progress, 0.0, 0.05), cancelled)
-        for note in setup.notes if processes.first else ():
-            _LOG.warning(note)
-        trainer = Trainer(setup.config, setup.objective, device, processes)
-        trainer.resume()
-        if processes.mean([trainer.step], device) != [trainer.step]:
-            raise TrainingError("The processes begin at different steps. Give all machines the same --out folder.")
-        run = _Run(trainer, len(setup.scans), progress, cancelled)
-        try:
-            run.to_the_end(on_step)
-        finally:
-            trainer.close()
-            run.board.close()
+        with only_training(folder) if processes.first else nullcontext():
+            device = training_device(config.machine.device, processes)
+            with writing(folder, 0):
+                setup = set_up(config, device, processes, data, sub_progress(progress, 0.0, 0.05), cancelled)
+            for note in setup.notes if processes.first else ():
+                _LOG.warning(note)
+            trainer = Trainer(setup.config, setup.objective, device, processes)
+            trainer.resume()
+            if processes.mean([trainer.step], device) != [trainer.step]:
+                raise TrainingError("Processes resumed from different steps. Give all machines the same --out folder.")
+            run = _Run(trainer, len(setup.scans), progress, cancelled)
+            try:
+                run.to_the_end(on_step)
+            finally:
+                trainer.close()
+                run.board.close()
         return trainer
     finally:
         processes.leave()
@@ -68,16 +71,17 @@ class _Run:
         self.trainer, self.scans, self.progress, self.cancelled = trainer, scans, progress, cancelled
         self.folder, self.config, self.steps = trainer.folder, trainer.config, trainer.steps
         self.writes = trainer.processes.first
-        self.board = Board(self.folder, self.writes, trainer.step)
+        self.board, self.kept = Board(self.folder, self.writes, trainer.step), trainer.step
         self.seconds_per_step: float | None = None
 
     def to_the_end(self, on_step: Callable[[dict[str, float]], None] | None) -> None:
         """All steps that are left, and the final files."""
         trainer, config = self.trainer, self.config
         if self.writes:
-            config.save(self.folder / CONFIG)
-            for name in (METRICS, VALIDATION):
-                trim_rows(self.folder / name, trainer.step)
+            with writing(self.folder, self.kept):
+                config.save(self.folder / CONFIG)
+                for name in (METRICS, VALIDATION):
+                    trim_rows(self.folder / name, trainer.step)
         while not trainer.finished and not trainer.stop_asked:
             trainer.stop_asked = self.cancelled is not None and self.cancelled()
             if trainer.stop_asked and trainer.processes.size == 1:
@@ -99,7 +103,8 @@ class _Run:
             return
         trainer = self.trainer
         if trainer.step % self.config.records.log_every == 0 or trainer.finished:
-            append_row(self.folder / METRICS, metrics)
+            with writing(self.folder, self.kept):
+                append_row(self.folder / METRICS, metrics)
             self.board.add("training", metrics, trainer.step)
         known = self.seconds_per_step
         self.seconds_per_step = metrics["seconds"] if known is None else 0.9 * known + 0.1 * metrics["seconds"]
@@ -110,8 +115,11 @@ class _Run:
         report(self.progress, 0.05 + 0.95 * trainer.progress(), text)
 
     def _save(self) -> None:
-        if self.writes:
+        if not self.writes:
+            return
+        with writing(self.folder, self.kept):
             self.trainer.save()
+            self.kept = self.trainer.step
             self.trainer.export(self.folder / EXPORT)
             export_model(self.trainer, self.folder / MODEL, self.scans)
 
