@@ -1,6 +1,9 @@
 """`localize --scene`: the scene and the picture that Slicer's users get."""
 
 import importlib.util
+import inspect
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -56,3 +59,13 @@ def test_missing_packages_are_named_before_anything_is_computed(run, files, monk
     )
     assert done.code == 1 and "slicer-core" in done.errors and done.errors.count("\n") == 1
     assert not files.out.exists()
+
+
+@needs_slicer
+def test_scenes_need_nothing_that_only_the_application_has():
+    """In a process of its own, because other tests put stand-ins for the application's modules into this one."""
+    source = inspect.getsource(scene_output.scene_writer)
+    imports = [line.strip() for line in source.splitlines() if line.strip().startswith("from ")]
+    assert len(imports) >= 4
+    done = subprocess.run([sys.executable, "-c", "\n".join(imports)], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr[-300:]

@@ -5,10 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from APELocalizerLib.scene.choices import SupportCTs
-
 if TYPE_CHECKING:  # it loads SimpleITK, which opening the panel does not need
     from APELocalizerLib.core.library.library import LandmarkLibrary
+    from APELocalizerLib.scene.choices import SupportCTs
 
 
 def supports_with_ct(library: LandmarkLibrary | None) -> tuple[str, ...]:
@@ -23,4 +22,6 @@ def without_coarse_ct(library: LandmarkLibrary) -> LandmarkLibrary:
 
 def belongs_in_scene(choice: SupportCTs, is_in_file: bool) -> bool:
     """Whether a scene keeps the coarse CTs of the library in use; `is_in_file`: a library file has them already."""
+    from APELocalizerLib.scene.choices import SupportCTs  # translates, which only the application can
+
     return choice is SupportCTs.ALWAYS or (choice is SupportCTs.UNLESS_IN_FILE and not is_in_file)
