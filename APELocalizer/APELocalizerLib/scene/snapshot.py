@@ -29,8 +29,8 @@ from APELocalizerLib.scene.volumes import points_from_markups
 
 AXES = {"Axial": (0, 1, 2), "Coronal": (0, 2, 1), "Sagittal": (1, 2, 0)}
 """World axes of a view: across, up, and through the slice."""
-SLAB_MM = {"Axial": 15.0, "Coronal": 1000.0, "Sagittal": 45.0}
-"""Landmarks nearer than this to a slice are drawn on it (fainter where they are not on it)."""
+SLAB_MM = 15.0
+"""Landmarks nearer than this to a slice are drawn on it; others would seem to be what the slice shows there."""
 MARGIN = 1.06
 GAP = 6
 WIDTH_3D = 1.5
@@ -157,7 +157,7 @@ def _tile(
     boxes: ResultNodes | None,
 ) -> np.ndarray:
     through = AXES[orientation][2]
-    near = {n: p for n, p in points.items() if abs(p[through] - layout.focus[through]) <= SLAB_MM[orientation]}
+    near = {n: p for n, p in points.items() if abs(p[through] - layout.focus[through]) <= SLAB_MM}
     view = SliceView(orientation, layout.sizes[orientation], layout.center(orientation), layout.mm_per_pixel)
     try:
         view.show(volume_node, overlay_node, opacity)
