@@ -25,7 +25,7 @@ SPINE_CELLS, SPINE_PART, SPINE_SHARE = 7, 0.7, 0.1
 SUSPECT_DEGREES = 15.0
 """The spine of an upright patient is at most about 12 degrees off the back."""
 
-BETTER = 0.9
+BETTER = 0.84
 """A body was turned if its coordinates, read upright, are off an affine map of the body by less than this share."""
 
 CELLS, FITS, LEAST_MM = 6000, 12, 5.0
