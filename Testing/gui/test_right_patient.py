@@ -93,8 +93,12 @@ def test_searching_the_support_itself_asks_first(panel, patient, questions):
     assert len(panel.rows()) == 4
 
 
-def test_a_loaded_scene_keeps_the_scan_it_was_saved_with(panel, patient, other, scene, tmp_path):
+@pytest.mark.parametrize("none_enabled", [True, False])
+def test_a_loaded_scene_keeps_the_scan_it_was_saved_with(panel, patient, other, scene, tmp_path, none_enabled):
+    """Also with selectors that choose a node by themselves while the scene is still being loaded."""
     panel.ui.scanSelector.setCurrentNode(other.volume)
+    for selector in (panel.ui.scanSelector, panel.ui.supportSelector):
+        selector.setProperty("noneEnabled", none_enabled)
     save_scene(tmp_path / "saved.mrb")
     scene.Clear(0)
     load_scene(tmp_path / "saved.mrb")
