@@ -1,6 +1,7 @@
 """Libraries: consistent, immutable, and changed only into new ones."""
 
 import dataclasses
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -177,3 +178,12 @@ def test_scans_that_could_not_be_aligned_go_with_those_that_were():
     assert library.merged(library_of((Patient(), aligned_with("a", "another")))).space == library.space
     with pytest.raises(LibraryError):
         library.with_support(aligned_with("b", "hand"))  # its landmarks would keep the embeddings of the other
+
+
+def test_merging_keeps_the_coarse_ct_of_either_library(library):
+    """Whichever of two libraries holds a support's coarse CT: without it, positions would be less exact."""
+    with_ct = replace(library.supports[0], coarse_ct="the coarse CT")
+    with_ct.__dict__["space"] = library.space  # the text above is not meant to be unpacked
+    bare, full = library, replace(library, supports=(with_ct,))
+    assert not bare.supports[0].coarse_ct
+    assert [merged.supports[0].coarse_ct for merged in (bare.merged(full), full.merged(bare))] == ["the coarse CT"] * 2

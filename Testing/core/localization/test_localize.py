@@ -11,8 +11,10 @@ from APELocalizerLib.core.embedding.coordinate_space import UNKNOWN_REFERENCE, C
 from APELocalizerLib.core.library.entries import Code
 from APELocalizerLib.core.library.learning import learn_box, learn_points
 from APELocalizerLib.core.library.library import LandmarkLibrary
+from APELocalizerLib.core.localization.answers import Answers
 from APELocalizerLib.core.localization.localize import LocalizationSettings, localize
-from APELocalizerLib.core.localization.votes import RULES
+from APELocalizerLib.core.localization.queries import Shots, queries_of
+from APELocalizerLib.core.localization.votes import RULES, find_by_coordinates
 from made_up.maps import CLICKS, Patient, library_of, smooth_map
 from made_up.models import MODEL_ID, tiny_model
 
@@ -268,3 +270,14 @@ def test_older_files_are_taken_as_aligned_with_the_same_and_it_is_said():
     assert not any("does not say" in note for note in localize(read_with(None), old, STRICT).notes)
     new = library_of((Patient(), read_with("a", Patient(), "support")))
     assert any("scan's map does not say" in note for note in localize(read_with(UNKNOWN_REFERENCE), new, STRICT).notes)
+
+
+@pytest.mark.parametrize("seen, is_found", [(2, False), (3, True), (6, True)])
+def test_an_organ_is_found_by_three_of_its_six_extreme_points(support_map, seen, is_found):
+    library = learn_box(LandmarkLibrary(), support_map, "liver", ORGAN)
+    queries = queries_of(library, inner=False)
+    located = find_by_coordinates(support_map, [support_map], Shots.of(queries), "paper")
+    round_trip_mm = np.where(np.arange(6) < seen, 25.0, 25.1)
+    located = dataclasses.replace(located, round_trip_mm=round_trip_mm)
+    organ = Answers(support_map, queries, located, 25.0, boxes_of_shots=False).organ(library.organs[0])
+    assert organ.found is is_found
