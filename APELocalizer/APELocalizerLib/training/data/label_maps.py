@@ -22,6 +22,14 @@ _LUNGS = {
     "lung_right": ("lung_upper_lobe_right", "lung_middle_lobe_right", "lung_lower_lobe_right"),
     "lung_left": ("lung_upper_lobe_left", "lung_lower_lobe_left"),
 }
+VERTEBRAE = ("C7", *(f"T{n}" for n in range(1, 13)), *(f"L{n}" for n in range(1, 6)))
+"""Levels whose bodies the annotation protocol names."""
+_BODY_SIGMA_MM = 6.0
+"""Uncertainty of a body's center that is read from a label map."""
+_THICK = 0.6
+"""A part of a structure is thick where it is at least so deep, against the deepest place of the structure."""
+_FEWEST_VOXELS = 30
+"""Of a structure that is taken for one."""
 
 
 class OrganLabels:
@@ -108,7 +116,7 @@ def label_landmarks(label_map: OrganLabels) -> list[Observation]:
     observations = [row for landmark in landmarks for row in landmark.observations(label_map)]
     if (symphysis := _symphysis(label_map)) is not None:
         observations += point_observations("pubic_symphysis_top", symphysis, 6.0)
-    return observations + dome.observations(label_map)
+    return observations + dome.observations(label_map) + _vertebral_bodies(label_map)
 
 
 @dataclass(frozen=True)
@@ -200,6 +208,28 @@ def _notch(points: np.ndarray) -> np.ndarray:
     upper = points[points[:, 2] > points[:, 2].max() - 25]
     middle = 0.5 * (upper[:, 0].min() + upper[:, 0].max())
     return _extreme(upper[np.abs(upper[:, 0] - middle) < 5], (0.0, 0.0, 1.0), 1.0)
+
+
+def _vertebral_bodies(label_map: OrganLabels) -> list[Observation]:
+    """Centers of the bodies of all whole vertebrae, as the protocol names them ("vertebra_L1")."""
+    observations: list[Observation] = []
+    for level in VERTEBRAE:
+        mask = label_map.mask(f"vertebrae_{level}")
+        if mask is None or np.count_nonzero(mask) < _FEWEST_VOXELS:
+            continue
+        mask = _largest(mask)
+        if not label_map.cut_sides(mask):
+            observations += point_observations(f"vertebra_{level}", _thickest(label_map, mask), _BODY_SIGMA_MM)
+    return observations
+
+
+def _thickest(label_map: OrganLabels, mask: np.ndarray) -> np.ndarray:
+    """RAS mm (3,) of the middle of a structure's thick part; of a vertebra its body, whose arch is much thinner."""
+    corner, end = np.argwhere(mask).min(0), np.argwhere(mask).max(0) + 1
+    inside = np.pad(mask[tuple(map(slice, corner, end))], 1)
+    depth = ndimage.distance_transform_edt(inside, sampling=np.linalg.norm(label_map.grid[:3, :3], axis=0))
+    middle = np.argwhere(depth >= _THICK * depth.max()).mean(0) + corner - 1
+    return label_map.grid[:3, :3] @ middle + label_map.grid[:3, 3]
 
 
 def _symphysis(label_map: OrganLabels) -> np.ndarray | None:
