@@ -46,6 +46,7 @@ fuzz: $(VENV)/.dev
 
 lint: $(VENV)/.dev
 	$(BIN)/python -m ruff check .
+	$(BIN)/python -m mypy
 	$(BIN)/python -m codespell_lib APELocalizer Testing Resources .github *.md CITATION.cff CMakeLists.txt Makefile pyproject.toml
 
 clean:

@@ -5,17 +5,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from APELocalizerLib.core.base.geometry import Box, spacing_of
+from APELocalizerLib.core.base.geometry import Box
 from APELocalizerLib.core.embedding.coordinate_space import CoordinateSpace
 from APELocalizerLib.core.embedding.embedding_map import EmbeddingMap
 from APELocalizerLib.core.library.entries import Code, Landmark, Organ
-from APELocalizerLib.core.localization.boxes import (
-    box_between,
-    fitted_sides,
-    mean_bounding_sides,
-    sides_of,
-    with_sides,
-)
+from APELocalizerLib.core.localization.boxes import box_between, fitted_sides, mean_bounding_sides, sides_of, with_sides
 from APELocalizerLib.core.localization.confidence import (
     NOT_FOUND_GRADE,
     UNKNOWN,
@@ -24,18 +18,13 @@ from APELocalizerLib.core.localization.confidence import (
     read_calibrations,
 )
 from APELocalizerLib.core.localization.queries import EXTREME_POINT, INNER_POINT, LANDMARK, Query
+from APELocalizerLib.core.localization.reasons import FIELD_OF_VIEW_MARGIN_MM, why_not_found
 from APELocalizerLib.core.localization.votes import Located
 
 FOUND, NOT_FOUND = "found", "not_found"
 
-FIELD_OF_VIEW_MARGIN_MM = 1.0
-"""A position this far outside the scan still counts as inside: rounding, not anatomy."""
-
 MIN_EXTREME_POINTS_FOUND = 3
 """An organ is found if at least this many of its six extreme points are: the field of view may cut the others."""
-
-IN_NECK, IN_LEGS = "probably in the neck or head, which were left out", "probably in the legs, which were left out"
-"""Reasons for landmarks beyond the trunk, where the scan shows more than the trunk."""
 
 FLAT = "extreme points were found, but do not form a box"
 """Why an organ is not found if opposite sides were found in the wrong order or at the same position."""
@@ -182,7 +171,7 @@ class Answers:
             candidate_ras=_point(position),
             round_trip_mm=round_trip_mm,
             distance=distance,
-            reason="" if is_found else self._reason(position, round_trip_mm),
+            reason="" if is_found else why_not_found(self._map, position, round_trip_mm, self._threshold_mm),
             color=landmark.color,
             code=landmark.code,
             description=landmark.description,
@@ -207,7 +196,11 @@ class Answers:
         seen = int((round_trips <= self._threshold_mm).sum()) >= MIN_EXTREME_POINTS_FOUND
         box = raw_box.enlarged(organ.alpha).clipped(self._map.field_of_view) if seen and raw_box is not None else None
         round_trip_mm = float(np.median(round_trips))
-        no_box = FLAT if seen and raw_box is None else self._reason(extreme_points.mean(axis=0), round_trip_mm)
+        no_box = (
+            FLAT
+            if seen and raw_box is None
+            else why_not_found(self._map, extreme_points.mean(axis=0), round_trip_mm, self._threshold_mm)
+        )
         return LocatedOrgan(
             name=organ.name,
             found=box is not None,
@@ -246,19 +239,6 @@ class Answers:
             return box_between(sides_of(extreme_points))
         votes = [self._located.votes_of(number) for number in self._numbers[organ.name, EXTREME_POINT]]
         return box_between(mean_bounding_sides(np.stack(votes, axis=1)))
-
-    def _reason(self, position: np.ndarray, round_trip_mm: float) -> str:
-        """Why a position (3,) RAS mm does not count as found."""
-        view, cell = self._map.field_of_view, spacing_of(self._map.grid_to_ras)
-        if position[2] - view.minimum[2] <= 1.5 * cell[2]:
-            return IN_LEGS if self._map.left_out_mm[1] else "probably below the field of view"
-        if view.maximum[2] - position[2] <= 1.5 * cell[2]:
-            return IN_NECK if self._map.left_out_mm[0] else "probably above the field of view"
-        if not view.contains(position, margin=FIELD_OF_VIEW_MARGIN_MM)[0]:
-            return "outside the field of view"
-        if round_trip_mm <= self._threshold_mm:
-            return "probably outside the field of view"
-        return f"no consistent match (round trip {round_trip_mm:.0f} mm)"
 
 
 def _point(position: np.ndarray) -> tuple[float, float, float]:

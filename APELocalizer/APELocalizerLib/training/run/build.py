@@ -152,7 +152,7 @@ def pair_objective(config: TrainingConfig, files: list[PreparedFile], device: to
     if not train:
         raise TrainingError("All scans that can be read are held out; none is left to train on.")
     points = landmark_table(config.data.landmarks)
-    landmarks = {case: {name: point for name, (point, _) in found.items()} for case, found in points.items()}
+    landmarks = {case: {name: point for name, (point, _) in of_case.items()} for case, of_case in points.items()}
     held_out = [source for source in sources if source.name in config.data.held_out]
     annotated = [source for source in sources if source.name in landmarks]
     chosen = (held_out + [source for source in annotated if source not in held_out]) or train
