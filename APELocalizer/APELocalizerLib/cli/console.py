@@ -13,11 +13,14 @@ TEXT_WIDTH = 44
 class Console:
     """Progress, remarks and errors go to `errors` (standard error), results to `output` (standard output)."""
 
-    def __init__(self, output: TextIO | None = None, errors: TextIO | None = None) -> None:
+    def __init__(self, output: TextIO | None = None, errors: TextIO | None = None, quiet: bool = False) -> None:
+        """With `quiet`, neither progress nor remarks are shown; warnings and errors always are."""
         self.output = output or sys.stdout
         self.errors = errors or sys.stderr
+        self._quiet = quiet
         self._interrupted = False
         self._bar_shown = False
+        self._full, self._empty = ("█", "░") if _takes("█░", self.errors) else ("#", ".")
 
     @property
     def interactive(self) -> bool:
@@ -31,7 +34,7 @@ class Console:
 
     def remark(self, text: str) -> None:
         """Tell a person watching what happened; silent in a pipe."""
-        if self.interactive:
+        if self.interactive and not self._quiet:
             self._clear_bar()
             print(text, file=self.errors)
 
@@ -47,10 +50,10 @@ class Console:
 
     def progress(self, fraction: float, text: str) -> None:
         """Draw the progress bar; the `progress` callable of every long function of the core."""
-        if not self.interactive:
+        if self._quiet or not self.interactive:
             return
         filled = round(BAR_WIDTH * min(max(fraction, 0.0), 1.0))
-        bar = "█" * filled + "░" * (BAR_WIDTH - filled)
+        bar = self._full * filled + self._empty * (BAR_WIDTH - filled)
         print(f"\r{bar} {100 * fraction:3.0f} % {text[:TEXT_WIDTH]:{TEXT_WIDTH}}", end="", file=self.errors, flush=True)
         self._bar_shown = True
 
@@ -78,6 +81,15 @@ class Console:
         if self._bar_shown:
             print("\r\033[K", end="", file=self.errors, flush=True)
             self._bar_shown = False
+
+
+def _takes(text: str, stream: TextIO) -> bool:
+    """Whether a stream can write these letters."""
+    try:
+        text.encode(getattr(stream, "encoding", None) or "utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def table(rows: list[list[str]], header: list[str]) -> str:

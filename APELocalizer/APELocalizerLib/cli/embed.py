@@ -36,5 +36,5 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     embedding_map = engine.map(scan, arguments.spacing, None, console.progress, console.cancelled)
     save_map(embedding_map, arguments.out)
     for note in embedding_map.notes:
-        console.remark(note)
+        console.warning(note)
     return 0

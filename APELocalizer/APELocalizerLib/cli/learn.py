@@ -53,8 +53,10 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     from APELocalizerLib.core.scan.label_map import check_place, read_label_map
     from APELocalizerLib.core.scan.read import read_scan
 
-    if arguments.library.exists():
-        load_library(arguments.library)  # a damaged one is named before anything slow is done
+    # A library that is damaged, or of another model, is named before anything slow is done.
+    present = load_library(arguments.library) if arguments.library.exists() else None
+    engine = engine_of(arguments)
+    engine.check(present)
     label_map = read_label_map(arguments.segmentation) if arguments.segmentation else None
     marks = read_marks(arguments, label_map)
     scan = read_scan(arguments.support)
@@ -62,15 +64,13 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
         console.warning(warning)
     if label_map is not None:
         check_place(label_map, scan.bounds(), scan.voxels.shape, scan.ijk_to_ras)
-    engine = engine_of(arguments)
-    engine.check()
     support_map = engine.map(scan, arguments.spacing, None, console.progress, console.cancelled)
     with library_lock(arguments.library):  # others may have added to it meanwhile
         library = load_library(arguments.library) if arguments.library.exists() else LandmarkLibrary()
         learned = engine.learn(support_map, marks, library, coarse_ct=not arguments.no_coarse_ct)
         save_library(learned.library, arguments.library)
     for note in support_map.notes:
-        console.remark(note)
+        console.warning(note)
     if learned.left_out:
         console.warning(
             f"{len(learned.left_out)} of the organs named were left out, because the segmentation does not hold them, "

@@ -6,6 +6,7 @@ from pathlib import Path
 from APELocalizerLib.cli.console import Console
 from APELocalizerLib.cli.options import add_model_options, add_scan, add_search_options, engine_of
 from APELocalizerLib.cli.scene_output import check_scene_possible, scene_writer
+from APELocalizerLib.core.base.errors import Cancelled
 
 DESCRIPTION = """\
 Find every landmark and organ of the library on SCAN and write landmarks.mrk.json, boxes.csv, rois/*.mrk.json,
@@ -44,11 +45,21 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     settings = LocalizationSettings(arguments.rule, arguments.threshold, refine=not arguments.no_refine)
     write_more = scene_writer(library) if arguments.scene else None
     run_of = LocalizationRun(engine, library, settings, arguments.spacing, write_more, console.warning)
-    failed = 0
-    for outcome in run_of.on_scans(arguments.scan, arguments.out, console.progress, console.cancelled):
-        if outcome.localization is None:
-            failed += 1
-            console.error(f"{outcome.path}: {outcome.error}" if len(arguments.scan) > 1 else str(outcome.error))
-            continue
-        console.remark(f"{outcome.folder}: {summary(outcome.localization)}")
+    outcomes = run_of.on_scans(arguments.scan, arguments.out, console.progress, console.cancelled)
+    done, failed = 0, 0
+    try:
+        for outcome in outcomes:
+            if outcome.localization is None:
+                failed += 1
+                console.error(f"{outcome.path}: {outcome.error}" if len(arguments.scan) > 1 else str(outcome.error))
+            else:
+                done += 1
+                console.remark(f"{outcome.folder}: {summary(outcome.localization)}")
+    except Cancelled as cancelled:
+        if len(arguments.scan) == 1:
+            raise
+        raise Cancelled(
+            f"Cancelled. {done} of {len(arguments.scan)} scans are finished, with results in {arguments.out}; nothing "
+            "was written for the others."
+        ) from cancelled
     return 1 if failed else 0
