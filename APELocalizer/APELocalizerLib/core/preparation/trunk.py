@@ -67,7 +67,7 @@ class Ends:
             for end, length, what in (("top", self.above_mm, "neck and head"), ("bottom", self.below_mm, "legs"))
             if length
         ]
-        return f"Landmarks are found in the trunk only: {' and '.join(ends)} of the scan left out." if ends else ""
+        return f"Landmarks are found in the trunk only; left out: {' and '.join(ends)} of the scan." if ends else ""
 
 
 def cut_to_trunk(scan: Scan) -> tuple[Scan, Ends]:
@@ -168,6 +168,10 @@ def _below_pelvis(bone_cm2: np.ndarray, lungs_cm2: np.ndarray, slice_mm: float) 
 
 def _smoothed(stack: np.ndarray, axis: int) -> np.ndarray:
     """Mean over three neighbors along an axis; the borders are repeated."""
-    length = stack.shape[axis]
-    parts = [stack.take(np.clip(np.arange(length) + shift, 0, length - 1), axis) for shift in (-1, 0, 1)]
-    return (parts[0] + parts[1] + parts[2]) / np.float32(3)
+    values = np.moveaxis(stack, axis, 0)
+    total = values.copy()
+    total[1:] += values[:-1]
+    total[:-1] += values[1:]
+    total[[0, -1]] += values[[0, -1]]
+    total /= np.float32(3)
+    return np.moveaxis(total, 0, axis)
