@@ -245,7 +245,7 @@ def test_trials_tell_that_memory_ran_out(command, monkeypatch, module, words):
         ((), "--scans"),
         (("--scans", "absent"), "Check the path"),
         (("--scans", "{place}/scans", "--preset", "anchored"), "landmarks"),
-        (("--scans", "{place}/scans", "--landmarks", "absent.csv"), "cannot be read"),
+        (("--scans", "{place}/scans", "--landmarks", "absent.csv"), "does not exist"),
         (("--scans", "{place}/scans", "--landmarks", "{place}/wrong.csv"), "lacks the column"),
         (("--scans", "{place}/scans", "--steps", "0"), "at least 1"),
         (("--scans", "{place}/scans", "--validate-every", "0"), "at least 1"),

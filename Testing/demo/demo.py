@@ -17,6 +17,7 @@ from APELocalizerLib.cli.console import table
 from APELocalizerLib.cli.program import main as ape_localizer
 from APELocalizerLib.core.annotations.marks import read_boxes, read_points
 from APELocalizerLib.core.base.geometry import Box
+from APELocalizerLib.core.library.spoken_names import spoken_name
 
 BOX_SIDES = ("rmin", "rmax", "amin", "amax", "smin", "smax")
 SAMPLES = Path(__file__).resolve().parents[2] / "Resources" / "SampleData"
@@ -59,7 +60,9 @@ def landmark_rows(folder: Path) -> tuple[list[list[str]], list[float]]:
             error = f"{distance:.1f}"
         position = [f"{float(value):.1f}" for value in where] if found else ["", "", ""]
         expected = "in view" if row["name"] in known else "outside the scan"
-        rows.append([row["name"], row["status"], *position, _number(row["round_trip_mm"]), expected, error])
+        rows.append(
+            [spoken_name(row["name"]), row["status"], *position, _number(row["round_trip_mm"]), expected, error]
+        )
     return rows, errors
 
 
@@ -78,7 +81,7 @@ def organ_rows(folder: Path) -> list[list[str]]:
     known = read_boxes(SAMPLES / "target_boxes.csv")
     rows = []
     for row in read_rows(folder / "boxes.csv"):
-        cells = [row["name"], row["status"]]
+        cells = [spoken_name(row["name"]), row["status"]]
         if row["status"] == "found":
             sides = [float(row[column]) for column in BOX_SIDES]
             box, reference = Box(tuple(sides[0::2]), tuple(sides[1::2])), known[row["name"]]
@@ -113,7 +116,7 @@ def main() -> None:
     )
     parser.add_argument("--no-scene", action="store_true", help="neither scene nor picture (no rendering needed)")
     arguments = parser.parse_args()
-    samples, library = shown(SAMPLES), arguments.out / "landmarks.json"
+    samples, library, one_patient = shown(SAMPLES), arguments.out / "landmarks.json", arguments.out / "one_patient"
     arguments.out.mkdir(parents=True, exist_ok=True)
     library.unlink(missing_ok=True)
 
@@ -122,27 +125,29 @@ def main() -> None:
         *("--boxes", samples / "support_boxes.csv", "--library", library),
     )
     localize_seconds = run_command(
-        *("localize", samples / "target_ct.nii.gz", "--library", library, "--out", arguments.out),
-        *(() if arguments.no_scene else ("--scene",)),
+        *("localize", samples / "target_ct.nii.gz", "--library", library, "--out", one_patient),
     )
 
-    rows, errors = landmark_rows(arguments.out)
+    rows, errors = landmark_rows(one_patient)
     header = ["landmark", "status", "R mm", "A mm", "S mm", "round trip mm", "truth", "error mm"]
     print(f"\nLandmarks clicked on one patient, found on another:\n\n{table(rows, header)}")
     header = ["organ", "status", *BOX_SIDES, "IoU", "mean side error mm", "round trip mm"]
-    print(f"\nOrgan boxes:\n\n{table(organ_rows(arguments.out), header)}")
+    print(f"\nOrgan boxes:\n\n{table(organ_rows(one_patient), header)}")
     print(f"\nOne patient clicked: {summary(errors)}")
-    print(f"Learning took {learn_seconds:.1f} s, finding and drawing {localize_seconds:.1f} s.")
+    print(f"Learning took {learn_seconds:.1f} s, finding {localize_seconds:.1f} s.")
 
     built_in = arguments.out / "built_in"
-    run_command("localize", samples / "target_ct.nii.gz", "--library", "built-in", "--out", built_in)
+    run_command(
+        *("localize", samples / "target_ct.nii.gz", "--library", "built-in", "--out", built_in),
+        *(() if arguments.no_scene else ("--scene",)),
+    )
     without_click = summary(landmark_rows(built_in)[1])
     print(f"\nThe same by the built-in library, clicked on ten other patients: {without_click}")
     print("The known positions have an uncertainty of 3 to 7 mm themselves.")
     if arguments.picture:
-        write_reduced(arguments.out / "views.png", arguments.picture)
+        write_reduced(built_in / "views.png", arguments.picture)
     if not arguments.no_scene:
-        print(f"Look at {arguments.out / 'views.png'}, and open {arguments.out / 'scene.mrb'} in 3D Slicer.")
+        print(f"Look at {built_in / 'views.png'}, and open {built_in / 'scene.mrb'} in 3D Slicer.")
 
 
 if __name__ == "__main__":
