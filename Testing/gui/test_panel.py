@@ -28,7 +28,7 @@ def test_landmarks_clicked_on_one_scan_are_found_on_another(panel, patient, add_
     panel.localize(other.volume)
     rows = panel.rows()
     assert [row[0] for row in rows] == ["carina", "heart", "liver", "spleen"]
-    assert all("✓ found" in row[1] for row in rows)
+    assert not any("not found" in row[1] for row in rows)
     for name, _status, _error, round_trip, *position in rows:  # the same body: each landmark is where it was clicked
         assert np.allclose([float(value) for value in position], LANDMARKS[name], atol=2.0)
         assert float(round_trip) < 2.0
