@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import os
 import re
-import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
+
+from APELocalizerLib.core.base.file_names import distinct, shortened, unreserved
 
 LONGEST_NAME = 150
 """Bytes of a folder's name, so that the files in it and a number behind it still fit."""
 
 FORBIDDEN = re.compile(r'[<>:"/\\|?*\x00-\x1f\x7f]')
 """Letters that Windows takes in no file name."""
-
-RESERVED = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?", re.IGNORECASE)
-"""Names that Windows gives to no file."""
 
 
 def result_folders(scans: Sequence[Path], out: Path) -> list[Path]:
@@ -28,26 +26,11 @@ def result_folders(scans: Sequence[Path], out: Path) -> list[Path]:
         return [out]
     from APELocalizerLib.core.scan.read import stem_of
 
-    names: list[str] = []
-    taken: set[str] = set()
-    for scan in scans:
-        name = base = folder_name(stem_of(Path(os.path.abspath(scan))))
-        repeated = 1
-        while _folded(name) in taken:
-            repeated += 1
-            name = f"{base}-{repeated}"
-        taken.add(_folded(name))
-        names.append(name)
-    return [out / name for name in names]
+    names = (folder_name(stem_of(Path(os.path.abspath(scan)))) for scan in scans)
+    return [out / name for name in distinct(names, "-")]
 
 
 def folder_name(name: str) -> str:
     """The name itself where every operating system takes it as a folder's, else the nearest one that is."""
-    safe = FORBIDDEN.sub("_", name).encode("utf-8", "replace")[:LONGEST_NAME].decode("utf-8", "ignore").rstrip(". ")
-    safe = safe or "scan"
-    return f"_{safe}" if RESERVED.fullmatch(safe) else safe
-
-
-def _folded(name: str) -> str:
-    """What two names have in common that are one file's to macOS or Windows."""
-    return unicodedata.normalize("NFC", name).casefold()
+    safe = shortened(FORBIDDEN.sub("_", name), LONGEST_NAME).rstrip(". ")
+    return unreserved(safe or "scan")

@@ -226,9 +226,12 @@ def test_numbers_in_the_tables_are_numbers(folder):
         assert math.isfinite(float(row["round_trip_mm"])) and math.isfinite(float(row["distance"]))
 
 
-def test_boxes_of_an_earlier_run_do_not_stay_behind(tmp_path, localization):
+def test_boxes_of_an_earlier_run_do_not_stay_behind_but_drawings_of_the_user_do(tmp_path, localization):
     """A second run into the same folder that finds fewer organs must not leave the first run's boxes beside it."""
+    lost = next(organ for organ in localization.organs if organ.box is None)
     (tmp_path / "rois").mkdir()
-    (tmp_path / "rois" / "spleen_of_yesterday.mrk.json").write_text("{}")
+    for name in (f"{lost.name}.mrk.json", "drawn_by_hand.mrk.json"):
+        (tmp_path / "rois" / name).write_text("{}")
     write_results(localization, tmp_path)
-    assert not (tmp_path / "rois" / "spleen_of_yesterday.mrk.json").exists()
+    assert not (tmp_path / "rois" / f"{lost.name}.mrk.json").exists()
+    assert (tmp_path / "rois" / "drawn_by_hand.mrk.json").read_text() == "{}"

@@ -6,12 +6,12 @@ themselves; they are written in LPS, Slicer's default on disk.
 
 import csv
 import json
-import re
 from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 
+from APELocalizerLib.core.base.file_names import distinct, shortened, unreserved
 from APELocalizerLib.core.base.geometry import LPS, Box
 from APELocalizerLib.core.localization.answers import Localization, LocatedOrgan, LocatedPoint, confidence_text
 
@@ -32,14 +32,12 @@ BOX_COLUMNS = (
 LONGEST_FILE_NAME = 200
 """Bytes of a file's name without its ending; no system takes more than 255 with it."""
 
-RESERVED = re.compile("con|prn|aux|nul|com[0-9]|lpt[0-9]", re.IGNORECASE)
-"""Names that Windows gives to no file."""
-
 
 def write_results(localization: Localization, folder: str | Path) -> list[Path]:
     """Write landmarks.mrk.json, boxes.csv, rois/*.mrk.json and results.csv; returns the files written.
 
-    The boxes of an earlier run in the same folder are removed: an organ that is not found now must not seem to be.
+    A box that an earlier run has written of an organ that is not found now is removed: it must not seem to be. Other
+    files stay.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -48,13 +46,15 @@ def write_results(localization: Localization, folder: str | Path) -> list[Path]:
     rows = [_result_row(result, localization.scan_name) for result in localization.results]
     _write_csv(files[1], RESULT_COLUMNS, rows)
     _write_csv(files[2], BOX_COLUMNS, map(_box_row, localization.organs))
-    for earlier in (folder / "rois").glob("*.mrk.json"):
-        earlier.unlink()
-    for organ, name in zip(localization.organs, _file_names(o.name for o in localization.organs), strict=True):
-        if organ.box is not None:
-            files.append(folder / "rois" / f"{name}.mrk.json")
-            files[-1].parent.mkdir(exist_ok=True)
-            _write_json(files[-1], roi_markup(organ.name, organ.box, confidence_text(organ)))
+    names = distinct((safe_name(organ.name) for organ in localization.organs), "_")
+    for organ, name in zip(localization.organs, names, strict=True):
+        file = folder / "rois" / f"{name}.mrk.json"
+        if organ.box is None:
+            file.unlink(missing_ok=True)
+            continue
+        files.append(file)
+        file.parent.mkdir(exist_ok=True)
+        _write_json(file, roi_markup(organ.name, organ.box, confidence_text(organ)))
     return files
 
 
@@ -102,22 +102,7 @@ def roi_markup(name: str, box: Box, description: str) -> dict:
 def safe_name(name: str) -> str:
     """A file name for a landmark's or organ's name, on every operating system."""
     letters = "".join(letter if letter.isalnum() or letter in "-_." else "_" for letter in name)
-    safe = letters.encode()[:LONGEST_FILE_NAME].decode(errors="ignore").strip(".") or "unnamed"
-    return f"_{safe}" if RESERVED.fullmatch(safe.split(".")[0]) else safe
-
-
-def _file_names(names: Iterable[str]) -> list[str]:
-    """A file name for every name; no two alike, even where upper and lower case are the same."""
-    taken: set[str] = set()
-    file_names = []
-    for name in names:
-        safe, number = safe_name(name), 1
-        while safe.lower() in taken:
-            number += 1
-            safe = f"{safe_name(name)}_{number}"
-        taken.add(safe.lower())
-        file_names.append(safe)
-    return file_names
+    return unreserved(shortened(letters, LONGEST_FILE_NAME).strip(".") or "unnamed")
 
 
 def _markups(kind: str, content: dict) -> dict:
