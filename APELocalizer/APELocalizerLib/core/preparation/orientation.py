@@ -34,22 +34,21 @@ def canonical_view(scan: Scan) -> tuple[np.ndarray, np.ndarray]:
     grid_to_ras carries their true directions. Oblique and sheared grids are resampled (trilinear, float32, air outside)
     to an axis-aligned grid of about the same spacing that covers every voxel of the scan.
     """
-    order, cosines = _matching_axes(scan.ijk_to_ras)
-    if np.abs(cosines).min() < np.cos(np.radians(AXIS_TOLERANCE_DEGREES)):
-        return _resampled(scan, order)
-    return flipped_view(scan)
-
-
-def flipped_view(scan: Scan) -> tuple[np.ndarray, np.ndarray]:
-    """The scan's voxels (P, L, I) as a view, flipped and permuted only, and grid_to_ras with their true directions.
-
-    On an oblique grid, these axes are only the nearest to posterior, left and inferior.
-    """
+    if is_oblique(scan.ijk_to_ras):
+        return _resampled(scan, _matching_axes(scan.ijk_to_ras)[0])
     return flipped(scan.voxels, scan.ijk_to_ras)
 
 
+def is_oblique(ijk_to_ras: np.ndarray) -> bool:
+    """Whether a voxel axis lies more than 0.5 degrees from the nearest anatomical axis, as on sheared grids, too."""
+    return bool(np.abs(_matching_axes(ijk_to_ras)[1]).min() < np.cos(np.radians(AXIS_TOLERANCE_DEGREES)))
+
+
 def flipped(voxels: np.ndarray, ijk_to_ras: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """As `flipped_view`, of any voxels (i, j, k) on a grid, such as those of a label map."""
+    """Voxels (i, j, k) as a view (P, L, I), flipped and permuted only, and grid_to_ras with their true directions.
+
+    On an oblique grid, these axes are only the nearest to posterior, left and inferior.
+    """
     order, cosines = _matching_axes(ijk_to_ras)
     voxels = voxels.transpose(order)
     affine = ijk_to_ras[:, [*order, 3]]

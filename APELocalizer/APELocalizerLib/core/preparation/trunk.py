@@ -12,7 +12,7 @@ import numpy as np
 
 from APELocalizerLib.core.base.geometry import spacing_of, subgrid_affine
 from APELocalizerLib.core.preparation.body import body_mask
-from APELocalizerLib.core.preparation.orientation import flipped_view
+from APELocalizerLib.core.preparation.orientation import flipped
 from APELocalizerLib.core.scan.scan import Scan
 
 LOOK_MM = 3.0
@@ -75,7 +75,7 @@ def cut_to_trunk(scan: Scan) -> tuple[Scan, Ends]:
 
     The very same scan is returned where nothing is left out.
     """
-    voxels, grid_to_ras = flipped_view(scan)
+    voxels, grid_to_ras = flipped(scan.voxels, scan.ijk_to_ras)
     step_mm = float(spacing_of(grid_to_ras)[2])
     ends = ends_of(voxels, spacing_of(grid_to_ras))
     above, below = (round(length / step_mm) for length in (ends.above_mm, ends.below_mm))

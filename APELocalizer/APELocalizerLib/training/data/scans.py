@@ -13,9 +13,10 @@ from scipy import ndimage
 from torch import Tensor
 
 from APELocalizerLib.core.annotations.marks import read_labels
+from APELocalizerLib.core.base.errors import AnnotationError, ScanError
 from APELocalizerLib.core.base.geometry import shape_of
 from APELocalizerLib.core.preparation.body import body_box
-from APELocalizerLib.core.preparation.orientation import flipped
+from APELocalizerLib.core.preparation.orientation import flipped, is_oblique
 from APELocalizerLib.core.scan.label_map import read_label_map as read_labels_of
 from APELocalizerLib.core.scan.read import read_scan
 from APELocalizerLib.training.data.average_patient import AveragePatient, Frame
@@ -29,6 +30,9 @@ LOW_PASS = (0.0, 0.32, 0.58, 0.87)
 LEVEL_SPACING = (2.2, 3.0, 4.0, 6.0)
 """In-plane spacing (mm) that each low-pass is meant for."""
 _KNOT = 6
+
+OBLIQUE = "“{}” has an oblique grid, which training does not read. Resample it along the body's axes first."
+"""Said of scans and label maps in a folder that is laid out for training."""
 
 
 def _no_points() -> Tensor:
@@ -104,9 +108,11 @@ class TrainingScan:
 def read_ct(path: Path) -> tuple[np.ndarray, np.ndarray]:
     """A scan's HU (P, L, I) and its grid_to_ras (4, 4); axes must be the world's up to flips and order.
 
-    Raises `ScanError` for a file that is damaged or no CT.
+    Raises `ScanError` for a file that is damaged or no CT, and for an oblique grid.
     """
     scan = read_scan(path)
+    if is_oblique(scan.ijk_to_ras):
+        raise ScanError(OBLIQUE.format(path.name))
     voxels, grid_to_ras = flipped(scan.voxels, scan.ijk_to_ras)
     return np.ascontiguousarray(voxels), grid_to_ras
 
@@ -150,9 +156,11 @@ def scan_from_labels(
 def read_label_map(path: Path) -> tuple[np.ndarray, np.ndarray, dict[int, str]]:
     """Labels (P, L, I), grid_to_ras and names of `X_seg.nii.gz` with `X_labels.json` beside it.
 
-    Raises `AnnotationError` where one of the two is missing or damaged.
+    Raises `AnnotationError` where one of the two is missing or damaged, and for an oblique grid.
     """
     label_map = read_labels_of(path)
+    if is_oblique(label_map.ijk_to_ras):
+        raise AnnotationError(OBLIQUE.format(path.name))
     labels, grid_to_ras = flipped(label_map.labels, label_map.ijk_to_ras)
     names = read_labels(path.with_name(path.name.replace("_seg.nii.gz", "_labels.json")))
     return np.ascontiguousarray(labels), grid_to_ras, names
