@@ -7,13 +7,19 @@ import vtk
 from vtk.util.numpy_support import numpy_to_vtk
 
 
-def test_organs_of_a_segmentation_are_found_as_boxes(panel, patient, scene, phantom):
+def with_liver(scene, patient, phantom):
+    """A segmentation of the patient's scan that holds a liver, and the liver's voxels."""
     segmentation = scene.AddNewNodeByClass("vtkMRMLSegmentationNode", "organs")
     segmentation.CreateDefaultDisplayNodes()
     segmentation.SetReferenceImageGeometryParameterFromVolumeNode(patient.volume)
     liver = np.zeros(phantom.voxels.shape, dtype=np.uint8)
     liver[40:52, 18:30, 8:18] = 1
     add_segment(segmentation, "liver", liver, phantom.ijk_to_ras)
+    return segmentation, liver
+
+
+def test_organs_of_a_segmentation_are_found_as_boxes(panel, patient, scene, phantom):
+    segmentation, _ = with_liver(scene, patient, phantom)
     panel.ui.supportSelector.setCurrentNode(patient.volume)
     panel.ui.segmentationSelector.setCurrentNode(segmentation)
     panel.click("learnOrgansButton")
@@ -25,12 +31,7 @@ def test_organs_of_a_segmentation_are_found_as_boxes(panel, patient, scene, phan
 
 
 def test_organs_that_cannot_be_learned_are_named(panel, patient, scene, phantom):
-    segmentation = scene.AddNewNodeByClass("vtkMRMLSegmentationNode", "organs")
-    segmentation.CreateDefaultDisplayNodes()
-    segmentation.SetReferenceImageGeometryParameterFromVolumeNode(patient.volume)
-    liver = np.zeros(phantom.voxels.shape, dtype=np.uint8)
-    liver[40:52, 18:30, 8:18] = 1
-    add_segment(segmentation, "liver", liver, phantom.ijk_to_ras)
+    segmentation, liver = with_liver(scene, patient, phantom)
     far_away = np.eye(4)
     far_away[:3, 3] = 5000.0
     add_segment(segmentation, "bladder", liver, far_away)
