@@ -29,6 +29,10 @@ from APELocalizerLib.scene.volumes import points_from_markups
 
 AXES = {"Axial": (0, 1, 2), "Coronal": (0, 2, 1), "Sagittal": (1, 2, 0)}
 """World axes of a view: across, up, and through the slice."""
+
+MOST_NAMED = 5
+"""So many of the landmarks that were not found are named above the picture."""
+
 SLAB_MM = 15.0
 """Landmarks nearer than this to a slice are drawn on it; others would seem to be what the slice shows there."""
 MARGIN = 1.06
@@ -221,7 +225,8 @@ def _banner(width: int, title: str, result_nodes: ResultNodes, overlay_node: Vol
     missing = [spoken_name(label) for label in labels if label not in points]
     summary = f"{len(points)} of {len(labels)} landmarks and {len(result_nodes.roi_nodes)} organ boxes found"
     if missing:
-        summary += f"; not found: {', '.join(missing)}"
+        more = f" and {len(missing) - MOST_NAMED} more" if len(missing) > MOST_NAMED else ""
+        summary += f"; not found: {', '.join(missing[:MOST_NAMED])}{more}"
     texts = [(title, (10, 36), 24, {"bold": True}), (summary, (10, 12), 16, SOFT)]
     if overlay_node is not None:
         channels = "color: right red, front green, top blue"
