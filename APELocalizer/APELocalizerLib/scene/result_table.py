@@ -74,8 +74,7 @@ def _organ_row(organ: "LocatedOrgan", label: str) -> tuple[str, ...]:
 
 def _certainty(result: "LocatedPoint | LocatedOrgan") -> tuple[str, str, str]:
     """Grade, expected error and the radius of 9 in 10 answers, as texts; empty where nothing is known of them."""
-    error, radius = (getattr(result, name, math.nan) for name in ("expected_error_mm", "radius_90_mm"))
-    return getattr(result, "grade", ""), _decimal(error), _decimal(radius)
+    return result.grade, _decimal(result.expected_error_mm), _decimal(result.radius_90_mm)
 
 
 def _row_end(result: "LocatedPoint | LocatedOrgan", position: Sequence[float] | None, note: str) -> tuple[str, ...]:

@@ -109,7 +109,7 @@ def run_summary(localization, folder: str) -> str:
     """How many were found, how many of them to check where that is known, and where the results are."""
     results = (*localization.points, *localization.organs)
     count = sum(result.found for result in results)
-    to_check = sum(result.found and getattr(result, "grade", "") == "check" for result in results)
+    to_check = sum(result.found and result.grade == "check" for result in results)
     text = _("Found {count} of {all}. Results are in “{name}” (Data module).")
     if to_check:
         text = _("Found {count} of {all}, {to_check} to check. Results are in “{name}” (Data module).")
