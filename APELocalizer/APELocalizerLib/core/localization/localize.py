@@ -20,7 +20,7 @@ from APELocalizerLib.core.embedding.embedding_map import EmbeddingMap
 from APELocalizerLib.core.library.library import LandmarkLibrary
 from APELocalizerLib.core.localization.answers import Answers, Localization
 from APELocalizerLib.core.localization.matching import can_be_compared, refine_and_check
-from APELocalizerLib.core.localization.queries import Shots, queries_of
+from APELocalizerLib.core.localization.queries import Query, Shots, queries_of
 from APELocalizerLib.core.localization.votes import Located, find_by_coordinates
 from APELocalizerLib.core.model.model import DEFAULT_THRESHOLD_MM, Model
 
@@ -62,18 +62,9 @@ def localize(
     settings = settings or LocalizationSettings()
     check_comparable(embedding_map, library)
     get_ready(library, cancelled)
-    supports = [support.map for support in library.supports]
-    by_image = settings.refine and can_be_compared(embedding_map, supports)
+    by_image = settings.refine and can_be_compared(embedding_map, [support.map for support in library.supports])
     threshold_mm = _threshold_mm(settings, model)
-
-    report(progress, 0.1, "Finding landmarks")
-    queries = queries_of(library, inner=by_image)
-    located = find_by_coordinates(
-        embedding_map, supports, Shots.of(queries), settings.rule, sub_progress(progress, 0.1, 0.6), cancelled
-    )
-    if by_image:
-        round_trips = np.array([query.round_trips for query in queries])
-        located = _refined(embedding_map, supports, located, round_trips, sub_progress(progress, 0.6, 1.0), cancelled)
+    queries, located = locate(embedding_map, library, settings.rule, by_image, progress, cancelled)
     answers = Answers(
         embedding_map, queries, located, threshold_mm, boxes_of_shots=settings.rule == "paper" and not by_image
     )
@@ -81,9 +72,32 @@ def localize(
 
     check_cancelled(cancelled)
     report(progress, 1.0, "Done")
-    notes = (*_notes(embedding_map, library), *_refinement_notes(settings.refine, by_image, supports))
+    notes = (*_notes(embedding_map, library), *_refinement_notes(settings.refine, by_image, library))
     space, spacing, name = embedding_map.space, embedding_map.spacing, embedding_map.scan_name
     return Localization(points, organs, space, spacing, name, settings.rule, threshold_mm, notes)
+
+
+def locate(
+    embedding_map: EmbeddingMap,
+    library: LandmarkLibrary,
+    rule: str = "paper",
+    by_image: bool = True,
+    progress: Progress | None = None,
+    cancelled: CancelCheck | None = None,
+) -> tuple[list[Query], Located]:
+    """What a library asks for, and where the scan has it, before it is decided what counts as found.
+
+    `by_image`: the positions are refined by the image; the map and a support need a coarse CT.
+    """
+    supports = [support.map for support in library.supports]
+    report(progress, 0.1, "Finding landmarks")
+    queries = queries_of(library, inner=by_image)
+    share = sub_progress(progress, 0.1, 0.6)
+    located = find_by_coordinates(embedding_map, supports, Shots.of(queries), rule, share, cancelled)
+    if by_image:
+        round_trips = np.array([query.round_trips for query in queries])
+        located = _refined(embedding_map, supports, located, round_trips, sub_progress(progress, 0.6, 1.0), cancelled)
+    return queries, located
 
 
 def get_ready(library: LandmarkLibrary, cancelled: CancelCheck | None = None) -> None:
@@ -139,9 +153,9 @@ def _refined(
     return replace(located, positions=positions, round_trip_mm=round_trip_mm, signals=signals)
 
 
-def _refinement_notes(wanted: bool, done: bool, supports: list[EmbeddingMap]) -> tuple[str, ...]:
+def _refinement_notes(wanted: bool, done: bool, library: LandmarkLibrary) -> tuple[str, ...]:
     """Says so when positions could not be refined by the image: they are then less exact."""
-    bare = [support.scan_name for support in supports if support.coarse_ct is None]
+    bare = [support.map.scan_name for support in library.supports if support.map.coarse_ct is None]
     if not wanted or (done and not bare):
         return ()
     if not done:
