@@ -130,15 +130,27 @@ def test_the_first_page_names_the_worst_places_beside_the_best():
     text = README.read_text(encoding="utf-8")
     limits = " ".join(text[text.index("## Limits") :].split())
     landmarks = {name: row for name, row in rows_of(report, "## Landmarks: distance").items() if "*" not in name}
-    by_median = sorted(landmarks, key=lambda name: float(re.search(r"\(([\d.]+)\)", landmarks[name][2]).group(1)))
-    assert set(by_median[-2:]) == {"kidney_left_upper_pole", "kidney_right_upper_pole"}
-    assert "Worst: the upper poles of the kidneys" in limits
-    assert {"lung_apex_left", "lung_apex_right", "suprasternal_notch"} <= set(by_median[:4])
+    by_median = sorted(landmarks, key=lambda name: of_median(landmarks[name]))
+    assert set(by_median[-3:]) == {"xiphoid_tip", "kidney_left_upper_pole", "kidney_right_upper_pole"}
+    assert "Worst: the xiphoid's tip and the upper poles of the kidneys (median 28 to 35 mm" in limits
+    best = {
+        *(f"vertebra_T{number}" for number in range(1, 8)),
+        "lung_apex_left",
+        "lung_apex_right",
+        "suprasternal_notch",
+    }
+    assert best <= set(by_median[:16]) and "(median 6 to 9 mm with one support)" in limits
+    assert {6, 9} == {round(of_median(landmarks[name])) for name in (by_median[0], max(best, key=by_median.index))}
     overlaps = rows_of(report, "## Boxes: overlap (IoU)\n")
     for organ in ("lung_left", "lung_right", "spleen", "kidney_right"):
         assert overlaps[organ][2].split()[0] in limits, organ
     worst = min((name for name in overlaps if "*" not in name), key=lambda name: float(overlaps[name][2].split()[0]))
     assert worst == "kidney_right"
+
+
+def of_median(row: list[str]) -> float:
+    """The median in a row's cell of mean, standard deviation and median, one support."""
+    return float(re.search(r"\(([\d.]+)\)", row[2]).group(1))
 
 
 def rows_of(report: str, heading: str) -> dict[str, list[str]]:
