@@ -27,3 +27,10 @@ def rotation(axis: int, degrees: float) -> np.ndarray:
     matrix[first, first] = matrix[second, second] = cosine
     matrix[first, second], matrix[second, first] = -sine, sine
     return matrix
+
+
+def bounding_box(mask: np.ndarray) -> tuple[slice, ...]:
+    """The smallest box around the True elements of a mask of any number of axes."""
+    axes = range(mask.ndim)
+    ends = [np.flatnonzero(mask.any(axis=tuple(a for a in axes if a != axis)))[[0, -1]] + [0, 1] for axis in axes]
+    return tuple(slice(*end) for end in ends)

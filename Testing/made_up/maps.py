@@ -123,6 +123,12 @@ CLICKS = {
 }
 """Places in the average body."""
 
+ORGAN = Box((-45, -30, -60), (40, 25, 20))
+"""The box of an organ of the average body."""
+
+OTHER_PATIENT = Patient((1.08, 0.94, 1.03), (6, -9, 4))
+"""Somebody of another build, who lies elsewhere."""
+
 
 def library_of(*supports: tuple[Patient, EmbeddingMap]) -> LandmarkLibrary:
     """The landmarks of `CLICKS`, clicked on every support exactly where its patient has them."""

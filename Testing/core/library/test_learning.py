@@ -1,59 +1,19 @@
 """Learning from clicks, boxes, six points and segmentations."""
 
-import itertools
-
 import numpy as np
 import pytest
 
-from APELocalizerLib.core.annotations.extreme_points import extreme_points_of_mask, is_cut, sorted_extreme_points
+from APELocalizerLib.core.annotations.extreme_points import sorted_extreme_points
 from APELocalizerLib.core.base.errors import LearningError
-from APELocalizerLib.core.base.geometry import Box, apply_affine
-from APELocalizerLib.core.library.entries import EDGES
+from APELocalizerLib.core.base.geometry import Box
 from APELocalizerLib.core.library.learning import learn_box, learn_points, learn_segmentation, learn_six_points
 from APELocalizerLib.core.library.library import LandmarkLibrary
-from made_up.grids import rotation
 from made_up.maps import CLICKS, smooth_map
+from made_up.organs import asymmetric_mask, brute_force_extreme_points, label_grid
 
 EMPTY = LandmarkLibrary()
 SIX = np.array([[-41, 2, 5], [38, -4, 9], [6, -29, 3], [3, 31, -7], [-8, 5, -63], [2, 1, 58]], float)
 """rmin, rmax, amin, amax, smin, smax of an organ."""
-
-
-def label_grid(shape=(40, 36, 30), spacing=(4.0, 4.5, 8.0)) -> np.ndarray:
-    """Index-to-RAS matrix of a segmentation around the origin, axes along R, A, S."""
-    affine = np.diag([*spacing, 1.0])
-    affine[:3, 3] = -np.array(spacing) * (np.array(shape) - 1) / 2
-    return affine
-
-
-def asymmetric_mask(shape=(40, 36, 30), seed=4) -> np.ndarray:
-    """A lumpy organ whose extreme slices differ in size and place."""
-    rng = np.random.default_rng(seed)
-    mask = np.zeros(shape, bool)
-    index = np.indices(shape).reshape(3, -1).T
-    for _ in range(6):
-        center, radius = rng.uniform([14, 12, 10], [26, 24, 20]), rng.uniform(2.5, 6.5)
-        mask |= (np.linalg.norm((index - center) / [1.0, 1.3, 0.8], axis=1) <= radius).reshape(shape)
-    return mask
-
-
-def brute_force_extreme_points(mask: np.ndarray, affine: np.ndarray) -> np.ndarray:
-    """The definition, slice by slice: axes along +R, +A, +S; middle of the slice in C order of the cyclic axes."""
-    extreme_points = []
-    for axis in range(3):
-        present = [n for n in range(mask.shape[axis]) if np.take(mask, n, axis).any()]
-        for n in (present[0], present[-1]):
-            inside = np.take(mask, n, axis)  # remaining axes in their order
-            others = [a for a in range(3) if a != axis]
-            cyclic = [(axis + 1) % 3, (axis + 2) % 3]
-            if others != cyclic:
-                inside = inside.T
-            listed = [(p, q) for p in range(inside.shape[0]) for q in range(inside.shape[1]) if inside[p, q]]
-            middle = listed[len(listed) // 2]
-            voxel = np.zeros(4)
-            voxel[axis], voxel[cyclic[0]], voxel[cyclic[1]], voxel[3] = n, *middle, 1
-            extreme_points.append((affine @ voxel)[:3])
-    return np.array(extreme_points)
 
 
 # Points ------------------------------------------------------------------------------------------------------------
@@ -91,57 +51,6 @@ def test_clicks_in_the_air_that_the_preparation_cropped_off_are_refused():
     wide = dataclasses.replace(cropped, field_of_view=Box((-250, -250, -84), (250, 250, 84)))
     with pytest.raises(LearningError, match="in the air"):
         learn_points(EMPTY, wide, {"x": (200, 0, 0)})
-
-
-# Extreme points of a mask ---------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("seed", range(4))
-def test_extreme_points_are_the_middle_voxels_of_the_extreme_slices(seed):
-    mask, affine = asymmetric_mask(seed=seed), label_grid()
-    np.testing.assert_allclose(extreme_points_of_mask(mask, affine), brute_force_extreme_points(mask, affine))
-
-
-@pytest.mark.parametrize("order", list(itertools.permutations(range(3))))
-@pytest.mark.parametrize("flips", list(itertools.product((False, True), repeat=3)))
-def test_extreme_points_do_not_depend_on_how_the_voxels_are_stored(order, flips):
-    """The extremes stay where they are in the patient, whatever the grid's axis order and directions."""
-    mask, affine = asymmetric_mask(), label_grid()
-    expected = extreme_points_of_mask(mask, affine)
-    stored = mask.transpose(order)
-    stored_affine = affine[:, [*order, 3]]
-    for axis, flip in enumerate(flips):
-        if flip:
-            stored = np.flip(stored, axis)
-            turn = np.eye(4)
-            turn[axis, axis], turn[axis, 3] = -1, stored.shape[axis] - 1
-            stored_affine = stored_affine @ turn
-    extreme_points = extreme_points_of_mask(stored, stored_affine)
-    for n, name in enumerate(EDGES):
-        axis = n // 2
-        assert extreme_points[n, axis] == pytest.approx(expected[n, axis]), name
-        index = np.round(np.linalg.inv(stored_affine) @ [*extreme_points[n], 1]).astype(int)[:3]
-        assert stored[tuple(index)], f"{name} lies in the organ"
-
-
-def test_extreme_points_on_an_oblique_grid_lie_in_the_organ_and_near_its_extremes():
-    mask, affine = asymmetric_mask(), rotation(2, 20) @ label_grid()
-    extreme_points = extreme_points_of_mask(mask, affine)
-    voxels = apply_affine(affine, np.argwhere(mask))
-    true = Box.around(voxels)
-    for n in range(6):
-        assert np.linalg.norm(voxels - extreme_points[n], axis=1).min() < 1e-6
-        side = (true.maximum if n % 2 else true.minimum)[n // 2]
-        assert abs(extreme_points[n, n // 2] - side) < 16
-    assert np.all(extreme_points[[1, 3, 5], [0, 1, 2]] > extreme_points[[0, 2, 4], [0, 1, 2]])
-
-
-def test_extreme_points_of_one_voxel_and_of_none():
-    mask = np.zeros((5, 5, 5), bool)
-    with pytest.raises(LearningError, match="empty"):
-        extreme_points_of_mask(mask, np.eye(4))
-    mask[1, 2, 3] = True
-    np.testing.assert_array_equal(extreme_points_of_mask(mask, np.eye(4)), np.tile([1.0, 2.0, 3.0], (6, 1)))
 
 
 # Segmentations -----------------------------------------------------------------------------------------------------
@@ -182,16 +91,6 @@ def test_an_organ_that_reaches_into_the_air_is_left_out():
     assert library.names == ("inside",)
     with pytest.raises(LearningError, match="stray reaches into the air"):
         learn_segmentation(EMPTY, slim, labels, label_grid(), {2: "stray"})
-
-
-def test_thick_slices_do_not_widen_the_margin_within_a_slice():
-    """10 mm slices: an organ 6 mm inside the left border is whole, one 6 mm below the top is cut."""
-    view = Box((-100, -100, -100), (100, 100, 100))
-    affine = np.diag([1.0, 1.0, 10.0, 1.0])
-    beside = np.array([[94.0, 0, 0], [0, 0, 0], [0, 5, 0], [0, -5, 0], [0, 0, 20], [0, 0, -20]])
-    on_top = np.array([[9.0, 0, 0], [0, 0, 0], [0, 5, 0], [0, -5, 0], [0, 0, 94.0], [0, 0, -20]])
-    assert not is_cut(view, beside, affine)
-    assert is_cut(view, on_top, affine)
 
 
 def test_segmentations_without_the_organ_are_refused(support_map):
