@@ -3,6 +3,7 @@
 # make bench         measures speed and memory beside what one would otherwise run, and writes Resources/Benchmarks
 # make evaluate      measures the shipped weights on annotated scans and prints the report; see Resources/Evaluation
 # make screenshot    runs the demo and puts its picture into the README
+# make mutants       changes the code by one small error after the other, and says which ones no test notices
 # make demo TORCH=cuda   the same with the CUDA build of PyTorch (several GB); the default is the CPU build
 PYTHON ?= python3
 TORCH ?= $(if $(wildcard .venv/.torch-cuda),cuda,cpu)
@@ -16,7 +17,7 @@ SCREENSHOT := Resources/Screenshots/demo.png
 
 # Steps install into the same environment, and must not run beside each other (make -j).
 .NOTPARALLEL:
-.PHONY: demo screenshot bench evaluate fuzz test lint clean
+.PHONY: demo screenshot bench evaluate fuzz mutants test lint clean
 
 demo: $(VENV)/.demo
 	$(BIN)/python Testing/demo/demo.py --out $(OUT)
@@ -43,6 +44,12 @@ test: $(VENV)/.dev lint
 EXAMPLES ?= 3000
 fuzz: $(VENV)/.dev
 	FUZZ_EXAMPLES=$(EXAMPLES) $(BIN)/python -m pytest Testing/core/test_fuzz.py
+
+# So many mutants, drawn by this seed; 0 for all, which takes hours. Parts of the code: make mutants TARGETS=core/library
+MUTANTS ?= 120
+SEED ?= 1
+mutants: $(VENV)/.dev
+	$(BIN)/python Testing/mutants --mutants $(MUTANTS) --seed $(SEED) $(TARGETS)
 
 lint: $(VENV)/.dev
 	$(BIN)/python -m ruff check .

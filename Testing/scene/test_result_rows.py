@@ -3,6 +3,7 @@
 from dataclasses import make_dataclass
 
 import pytest
+import slicer_stand_ins.installed  # noqa: F401  (wording speaks Slicer's translations)
 
 from APELocalizerLib.core.localization.answers import LocatedPoint
 from APELocalizerLib.scene.result_rows import result_rows
