@@ -3,8 +3,11 @@
 import pytest
 import torch
 
+from APELocalizerLib.core.embedder import embed_scan
+from APELocalizerLib.core.embedding.runner import InferenceSettings
 from made_up.maps import Patient, library_of, smooth_map
 from made_up.models import tiny_model
+from made_up.scans import body_phantom
 
 
 @pytest.fixture(autouse=True)
@@ -47,3 +50,13 @@ def library(support_map):
 def tiny():
     """A model with a very small network."""
     return tiny_model()
+
+
+@pytest.fixture(scope="session")
+def torso():
+    return body_phantom((50, 40, 36), (7.5, 6.0, 7.0), name="torso")
+
+
+@pytest.fixture(scope="session")
+def torso_map(torso, tiny):
+    return embed_scan(torso, tiny, "fast", InferenceSettings(device="cpu", tile=(32, 32, 32)))

@@ -1,7 +1,6 @@
 """From a scan to its map, end to end: every place in the map is the place in the patient."""
 
 import functools
-import itertools
 
 import numpy as np
 import pytest
@@ -9,26 +8,21 @@ import torch
 
 from APELocalizerLib.core import embedder as pipeline
 from APELocalizerLib.core.base.errors import Cancelled, DeviceError, ModelError
-from APELocalizerLib.core.base.geometry import apply_affine
 from APELocalizerLib.core.embedder import Embedder, embed_scan, mean_of_passes
 from APELocalizerLib.core.embedding.map_files import load_map, save_map
 from APELocalizerLib.core.embedding.runner import InferenceSettings
-from APELocalizerLib.core.embedding.trilinear import sample_trilinear
 from APELocalizerLib.core.library.learning import learn_points
 from APELocalizerLib.core.library.library import LandmarkLibrary
-from APELocalizerLib.core.localization.localize import LocalizationSettings, localize
-from APELocalizerLib.core.localization.votes import RULES
+from APELocalizerLib.core.localization.localize import localize
 from APELocalizerLib.core.model.model import Model
 from APELocalizerLib.core.preparation.config import PreparationConfig
 from APELocalizerLib.core.preparation.prepare import prepare_all
-from APELocalizerLib.core.scan.scan import Scan
 from made_up.grids import pli_grid, rotation
 from made_up.models import tiny_model
-from made_up.scans import body_phantom, ramp_scan
+from made_up.networks import LocalNetwork
+from made_up.scans import ramp_scan
 
 CPU = InferenceSettings(device="cpu", tile=(32, 32, 32))
-ONE_PASS = InferenceSettings(device="cpu", one_pass=True)
-CLICKS = {"a": np.array([20.0, -10.0, 25.0]), "b": np.array([-33.0, 12.0, -18.0])}
 LOW, HIGH = -110.0, 110.0
 TWICE_RESAMPLED = PreparationConfig(base_spacing=(1.5, 1.5, 2.5), clahe_clip_limit=0.0)
 """As the published preparation without equalization, which would bend a ramp."""
@@ -43,40 +37,9 @@ GRIDS = {
 SHAPE = (44, 42, 34)
 
 
-class MeanNetwork(torch.nn.Module):
-    """Each cell says the mean of its voxels."""
-
-    def forward(self, image, visible=None):
-        return torch.nn.functional.avg_pool3d(image, 4).expand(-1, 3, -1, -1, -1)
-
-
-class PlaceNetwork(torch.nn.Module):
-    """Finds the body in the image and says where in its box each cell lies: one-to-one, and seen, not counted."""
-
-    def forward(self, image, visible=None):
-        cells = torch.nn.functional.avg_pool3d(image, 4)[0, 0]
-        channels = []
-        for axis in range(3):
-            others = [a for a in range(3) if a != axis]
-            weight = (cells - 0.3).clamp(min=0).sum(dim=others)
-            along = torch.arange(len(weight), dtype=torch.float32)
-            middle = (weight * along).sum() / weight.sum()
-            width = ((weight * (along - middle) ** 2).sum() / weight.sum()).sqrt()
-            shape = [-1 if a == axis else 1 for a in range(3)]
-            channels.append(((along - middle) / width / 8 + 0.5).view(shape).expand(cells.shape))
-        return torch.stack(channels)[None]
-
-
-@pytest.fixture
-def place_network(monkeypatch):
-    """A model whose network knows the places of a torso."""
-    monkeypatch.setattr(Model, "build_network", lambda self: PlaceNetwork())
-    return tiny_model(scale=(300.0, 300.0, 300.0))
-
-
 @pytest.fixture
 def mean_network(monkeypatch):
-    monkeypatch.setattr(Model, "build_network", lambda self: MeanNetwork())
+    monkeypatch.setattr(Model, "build_network", lambda self: LocalNetwork())
 
 
 def centered(affine: np.ndarray, shape: tuple = SHAPE) -> np.ndarray:
@@ -135,74 +98,6 @@ def test_fusing_averages_and_keeps_every_note(mean_network):
     assert mean_of_passes([made]) is made
 
 
-# The same patient, stored differently ------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def torso():
-    return body_phantom((50, 40, 36), (7.5, 6.0, 7.0), name="torso")
-
-
-@pytest.fixture(scope="module")
-def torso_map(torso, tiny):
-    return embed_scan(torso, tiny, "fast", CPU)
-
-
-def stored(scan: Scan, order: tuple, flips: tuple) -> Scan:
-    """The same scan with its voxels in another axis order and direction."""
-    voxels, affine = scan.voxels.transpose(order), scan.ijk_to_ras[:, [*order, 3]]
-    for axis, flip in enumerate(flips):
-        if flip:
-            voxels = np.flip(voxels, axis)
-            turn = np.eye(4)
-            turn[axis, axis], turn[axis, 3] = -1, voxels.shape[axis] - 1
-            affine = affine @ turn
-    return Scan(np.ascontiguousarray(voxels), affine, scan.name)
-
-
-def resampled(scan: Scan, turn: np.ndarray) -> Scan:
-    """The scan on a turned grid that covers it, as a scanner's oblique reconstruction."""
-    shape = tuple(int(1.3 * n) for n in scan.voxels.shape)
-    affine = turn @ np.diag([*scan.spacing, 1.0])
-    affine[:3, 3] = -affine[:3, :3] @ ((np.array(shape) - 1) / 2)
-    index = apply_affine(np.linalg.inv(scan.ijk_to_ras) @ affine, np.indices(shape).reshape(3, -1).T)
-    hu = sample_trilinear(scan.voxels[..., None], index)[:, 0]
-    hu[np.any((index < 0) | (index > np.array(scan.voxels.shape) - 1), axis=1)] = -1000
-    return Scan(hu.reshape(shape).astype(np.int16), affine, "oblique")
-
-
-WAYS = list(zip(itertools.permutations(range(3)), itertools.product((False, True), repeat=3), strict=False))
-WAYS += [((0, 1, 2), flips) for flips in itertools.product((False, True), repeat=3) if any(flips)][:6]
-
-
-@pytest.mark.parametrize("order, flips", WAYS)
-def test_the_map_does_not_depend_on_how_the_scan_is_stored(torso, torso_map, tiny, order, flips):
-    other = embed_scan(stored(torso, order, flips), tiny, "fast", CPU)
-    np.testing.assert_allclose(other.grid_to_ras, torso_map.grid_to_ras, atol=1e-6)
-    np.testing.assert_array_equal(other.body, torso_map.body)
-    np.testing.assert_allclose(other.values, torso_map.values, atol=0.05)
-    assert other.field_of_view.iou(torso_map.field_of_view) == pytest.approx(1.0)
-
-
-@pytest.mark.parametrize("order, flips", WAYS)
-def test_a_landmark_is_found_in_the_same_place_however_the_scan_is_stored(torso, place_network, order, flips):
-    library = learn_points(LandmarkLibrary(), embed_scan(torso, place_network, "fast", ONE_PASS), CLICKS)
-    other = embed_scan(stored(torso, order, flips), place_network, "fast", ONE_PASS)
-    for rule in RULES:
-        for point in localize(other, library, LocalizationSettings(rule, 10.0)).points:
-            assert point.found
-            assert np.linalg.norm(point.position_ras - CLICKS[point.name]) < 1.0
-
-
-def test_a_landmark_is_found_within_three_millimeters_after_an_oblique_resampling(torso, place_network):
-    """The voxels are turned by 15 degrees about the patient; the patient stays where he is."""
-    library = learn_points(LandmarkLibrary(), embed_scan(torso, place_network, "fast", ONE_PASS), CLICKS)
-    other = embed_scan(resampled(torso, rotation(2, 15)), place_network, "fast", ONE_PASS)
-    for point in localize(other, library, LocalizationSettings("paper", 10.0)).points:
-        assert point.found
-        assert np.linalg.norm(point.position_ras - CLICKS[point.name]) < 3.0
-
-
 def test_a_saved_map_localizes_like_the_map_itself(torso_map, tmp_path):
     library = learn_points(LandmarkLibrary(), torso_map, {"a": np.array([20.0, -10.0, 25.0])})
     save_map(torso_map, tmp_path / "map.nrrd")
@@ -230,7 +125,7 @@ def test_the_body_is_the_patient_and_not_the_air(torso, torso_map):
 
 def test_the_embedder_keeps_its_network(torso, monkeypatch):
     built = []
-    monkeypatch.setattr(Model, "build_network", lambda self: built.append(1) or MeanNetwork())
+    monkeypatch.setattr(Model, "build_network", lambda self: built.append(1) or LocalNetwork())
     embedder = Embedder(tiny_model(), CPU)
     embedder.embed(torso, "fast")
     embedder.embed(torso, "both")

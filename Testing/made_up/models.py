@@ -44,6 +44,11 @@ def tiny_model(seed: int = 0, **changes: object) -> Model:
     return Model(**{**settings, **changes})
 
 
+def plain_model(**changes: object) -> Model:
+    """A tiny model whose maps hold what its network says, in 0..1; what was padded is hidden from the network."""
+    return tiny_model(**{"scale": (1.0, 1.0, 1.0), "padding": "mask", **changes})
+
+
 def golden_tensor(key: str, shape: tuple[int, ...], position: int) -> torch.Tensor:
     """Deterministic weights by the fill rule of ape_golden.json."""
     base = np.sin(0.37 * np.arange(math.prod(shape), dtype=np.float64) + 1.3 * position)

@@ -121,3 +121,8 @@ def sheared(scan: Scan, tilt: float = 0.3) -> Scan:
     affine = scan.ijk_to_ras.copy()
     affine[1, 2] = -tilt * affine[2, 2]
     return Scan(scan.voxels, affine)
+
+
+def random_image(shape: tuple, seed: int = 0) -> np.ndarray:
+    """Float32 numbers in 0..1."""
+    return np.random.default_rng(seed).random(shape, dtype=np.float32)
