@@ -1,4 +1,4 @@
-"""A model that is never wrong, a library learned with it, and a way to run commands as a user does."""
+"""A model that is never wrong, a library learned with it, and ways to run commands as a user does."""
 
 import dataclasses
 import shutil
@@ -8,8 +8,9 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from made_up.files import BOXES, POINTS, small_torso, write_scan, write_table
+from made_up.files import BOXES, POINTS, small_torso, write_landmarks, write_scan, write_table, write_torso
 from made_up.models import tiny_model
+from made_up.trainings import save_settings, tiny_config
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -85,3 +86,33 @@ def run(capsys):
         return SimpleNamespace(code=code, output=captured.out, errors=captured.err)
 
     return run_command
+
+
+@pytest.fixture(scope="session")
+def phantoms(tmp_path_factory):
+    """Two phantoms with landmarks, and a cache of them."""
+    folder = tmp_path_factory.mktemp("phantoms")
+    changes = {"one": {}, "two": {"scale": 0.9, "shift": (5, 0, 10)}}
+    for case, changed in changes.items():
+        write_torso(folder / "scans" / f"{case}.nii.gz", **changed)
+    write_landmarks(folder / "landmarks.csv", changes)
+    return folder
+
+
+@pytest.fixture
+def train(phantoms, tmp_path, capsys):
+    """Run `train` on tiny settings; returns exit code, output and errors."""
+    from APELocalizerLib.cli.program import main
+
+    recipe = save_settings(tiny_config("x", [phantoms / "scans"], cache=str(phantoms / "cache")), tmp_path / "s.json")
+
+    def run(*words, config=recipe, out=tmp_path / "out"):
+        given = ["--config", config] if config else []
+        try:
+            code = main([str(word) for word in ("train", "--out", out, *given, *words)])
+        except SystemExit as stop:
+            code = stop.code
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return run

@@ -12,6 +12,8 @@ from APELocalizerLib.training.config import TrainingConfig
 from APELocalizerLib.training.data.cache import CacheSettings
 from APELocalizerLib.training.data.volumes import Level, Volume
 from APELocalizerLib.training.patients.settings import PairSettings
+from APELocalizerLib.training.run.loop import train
+from APELocalizerLib.training.run.trainer import Trainer
 from made_up.models import TINY_NETWORK
 
 TINY = replace(TINY_NETWORK, layer_scale_init=0.1)
@@ -62,3 +64,10 @@ def save_settings(config: TrainingConfig, path: Path) -> Path:
     """Settings as a file for --config."""
     path.write_text(json.dumps(config.to_dict()), encoding="utf-8")
     return path
+
+
+def run(config: TrainingConfig, **keywords) -> tuple[Trainer, list[float]]:
+    """The trainer and the losses, step by step."""
+    rows = []
+    trainer = train(config, on_step=rows.append, **keywords)
+    return trainer, [row["loss"] for row in rows]
