@@ -134,18 +134,18 @@ class Workshop:
 def _waited(child: int, limit: float | None) -> int | None:
     """Exit code of a child; None if it had to be ended after `limit` s. What it started ends with it."""
     start, pause = time.monotonic(), 0.01
-    code = None
-    while limit is None or time.monotonic() - start < limit:
-        done, status = os.waitpid(child, os.WNOHANG)
-        if done:
-            code = os.waitstatus_to_exitcode(status)
-            break
-        time.sleep(pause)
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(child, signal.SIGKILL)
-    if code is None:
-        os.waitpid(child, 0)
-    return code
+    try:
+        while limit is None or time.monotonic() - start < limit:
+            done, status = os.waitpid(child, os.WNOHANG)
+            if done:
+                return os.waitstatus_to_exitcode(status)
+            time.sleep(pause)
+        return None
+    finally:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(child, signal.SIGKILL)
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(child, 0)
 
 
 @contextlib.contextmanager
