@@ -160,6 +160,22 @@ def test_an_organ_whose_points_do_not_lead_back_says_how_far_off_they_are(librar
     assert len(organ.extreme_points_ras) == 6 and organ.extreme_points_ras[1] == pytest.approx((50, 0, -10))
 
 
+@pytest.mark.parametrize(
+    ("s", "reason"), [(60, "no consistent match (round trip 40 mm)"), (-135, "probably below the field of view")]
+)
+def test_an_organ_that_was_not_found_lies_where_the_middle_of_its_points_does(library, scan, s, reason):
+    positions = located(library, scan)[1].positions + (0, 0, s + 10)
+    assert liver(library, scan, positions=positions, round_trip_mm=np.full(7, 40.0)).reason == reason
+
+
+def test_points_that_do_not_lead_back_are_said_before_that_they_form_no_box(library, scan):
+    """Left and right changed places, and nothing agrees: the match is what failed."""
+    positions = located(library, scan)[1].positions[[0, 2, 1, 3, 4, 5, 6]]
+    organ = liver(library, scan, positions=positions, round_trip_mm=np.full(7, 40.0))
+    assert organ.raw_box is None and organ.reason == "no consistent match (round trip 40 mm)"
+    assert "do not form a box" in liver(library, scan, positions=positions).reason
+
+
 def test_positions_inside_and_extreme_points_locate_a_box_half_and_half(library, scan):
     """The extreme points say that the box is where it was; the positions inside say that it is 20 mm to the right."""
     queries, found = located(library, scan, inner=True)
