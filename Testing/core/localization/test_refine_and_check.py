@@ -111,7 +111,7 @@ def test_supports_without_a_coarse_ct_are_not_asked(an_image):
 
 
 def test_the_round_trip_starts_from_the_refined_position(an_image):
-    """The click of the way back is the position on the scan, and the coordinates there say where to start."""
+    """The click of the return is the position on the scan, and the coordinates there say where to start."""
     image = an_image(0.0)
     refined(1, 1, start=CLICK)
     scans, _, support, clicks, start = image.asked[1]
