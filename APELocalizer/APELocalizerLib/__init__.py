@@ -17,6 +17,7 @@ PUBLIC = {
     "Engine": "app.engine",
     "EngineSettings": "app.engine",
     "APELocalizerError": "core.base.errors",
+    "Correspondence": "core.localization.correspondence",
     "LocalizationSettings": "core.localization.localize",
     "Marks": "core.library.marks",
     "open_library": "core.library.files",

@@ -12,7 +12,13 @@ import pytest
 
 from APELocalizerLib.app.engine import Engine, EngineSettings
 from APELocalizerLib.app.memory import MAPS_KEPT, Memory
-from APELocalizerLib.core.base.errors import Cancelled, LearningError, LibraryError, LocalizationError
+from APELocalizerLib.core.base.errors import (
+    Cancelled,
+    CorrespondenceError,
+    LearningError,
+    LibraryError,
+    LocalizationError,
+)
 from APELocalizerLib.core.library import built_in
 from APELocalizerLib.core.library.files import load_library, save_library
 from APELocalizerLib.core.library.library import LandmarkLibrary
@@ -71,6 +77,18 @@ def test_a_scan_and_its_map_give_the_same_answer(engine, embedder, torso):
     assert embedder.embedded == ["torso"], "the map was to be used as it is"
     from_map, from_scan = engine.localize(torso_map, library), engine.localize(torso, library)
     assert [point.position_ras for point in from_map.points] == [point.position_ras for point in from_scan.points]
+
+
+def test_places_of_two_scans_correspond(engine, embedder, torso):
+    other = reoriented(small_torso("another"), (2, 0, 1), (True, False, True))
+    correspondence = engine.correspond(torso, engine.map(other))
+    assert len(embedder.embedded) == 2, "a map is not computed again"
+    points = np.array([POINTS["bone"], (0.0, 0.0, -40.0)])
+    carried = correspondence.to_second(points)
+    assert carried.in_view.all() and carried.positions_ras == pytest.approx(points, abs=1)
+    assert correspondence.to_first(carried.positions_ras).positions_ras == pytest.approx(points, abs=0.05)
+    with pytest.raises(CorrespondenceError, match="given twice"):
+        engine.correspond(torso, torso)
 
 
 def test_an_organ_cut_by_the_field_of_view_is_left_out_and_named(engine, torso):

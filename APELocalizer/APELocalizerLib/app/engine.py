@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from APELocalizerLib.app.memory import Memory
 from APELocalizerLib.core.base.errors import LibraryError, LocalizationError
-from APELocalizerLib.core.base.progress import CancelCheck, Progress, check_cancelled
+from APELocalizerLib.core.base.progress import CancelCheck, Progress, check_cancelled, sub_progress
 
 if TYPE_CHECKING:
     from APELocalizerLib.core.embedder import Embedder
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from APELocalizerLib.core.library.marks import Learned, Marks
     from APELocalizerLib.core.localization.alignment import Reference
     from APELocalizerLib.core.localization.answers import Localization
+    from APELocalizerLib.core.localization.correspondence import Correspondence
     from APELocalizerLib.core.localization.localize import LocalizationSettings
     from APELocalizerLib.core.model.model import Model
     from APELocalizerLib.core.scan.scan import Scan
@@ -171,6 +172,24 @@ class Engine:
         self.check(library)
         embedding_map = self._map_of(scan, spacing, progress, cancelled)
         return localize(embedding_map, library, settings, self.model, progress, cancelled)
+
+    def correspond(
+        self,
+        first: Scan | EmbeddingMap,
+        second: Scan | EmbeddingMap,
+        spacing: str = "standard",
+        progress: Progress | None = None,
+        cancelled: CancelCheck | None = None,
+    ) -> Correspondence:
+        """Which places of two scans are the same: `to_second` and `to_first` of the result carry points over.
+
+        Raises CorrespondenceError for the same scan twice and for scans that share nothing, and what `map` raises.
+        """
+        from APELocalizerLib.core.localization.correspondence import correspond
+
+        first = self._map_of(first, spacing, sub_progress(progress, 0.0, 0.4), cancelled)
+        second = self._map_of(second, spacing, sub_progress(progress, 0.4, 0.8), cancelled)
+        return correspond(first, second, sub_progress(progress, 0.8, 1.0), cancelled)
 
     def check(self, library: LandmarkLibrary | None = None) -> None:
         """Raise now what would else be raised after a scan was read: an unknown model, a reference that nothing

@@ -43,6 +43,10 @@ class LocalizationError(APELocalizerError):
     """The library and the scan's map do not belong together."""
 
 
+class CorrespondenceError(APELocalizerError):
+    """Two scans cannot be related to each other: they are the same, of other models, or share nothing."""
+
+
 class ResultsError(APELocalizerError):
     """Results cannot be written where they are to go."""
 
