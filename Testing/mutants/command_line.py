@@ -23,7 +23,10 @@ TARGETS = (
 )  # fmt: skip
 """Code whose errors would point at the wrong anatomy; files or folders of APELocalizerLib."""
 
-SUITES = ("Testing/core/localization", "Testing/core/library", "Testing/core/embedding/test_search.py", "Testing/scene")
+SUITES = (
+    "Testing/core/localization", "Testing/core/library", "Testing/core/embedding/test_search.py",
+    "Testing/scene/test_result*.py",
+)  # fmt: skip
 """Tests that are to notice."""
 
 PARTS = ["APELocalizer", "Testing", "Resources", "pyproject.toml", "README.md"]
@@ -47,7 +50,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     killed: dict[Path, int] = {}
     with workshop(options.root, options.parts, options.code, options.modules) as shop:
         try:
-            tests = shop.watch(list(sources), options.suites)
+            suites = [str(path) for suite in options.suites for path in sorted(shop.root.glob(suite))]
+            tests = shop.watch(list(sources), suites)
             for mutant in chosen:
                 tried = chosen_tests(mutant, tests, sources)
                 if tried and shop.kills(mutant, tried, options.seconds):
@@ -104,7 +108,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=1, help="another number draws other mutants")
     parser.add_argument("--least", type=float, default=85.0, help="percent that must be killed")
     parser.add_argument("--seconds", type=float, default=20.0, help="what a mutant may take longer")
-    parser.add_argument("--suites", nargs="+", default=SUITES, help="test files or folders")
+    parser.add_argument("--suites", nargs="+", default=SUITES, help="test files or folders; * may stand for letters")
     parser.add_argument("--root", type=Path, default=ROOT, help="the repository")
     parser.add_argument("--library", type=Path, default=LIBRARY, help="folder that the targets are relative to")
     parser.add_argument("--code", default="APELocalizer", help="folder that Python imports from")

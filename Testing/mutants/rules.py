@@ -47,5 +47,5 @@ LOOKS = {"SetTextScale", "SetGlyphScale", "SetFillOpacity"}
 IMMATERIAL = {"strict", "repr", "indent"}
 """Arguments that do not change what comes out: checks of what holds anyway, and the look of a text."""
 
-LEFT_ALONE = re.compile(r".*_PER_(BLOCK|CHUNK)|get_ready|.*color", re.IGNORECASE)
+LEFT_ALONE = re.compile(r".*_PER_(BLOCK|CHUNK)|get_ready|_fast_length|.*color", re.IGNORECASE)
 """Constants and functions that change how fast an answer comes, and not the answer; and colors, a matter of taste."""
