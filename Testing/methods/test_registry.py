@@ -5,6 +5,8 @@ import pytest
 from APELocalizerLib.core.base.errors import EvaluationError
 from APELocalizerLib.methods.method import Clock
 from APELocalizerLib.methods.registry import BASELINES, MAKERS, Workshop, make_methods
+from made_up.files import small_torso
+from made_up.maps import map_of_scan
 
 
 def test_methods_come_in_the_order_named_and_once():
@@ -23,6 +25,14 @@ def test_every_method_has_the_whole_interface(name):
 def test_the_second_registration_goes_on_from_the_first():
     bspline, affine = make_methods(["bspline", "affine"], Workshop())
     assert bspline.affine is affine and bspline.slow_per_pair and affine.slow_per_pair
+
+
+def test_correspondences_use_the_maps_of_the_product():
+    correspondence, ape = make_methods(["correspondence", "ape"], Workshop())
+    torso = small_torso()
+    ape.maps["torso"] = map_of_scan(torso, lambda points: points)
+    correspondence.prepare("torso", torso)
+    assert ape.clock.spent == {}, "the scan was embedded again"
 
 
 def test_an_unknown_name_is_answered_with_the_known_ones():

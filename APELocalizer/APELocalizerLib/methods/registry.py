@@ -38,6 +38,15 @@ def _ape(workshop: Workshop) -> Method:
     return make_ape(engine.model.id, ApeSettings(engine), workshop.cache)
 
 
+def _correspondence(workshop: Workshop) -> Method:
+    from APELocalizerLib.methods.ape import ApeMethod
+    from APELocalizerLib.methods.correspondence import CorrespondenceMethod
+
+    ape = workshop.get(APE)
+    assert isinstance(ape, ApeMethod)
+    return CorrespondenceMethod(ape)
+
+
 def _body_box(workshop: Workshop) -> Method:
     from APELocalizerLib.methods.body_box import BodyBox
 
@@ -66,6 +75,7 @@ MAKERS: Mapping[str, Callable[[Workshop], Method]] = {
     "body-box": _body_box,
     "affine": _affine,
     "bspline": _bspline,
+    "correspondence": _correspondence,
 }
 """What makes each method. Imports stand inside, so that asking for one method loads no other."""
 
