@@ -1,6 +1,7 @@
 """pytest plugins: one watches which lines every test runs, one keeps only the tests that were chosen."""
 
 import json
+import os
 import sys
 import threading
 from collections import defaultdict
@@ -67,7 +68,7 @@ class Watch:
 
 
 class Chosen:
-    """Keeps these tests, in this order."""
+    """Keeps these tests, in this order, and ends the process with the first that fails."""
 
     def __init__(self, tests: list[str]) -> None:
         self._rank = {test: number for number, test in enumerate(tests)}
@@ -76,3 +77,8 @@ class Chosen:
     def pytest_collection_modifyitems(self, items: list) -> None:
         """Drop the others."""
         items[:] = sorted((item for item in items if item.nodeid in self._rank), key=lambda i: self._rank[i.nodeid])
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """One failure is enough; what is left of the session is removed with its folder."""
+        if report.failed:
+            os._exit(1)

@@ -5,6 +5,7 @@ What tests import most of their time is imported once; every run is a fork of th
 
 import compileall
 import contextlib
+import gc
 import importlib
 import json
 import os
@@ -75,6 +76,8 @@ class Workshop:
                 importlib.import_module(name)
         with open(os.devnull, "w") as silence, contextlib.redirect_stderr(silence), contextlib.redirect_stdout(silence):
             importlib.import_module("pytest").main(["--version"])  # loads its plugins
+        gc.collect()
+        gc.freeze()  # what is there before a fork is not looked through again in it
 
     def watch(self, files: list[Path], suites: list[str]) -> list[WatchedTest]:
         """Run all tests of the suites, and see which lines of the files they run. Raises `BrokenTests`."""
@@ -110,10 +113,10 @@ class Workshop:
         """Exit code of pytest in a fork; None if it was ended after `limit` s."""
         child = os.fork()
         if child == 0:
-            self._test(arguments, plugins)
+            self._test(arguments, plugins, limit)
         return _waited(child, limit)
 
-    def _test(self, arguments: list[str], plugins: list) -> None:
+    def _test(self, arguments: list[str], plugins: list, limit: float | None) -> None:
         """What a fork does; it never returns."""
         code = 70
         try:
@@ -122,11 +125,15 @@ class Workshop:
             silence = os.open(self._folder / "output.txt", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
             os.dup2(silence, 1)
             os.dup2(silence, 2)
-            sys.dont_write_bytecode = True
+            sys.dont_write_bytecode = limit is not None  # tests are compiled once, by the run without any mutant
             sys.path.insert(0, str(self._code))
             pytest = importlib.import_module("pytest")
             places = [f"--basetemp={self._folder / 'scratch'}", f"--rootdir={self.root}"]
-            code = int(pytest.main(["-q", "-p", "no:cacheprovider", *places, *arguments], plugins))
+            code = int(
+                pytest.main(
+                    ["-q", "-p", "no:cacheprovider", "-p", "no:unraisableexception", *places, *arguments], plugins
+                )
+            )
         finally:
             os._exit(code)
 
