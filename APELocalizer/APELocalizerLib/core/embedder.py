@@ -1,6 +1,7 @@
 """From a scan to its embedding map: every spacing of a preset is prepared and embedded, their mean is taken, and its
 coordinates are aligned with a reference."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
@@ -12,10 +13,11 @@ from APELocalizerLib.core.embedding.coarse_ct import REQUEST, CoarseCT
 from APELocalizerLib.core.embedding.embedding_map import EmbeddingMap
 from APELocalizerLib.core.embedding.passes import mean_of_passes
 from APELocalizerLib.core.embedding.posture import (
+    STRAIGHT,
+    Pose,
+    better_pose,
     coarse_ct_turned_back,
-    is_better,
     sentence,
-    suspected_turn,
     turned_back,
     upright,
 )
@@ -95,7 +97,18 @@ class Embedder:
         cancelled: CancelCheck | None,
     ) -> tuple[list[EmbeddingMap], CoarseCT]:
         """The map of every pass of a spacing preset, and the coarse CT."""
-        passes = self.model.spacings(spacing)
+        return self._passes_at(scan, spacing, self.model.spacings(spacing), device, progress, cancelled)
+
+    def _passes_at(
+        self,
+        scan: Scan,
+        spacing: str,
+        passes: Sequence[tuple[float, float, float]],
+        device: torch.device,
+        progress: Progress | None,
+        cancelled: CancelCheck | None,
+    ) -> tuple[list[EmbeddingMap], CoarseCT]:
+        """The map of every pass, at these voxel sizes (P, L, I) in mm, and the coarse CT."""
         requests = [(self.model.preparation, voxel_size) for voxel_size in passes]
         share = sub_progress(progress, 0.0, PREPARATION_SHARE)
         *prepared, coarse = _prepared(scan, [*requests, REQUEST], device, share, cancelled)
@@ -115,17 +128,20 @@ class Embedder:
     ) -> tuple[list[EmbeddingMap], CoarseCT, str]:
         """Maps and coarse CT of a body that lies turned in the scan, read upright, and a warning; else the given ones.
 
-        The body is embedded a second time only where its spine is not at its back.
+        The body is embedded again only where something suggests that it is turned.
         """
-        degrees = suspected_turn(coarse_ct)
-        if not degrees:
+        coarsest = self.model.spacings(maps[0].spacing)[:1]
+
+        def read(pose: Pose) -> EmbeddingMap:
+            return self._passes_at(upright(scan, pose)[0], maps[0].spacing, coarsest, device, None, cancelled)[0][0]
+
+        pose = better_pose(coarse_ct, maps[0], read)
+        if pose is STRAIGHT:
             return maps, coarse_ct, ""
-        upright_scan, turning = upright(scan, degrees)
+        upright_scan, turning = upright(scan, pose)
         upright_maps, upright_ct = self._passes(upright_scan, maps[0].spacing, device, None, cancelled)
-        if not is_better(upright_maps[0], maps[0]):
-            return maps, coarse_ct, ""
         back = [turned_back(single, turning, maps[0].field_of_view) for single in upright_maps]
-        return back, coarse_ct_turned_back(upright_ct, turning), sentence(degrees)
+        return back, coarse_ct_turned_back(upright_ct, turning), sentence(pose)
 
     def warm_up(self) -> None:
         """Get ready, so that the first scan takes no longer than the next; see `Runner.warm_up`."""

@@ -1,19 +1,23 @@
-"""Whether a body is turned about its long axis against the scan's axes, and reading it upright all the same.
+"""Whether a body lies turned against the scan's axes, and reading it upright all the same.
 
-The network has seen patients whose spine is at the back of the scan. Where the header of a file is wrong, or a patient
-lies turned in it, the coordinates look plausible and are wrong: of a body turned by 180 degrees, right and left are
-exchanged without a sign. The bones tell it: the spine is seen at nearly every height, and its direction from the
-body's middle is the turn. What the spine suspects is checked by embedding the body upright: only if the coordinates
-then follow the body clearly better was it turned. Angles are degrees about S, from posterior toward left.
+The network has seen patients who lie straight, with the spine at the back of the scan. Where the header of a file is
+wrong, or a patient lies turned in it, the coordinates look plausible and are wrong: of a body turned by 180 degrees,
+right and left are exchanged without a sign. Three things tell how a body lies: the spine, which is seen at nearly every
+height, says where the back is; the plane that mirrors right and left says how the body is rolled and tilted to one side
+(`symmetry`); and the coordinates themselves, which a turned body follows only in part, say how it nods forward or
+backward. What they suspect is checked by embedding the body upright: only if the coordinates then follow the body
+clearly better was it turned.
 """
 
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from APELocalizerLib.core.base.geometry import Box
 from APELocalizerLib.core.embedding.coarse_ct import SPACING_MM, WINDOW_HU, CoarseCT
 from APELocalizerLib.core.embedding.embedding_map import EmbeddingMap
+from APELocalizerLib.core.embedding.symmetry import lean_of, turn_of
 from APELocalizerLib.core.scan.scan import Scan
 
 BONE_HU = (150.0, 300.0)
@@ -22,36 +26,134 @@ BONE_HU = (150.0, 300.0)
 SPINE_CELLS, SPINE_PART, SPINE_SHARE = 7, 0.7, 0.1
 """Width of the column that holds the spine, the part of all heights at which it is seen, and how much bone it is."""
 
-SUSPECT_DEGREES = 15.0
-"""The spine of an upright patient is at most about 12 degrees off the back."""
+BACK_DEGREES = 30.0
+"""A spine that lies further than this from the back says where the back is; else, the mirror plane alone does."""
 
-BETTER = 0.84
-"""A body was turned if its coordinates, read upright, are off an affine map of the body by less than this share."""
+SUSPECT_DEGREES = 7.5
+"""The mirror plane of a patient who lies straight is at most about 6 degrees off."""
+
+SUSPECT_NOD_DEGREES, LEFT_NOD_DEGREES = 5.5, 2.5
+"""Coordinates of patients who lie straight nod by at most about 5 degrees; a nod that is taken back, by less than …"""
+
+NOD_GAIN, NODS = 2.3, 3
+"""Coordinates show only so much less of a nod than there is; taken back, it is looked for so often again."""
+
+ODD_MM, TRIED_NOD = 6.5, 6.5
+"""Coordinates further off an affine map of the body are read again with nods of about 15 degrees taken back."""
+
+BETTER, AS_GOOD = 0.92, 1.02
+"""A body nods if its coordinates, read upright, are off an affine map of the body by less than the first share; one
+whose mirror plane is turned, by less than the second: the plane alone says nearly enough."""
 
 CELLS, FITS, LEAST_MM = 6000, 12, 5.0
 """Cells that the affine map is fitted to, how often, down-weighting outliers, and what is no outlier; mm."""
 
 
-def suspected_turn(coarse_ct: CoarseCT) -> float:
-    """How far the spine lies from the back, -180..180 degrees; 0 where it does not, or where no spine is seen."""
+@dataclass(frozen=True, eq=False)
+class Pose:
+    """How a body lies: `rotation` (3, 3), RAS, turns it upright. `degrees` from posterior toward left, for a text."""
+
+    rotation: np.ndarray
+    roll: float = 0.0
+
+    @property
+    def degrees(self) -> float:
+        """The angle of the whole turn."""
+        return float(np.degrees(np.arccos(np.clip((np.trace(self.rotation) - 1.0) / 2.0, -1.0, 1.0))))
+
+    def after_nod(self, degrees: float) -> "Pose":
+        """This pose, and then a nod about the right-left axis taken back, as the coordinates show it."""
+        angle = np.radians(NOD_GAIN * degrees)
+        nod = np.eye(3)
+        nod[1:, 1:] = [[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]
+        return Pose(nod @ self.rotation, self.roll)
+
+
+STRAIGHT = Pose(np.eye(3))
+"""As most patients lie."""
+
+
+def suspected_pose(coarse_ct: CoarseCT) -> Pose:
+    """How the body seems to lie, apart from nods; `STRAIGHT` where nothing speaks against that."""
+    spine = spine_turn(coarse_ct)
+    lean = lean_of(coarse_ct, spine if abs(spine) > BACK_DEGREES else 0.0)
+    return Pose(turn_of(lean.roll, lean.tilt).T, lean.roll) if lean.degrees > SUSPECT_DEGREES else STRAIGHT
+
+
+def nod_degrees(embedding_map: EmbeddingMap) -> float:
+    """How far the coordinates nod against the scan, degrees about the right-left axis."""
+    left, _, right = np.linalg.svd(_affine(embedding_map)[0][:3].T)
+    rotation = left @ right
+    return float(np.degrees(np.arctan2(rotation[2, 1] - rotation[1, 2], rotation[1, 1] + rotation[2, 2])))
+
+
+def better_pose(coarse_ct: CoarseCT, as_scanned: EmbeddingMap, read: Callable[[Pose], EmbeddingMap]) -> Pose:
+    """The pose in which the coordinates follow the body best; `STRAIGHT` if none is clearly better than as scanned.
+
+    `read` embeds the body upright, given how it lies.
+    """
+
+    def reading(pose: Pose) -> _Reading:
+        return _Reading.of(pose, read(pose))
+
+    best = start = _Reading.of(STRAIGHT, as_scanned)
+    suspected = suspected_pose(coarse_ct)
+    if suspected is not STRAIGHT:
+        start = reading(suspected)
+        best = start if start.misfit_mm < AS_GOOD * best.misfit_mm else best
+    without_nod = _without_nod(start, reading)
+    return without_nod.pose if without_nod.misfit_mm < BETTER * best.misfit_mm else best.pose
+
+
+@dataclass(frozen=True)
+class _Reading:
+    """How well coordinates follow a body that is read in a pose, and how far they still nod, degrees."""
+
+    pose: Pose
+    misfit_mm: float
+    nod: float
+
+    @classmethod
+    def of(cls, pose: Pose, embedding_map: EmbeddingMap) -> "_Reading":
+        return cls(pose, misfit_mm(embedding_map), nod_degrees(embedding_map))
+
+
+def _without_nod(start: _Reading, reading: Callable[[Pose], _Reading]) -> _Reading:
+    """The reading in which a nod is taken back, if something suggests that there is one; else the given one."""
+    if abs(start.nod) > SUSPECT_NOD_DEGREES:
+        nods = [start.nod]
+    else:
+        nods = [-TRIED_NOD, TRIED_NOD] if start.misfit_mm > ODD_MM else []
+    best = min((reading(start.pose.after_nod(nod)) for nod in nods), key=lambda one: one.misfit_mm, default=start)
+    for _ in range(NODS - 1 if nods else 0):
+        if abs(best.nod) <= LEFT_NOD_DEGREES:
+            break
+        further = reading(best.pose.after_nod(best.nod))
+        best = min(best, further, key=lambda one: one.misfit_mm)
+    return best
+
+
+def spine_turn(coarse_ct: CoarseCT) -> float:
+    """How far the spine lies from the back, -180..180 degrees about S, toward left; 0 where no spine is seen."""
     low, high = WINDOW_HU
     hu = low + (high - low) * coarse_ct.codes.astype(np.float32) / 255.0
     bone = np.clip((hu - BONE_HU[0]) / (BONE_HU[1] - BONE_HU[0]), 0.0, 1.0)
     if min(bone.shape[:2]) < SPINE_CELLS:
         return 0.0
     share = _boxed(bone, SPINE_CELLS) / SPINE_CELLS**2
-    often = np.sort(share, axis=2)[:, :, int((1.0 - SPINE_PART) * share.shape[2])]
+    often = np.partition(share, (at := int((1.0 - SPINE_PART) * share.shape[2])), axis=2)[:, :, at]
     spine = np.array(np.unravel_index(int(_boxed(often, 3).argmax()), often.shape))
     if often[tuple(spine)] < SPINE_SHARE:
         return 0.0
     posterior, left = (spine - _middle(coarse_ct.codes > 0)) * SPACING_MM
-    turn = float(np.degrees(np.arctan2(left, posterior)))
-    return turn if abs(turn) > SUSPECT_DEGREES else 0.0
+    return float(np.degrees(np.arctan2(left, posterior)))
 
 
-def upright(scan: Scan, degrees: float) -> tuple[Scan, np.ndarray]:
-    """A scan of the same voxels whose header turns the body's spine to the back, and the matrix (4, 4) that does so."""
-    turning = _turning(np.radians(degrees), scan.bounds().center)
+def upright(scan: Scan, pose: Pose) -> tuple[Scan, np.ndarray]:
+    """A scan of the same voxels whose header turns the body upright, and the matrix (4, 4) that does so."""
+    turning, center = np.eye(4), scan.bounds().center
+    turning[:3, :3] = pose.rotation
+    turning[:3, 3] = center - pose.rotation @ center
     return Scan(scan.voxels, turning @ scan.ijk_to_ras, scan.name), turning
 
 
@@ -66,13 +168,26 @@ def coarse_ct_turned_back(coarse_ct: CoarseCT, turning: np.ndarray) -> CoarseCT:
     return CoarseCT(coarse_ct.codes, np.linalg.inv(turning) @ coarse_ct.grid_to_ras)
 
 
-def is_better(upright_map: EmbeddingMap, as_scanned: EmbeddingMap) -> bool:
-    """Whether a body was turned: its coordinates follow it clearly better where it is read upright."""
-    return misfit_mm(upright_map) < BETTER * misfit_mm(as_scanned)
-
-
 def misfit_mm(embedding_map: EmbeddingMap) -> float:
     """Median distance in mm of a map's coordinates from an affine map of the places in the body."""
+    return float(np.median(_affine(embedding_map)[1]))
+
+
+def sentence(pose: Pose) -> str:
+    """What is said of a turned body."""
+    degrees, roll = pose.degrees, abs(pose.roll)
+    if roll > 60:
+        how = "prone" if roll > 135 else "lying on its side"
+    else:
+        how = "rolled to one side" if roll > 0.7 * degrees else "lying askew"
+    return (
+        f"The body appears turned by about {degrees:.0f}° against the scan's axes (as if {how}), and was read "
+        "upright. Check the orientation in the file; sizes of boxes are less accurate."
+    )
+
+
+def _affine(embedding_map: EmbeddingMap) -> tuple[np.ndarray, np.ndarray]:
+    """The affine map (4, 3) from places in the body to a map's coordinates, and how far each is off it, mm."""
     cells = np.argwhere(embedding_map.body)
     values = embedding_map.values[embedding_map.body].astype(np.float64)
     if len(cells) > CELLS:
@@ -80,29 +195,13 @@ def misfit_mm(embedding_map: EmbeddingMap) -> float:
         cells, values = cells[chosen], values[chosen]
     places = np.column_stack([embedding_map.to_ras(cells), np.ones(len(cells))])
     weights, away = np.ones(len(cells)), np.zeros(len(cells))
+    affine = np.zeros((4, 3))
     for _ in range(FITS):
-        root = np.sqrt(weights)[:, None]
-        affine = np.linalg.lstsq(places * root, values * root, rcond=None)[0]
+        weighted = (places * weights[:, None]).T
+        affine = np.linalg.lstsq(weighted @ places, weighted @ values, rcond=None)[0]
         away = np.linalg.norm(values - places @ affine, axis=1)
         weights = 1.0 / (1.0 + (away / max(float(np.median(away)), LEAST_MM)) ** 2)
-    return float(np.median(away))
-
-
-def sentence(degrees: float) -> str:
-    """What is said of a turned body."""
-    how = "prone" if abs(degrees) > 135 else "lying on its side" if abs(degrees) > 60 else "rolled to one side"
-    return (
-        f"The body appears turned by about {abs(degrees):.0f}° against the scan's axes (as if {how}), and was read "
-        "upright. Check the orientation in the file; sizes of boxes are less accurate."
-    )
-
-
-def _turning(angle: float, center: np.ndarray) -> np.ndarray:
-    """Rotation (4, 4) by radians from left toward posterior, about the S axis through a RAS position (3,)."""
-    turning = np.eye(4)
-    turning[:2, :2] = [[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]
-    turning[:3, 3] = center - turning[:3, :3] @ center
-    return turning
+    return affine, away
 
 
 def _middle(body: np.ndarray) -> np.ndarray:
@@ -118,8 +217,7 @@ def _boxed(volume: np.ndarray, width: int) -> np.ndarray:
     """Sums over squares of `width` cells along the first two axes, 0 outside; the same shape."""
     half = width // 2
     for axis in (0, 1):
-        pads = [(half, half) if a == axis else (0, 0) for a in range(volume.ndim)]
-        padded = np.pad(volume, pads)
-        length = volume.shape[axis]
-        volume = np.sum([padded.take(range(n, n + length), axis) for n in range(width)], axis=0)
+        pads = [(half + 1, half) if a == axis else (0, 0) for a in range(volume.ndim)]
+        sums = np.moveaxis(np.cumsum(np.pad(volume, pads), axis=axis), axis, 0)
+        volume = np.moveaxis(sums[width:] - sums[:-width], 0, axis)
     return volume
