@@ -18,6 +18,7 @@ from APELocalizerLib.core.embedding.posture import (
     better_pose,
     coarse_ct_turned_back,
     sentence,
+    thinned,
     turned_back,
     upright,
 )
@@ -131,9 +132,10 @@ class Embedder:
         The body is embedded again only where something suggests that it is turned.
         """
         coarsest = self.model.spacings(maps[0].spacing)[:1]
+        copy = thinned(scan)
 
         def read(pose: Pose) -> EmbeddingMap:
-            return self._passes_at(upright(scan, pose)[0], maps[0].spacing, coarsest, device, None, cancelled)[0][0]
+            return self._passes_at(upright(copy, pose)[0], maps[0].spacing, coarsest, device, None, cancelled)[0][0]
 
         pose = better_pose(coarse_ct, maps[0], read)
         if pose is STRAIGHT:

@@ -11,10 +11,11 @@ clearly better was it turned.
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 
-from APELocalizerLib.core.base.geometry import Box
+from APELocalizerLib.core.base.geometry import Box, subgrid_affine
 from APELocalizerLib.core.embedding.coarse_ct import SPACING_MM, WINDOW_HU, CoarseCT
 from APELocalizerLib.core.embedding.embedding_map import EmbeddingMap
 from APELocalizerLib.core.embedding.symmetry import lean_of, turn_of
@@ -32,18 +33,18 @@ BACK_DEGREES = 30.0
 SUSPECT_DEGREES = 7.5
 """The mirror plane of a patient who lies straight is at most about 6 degrees off."""
 
-SUSPECT_NOD_DEGREES, LEFT_NOD_DEGREES = 5.5, 2.5
-"""Coordinates of patients who lie straight nod by at most about 5 degrees; a nod that is taken back, by less than …"""
+SUSPECT_NOD_DEGREES, ODD_MM = 5.0, 6.2
+"""A nod is looked for if the coordinates nod by more than this, or are off an affine map of the body by more."""
 
-NOD_GAIN, NODS = 2.3, 3
-"""Coordinates show only so much less of a nod than there is; taken back, it is looked for so often again."""
+NODS, HALF_A_STEP = (-45.0, -30.0, -15.0, 15.0, 30.0, 45.0), 7.5
+"""Nods in degrees that are taken back to see whether the coordinates follow the body better, and then half a step."""
 
-ODD_MM, TRIED_NOD = 6.5, 6.5
-"""Coordinates further off an affine map of the body are read again with nods of about 15 degrees taken back."""
-
-BETTER, AS_GOOD = 0.92, 1.02
+BETTER, AS_GOOD = 0.9, 1.02
 """A body nods if its coordinates, read upright, are off an affine map of the body by less than the first share; one
 whose mirror plane is turned, by less than the second: the plane alone says nearly enough."""
+
+READ_MM = 2.5
+"""Voxels up to which a scan is thinned to look for the pose."""
 
 CELLS, FITS, LEAST_MM = 6000, 12, 5.0
 """Cells that the affine map is fitted to, how often, down-weighting outliers, and what is no outlier; mm."""
@@ -62,8 +63,8 @@ class Pose:
         return float(np.degrees(np.arccos(np.clip((np.trace(self.rotation) - 1.0) / 2.0, -1.0, 1.0))))
 
     def after_nod(self, degrees: float) -> "Pose":
-        """This pose, and then a nod about the right-left axis taken back, as the coordinates show it."""
-        angle = np.radians(NOD_GAIN * degrees)
+        """This pose, and then a nod about the right-left axis taken back."""
+        angle = np.radians(-degrees)
         nod = np.eye(3)
         nod[1:, 1:] = [[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]
         return Pose(nod @ self.rotation, self.roll)
@@ -90,47 +91,39 @@ def nod_degrees(embedding_map: EmbeddingMap) -> float:
 def better_pose(coarse_ct: CoarseCT, as_scanned: EmbeddingMap, read: Callable[[Pose], EmbeddingMap]) -> Pose:
     """The pose in which the coordinates follow the body best; `STRAIGHT` if none is clearly better than as scanned.
 
-    `read` embeds the body upright, given how it lies.
+    `read` embeds the body upright, given how it lies; it is asked only if something suggests that the body is turned.
     """
-
-    def reading(pose: Pose) -> _Reading:
-        return _Reading.of(pose, read(pose))
-
-    best = start = _Reading.of(STRAIGHT, as_scanned)
     suspected = suspected_pose(coarse_ct)
-    if suspected is not STRAIGHT:
-        start = reading(suspected)
-        best = start if start.misfit_mm < AS_GOOD * best.misfit_mm else best
-    without_nod = _without_nod(start, reading)
-    return without_nod.pose if without_nod.misfit_mm < BETTER * best.misfit_mm else best.pose
+    if suspected is STRAIGHT and not _is_odd(as_scanned):
+        return STRAIGHT
+    straight = _Reading(STRAIGHT, read(STRAIGHT))
+    start = straight if suspected is STRAIGHT else _Reading(suspected, read(suspected))
+    best = start if start.misfit_mm < AS_GOOD * straight.misfit_mm else straight
+    if _is_odd(start.seen):
+        nods = [_Reading(pose := start.pose.after_nod(nod), read(pose)) for nod in NODS]
+        least = min([start, *nods], key=lambda one: one.misfit_mm)
+        near = [_Reading(pose := least.pose.after_nod(step), read(pose)) for step in (-HALF_A_STEP, HALF_A_STEP)]
+        least = min([least, *near], key=lambda one: one.misfit_mm)
+        best = least if least.misfit_mm < BETTER * best.misfit_mm else best
+    return best.pose
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _Reading:
-    """How well coordinates follow a body that is read in a pose, and how far they still nod, degrees."""
+    """A body that is `seen` upright, given its pose."""
 
     pose: Pose
-    misfit_mm: float
-    nod: float
+    seen: EmbeddingMap
 
-    @classmethod
-    def of(cls, pose: Pose, embedding_map: EmbeddingMap) -> "_Reading":
-        return cls(pose, misfit_mm(embedding_map), nod_degrees(embedding_map))
+    @cached_property
+    def misfit_mm(self) -> float:
+        """How badly the coordinates follow the body."""
+        return misfit_mm(self.seen)
 
 
-def _without_nod(start: _Reading, reading: Callable[[Pose], _Reading]) -> _Reading:
-    """The reading in which a nod is taken back, if something suggests that there is one; else the given one."""
-    if abs(start.nod) > SUSPECT_NOD_DEGREES:
-        nods = [start.nod]
-    else:
-        nods = [-TRIED_NOD, TRIED_NOD] if start.misfit_mm > ODD_MM else []
-    best = min((reading(start.pose.after_nod(nod)) for nod in nods), key=lambda one: one.misfit_mm, default=start)
-    for _ in range(NODS - 1 if nods else 0):
-        if abs(best.nod) <= LEFT_NOD_DEGREES:
-            break
-        further = reading(best.pose.after_nod(best.nod))
-        best = min(best, further, key=lambda one: one.misfit_mm)
-    return best
+def _is_odd(embedding_map: EmbeddingMap) -> bool:
+    """Whether the coordinates follow the body less well than those of patients who lie straight."""
+    return abs(nod_degrees(embedding_map)) > SUSPECT_NOD_DEGREES or misfit_mm(embedding_map) > ODD_MM
 
 
 def spine_turn(coarse_ct: CoarseCT) -> float:
@@ -155,6 +148,13 @@ def upright(scan: Scan, pose: Pose) -> tuple[Scan, np.ndarray]:
     turning[:3, :3] = pose.rotation
     turning[:3, 3] = center - pose.rotation @ center
     return Scan(scan.voxels, turning @ scan.ijk_to_ras, scan.name), turning
+
+
+def thinned(scan: Scan) -> Scan:
+    """A scan of fewer of the same voxels, fine enough to look for the pose."""
+    steps = np.maximum(1, np.floor(READ_MM / scan.spacing + 0.01)).astype(int)
+    voxels = scan.voxels[:: steps[0], :: steps[1], :: steps[2]]
+    return Scan(voxels, subgrid_affine(scan.ijk_to_ras, np.zeros(3), steps.astype(float)), scan.name)
 
 
 def turned_back(embedding_map: EmbeddingMap, turning: np.ndarray, field_of_view: Box) -> EmbeddingMap:

@@ -105,9 +105,9 @@ class _Halves:
 
     def first_look(self, roll: float) -> _Plane:
         """The best of all planes around a roll, roughly."""
-        steps = np.arange(-LARGEST_DEGREES, LARGEST_DEGREES + 1, STEP_DEGREES)
+        steps = range(-LARGEST_DEGREES, LARGEST_DEGREES + 1, STEP_DEGREES)
         planes = []
-        for turn in roll + steps:
+        for turn in (roll + step for step in steps):
             for tilt in steps:
                 offset, cost = self.least(turn, tilt, LOOKED_AT)
                 planes.append(_Plane(offset, float(turn), float(tilt), cost))
