@@ -27,7 +27,7 @@ BONE_HU = (150.0, 300.0)
 SPINE_CELLS, SPINE_PART, SPINE_SHARE = 7, 0.7, 0.1
 """Width of the column that holds the spine, the part of all heights at which it is seen, and how much bone it is."""
 
-BACK_DEGREES = 30.0
+BACK_DEGREES = 50.0
 """A spine that lies further than this from the back says where the back is; else, the mirror plane alone does."""
 
 SUSPECT_DEGREES = 7.5
@@ -39,9 +39,9 @@ SUSPECT_NOD_DEGREES, ODD_MM = 5.0, 6.2
 NODS, HALF_A_STEP = (-45.0, -30.0, -15.0, 15.0, 30.0, 45.0), 7.5
 """Nods in degrees that are taken back to see whether the coordinates follow the body better, and then half a step."""
 
-BETTER, AS_GOOD = 0.9, 1.02
-"""A body nods if its coordinates, read upright, are off an affine map of the body by less than the first share; one
-whose mirror plane is turned, by less than the second: the plane alone says nearly enough."""
+NODS_BETTER, ROLLS_BETTER, LEANS_AS_WELL = 0.75, 0.84, 1.02
+"""Read upright, the coordinates are off an affine map of the body by less than the first share if a body nods, the
+second if its spine is not at its back, and the third if its mirror plane is turned: the plane says nearly enough."""
 
 READ_MM = 2.5
 """Voxels up to which a scan is thinned to look for the pose."""
@@ -98,13 +98,14 @@ def better_pose(coarse_ct: CoarseCT, as_scanned: EmbeddingMap, read: Callable[[P
         return STRAIGHT
     straight = _Reading(STRAIGHT, read(STRAIGHT))
     start = straight if suspected is STRAIGHT else _Reading(suspected, read(suspected))
-    best = start if start.misfit_mm < AS_GOOD * straight.misfit_mm else straight
+    share = LEANS_AS_WELL if abs(suspected.roll) <= BACK_DEGREES else ROLLS_BETTER
+    best = start if start.misfit_mm < share * straight.misfit_mm else straight
     if _is_odd(start.seen):
         nods = [_Reading(pose := start.pose.after_nod(nod), read(pose)) for nod in NODS]
         least = min([start, *nods], key=lambda one: one.misfit_mm)
         near = [_Reading(pose := least.pose.after_nod(step), read(pose)) for step in (-HALF_A_STEP, HALF_A_STEP)]
         least = min([least, *near], key=lambda one: one.misfit_mm)
-        best = least if least.misfit_mm < BETTER * best.misfit_mm else best
+        best = least if least.misfit_mm < NODS_BETTER * best.misfit_mm else best
     return best.pose
 
 

@@ -36,7 +36,7 @@ MM_PER_DEGREE = 1.5
 LEAST_SHARE, OUTSIDE_COST = 0.4, 0.3
 """Planes that mirror less of the body into the scan do not count; what leaves the scan costs as much as a bad match."""
 
-CLEARLY_BETTER = 0.85
+CLEARLY_BETTER = 0.78
 """A turned plane counts if the halves differ by less than this share of what an upright plane leaves."""
 
 

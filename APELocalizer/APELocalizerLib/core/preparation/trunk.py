@@ -15,7 +15,7 @@ from APELocalizerLib.core.preparation.body import body_mask
 from APELocalizerLib.core.preparation.orientation import flipped
 from APELocalizerLib.core.scan.scan import Scan
 
-LOOK_MM = 3.0
+LOOK_MM = 5.0
 """Voxels are looked at in steps of about this."""
 
 AIR_HU, TISSUE_HU, BONE_HU = -500.0, -300.0, 180.0
