@@ -14,6 +14,7 @@ from made_up.paths import SAMPLES
 ROOT = Path(__file__).resolve().parent.parent
 LIBRARY = ROOT / "APELocalizer" / "APELocalizerLib"
 REFERENCE = LIBRARY / "cli" / "README.md"
+CORRESPONDENCE = LIBRARY / "core" / "localization" / "README.md"
 README = ROOT / "README.md"
 
 MOST_WORDS = 1300
@@ -96,6 +97,17 @@ def test_the_example_without_slicer_works(checkout, capsys):
     exec(example, {})
     lines = capsys.readouterr().out.splitlines()
     assert any(line.startswith("lung_apex_right found (") for line in lines) and len(lines) == 26
+
+
+def test_the_example_of_correspondence_works(checkout, capsys):
+    from APELocalizerLib.cli.program import main
+
+    names: dict = {}
+    exec(*blocks(CORRESPONDENCE, "python"), names)
+    assert names["there"].in_view.all() and names["back"].positions_ras[0] == pytest.approx((34.2, 0.9, 11.7), abs=0.1)
+    for words in (words for block in blocks(CORRESPONDENCE, "sh") for words in commands(block)):
+        assert main(words[1:]) == 0, capsys.readouterr().err
+    assert {"start.h5", "pairs_fixed.txt", "carried.mrk.json"} <= {path.name for path in checkout.iterdir()}
 
 
 def slicer_example() -> str:

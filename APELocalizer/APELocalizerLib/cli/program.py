@@ -14,7 +14,18 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TextIO
 
-from APELocalizerLib.cli import build_library, embed, evaluate, info, learn, localize, models, train
+from APELocalizerLib.cli import (
+    build_library,
+    embed,
+    evaluate,
+    info,
+    learn,
+    localize,
+    models,
+    register,
+    train,
+    transfer,
+)
 from APELocalizerLib.cli.console import Console
 from APELocalizerLib.core.base.errors import Cancelled, in_a_sentence
 from APELocalizerLib.core.base.version import VERSION
@@ -31,7 +42,7 @@ LEVEL_HELP = "what is logged on standard error (default: warning); debug also sh
 
 logger = logging.getLogger(__name__)
 
-COMMANDS = (learn, localize, embed, models, info, build_library, evaluate, train)
+COMMANDS = (learn, localize, register, transfer, embed, models, info, build_library, evaluate, train)
 """The subcommands: each is a file with `add_parser(subparsers)`, and with `run(arguments, console)` -> exit code."""
 
 EXAMPLES = """\

@@ -78,9 +78,8 @@ class CorrespondenceMethod(Transfer):
         positions, expected, in_view = map(np.array, zip(*carried, strict=True))
         weights = 1.0 / np.clip(expected, 1.0, 1e3)[..., None] ** 2
         mean = (weights * positions).sum(axis=0) / weights.sum(axis=0)
-        found = bool(in_view.mean() >= 0.5)
         box = Box.around(mean) if len(mean) == 6 else None
-        return Answer(mean, box, float(np.median(expected)), found=found)
+        return Answer(mean, box, float(np.median(expected)), found=bool(in_view.mean() >= 0.5))
 
 
 def _inside(view: Box, positions: np.ndarray) -> np.ndarray:

@@ -133,9 +133,11 @@ def coarse_image(scan: Scan, spacing_mm: float) -> sitk.Image:
     )
 
 
-def register_affine(support: sitk.Image, target: sitk.Image) -> sitk.Transform:
-    """Affine transform from support to target (LPS mm), by mutual information, from the best start of many."""
-    transform = best_start(support, target)
+def register_affine(
+    support: sitk.Image, target: sitk.Image, start: sitk.AffineTransform | None = None
+) -> sitk.Transform:
+    """Affine transform from support to target (LPS mm), by mutual information, from `start` or the best of many."""
+    transform = best_start(support, target) if start is None else start
     method = _mutual_information(support, (4, 2, 1), (8.0, 4.0, 0.0))
     method.SetOptimizerAsRegularStepGradientDescent(
         learningRate=2.0, minStep=1e-3, numberOfIterations=150, relaxationFactor=0.6, gradientMagnitudeTolerance=1e-8

@@ -24,7 +24,8 @@ def replacing(path: str | Path) -> Iterator[Path]:
     """
     target = Path(path).resolve()
     target.parent.mkdir(parents=True, exist_ok=True)
-    beside = target.with_name(f".{target.stem[:40]}-{uuid.uuid4().hex[:8]}{PART}{target.suffix}")
+    ending = "".join(target.suffixes[-2:]) if target.suffix == ".gz" else target.suffix  # as in .nii.gz
+    beside = target.with_name(f".{target.stem[:40]}-{uuid.uuid4().hex[:8]}{PART}{ending}")
     try:
         yield beside
         if target.exists():

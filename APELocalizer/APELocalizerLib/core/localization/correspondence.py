@@ -112,7 +112,7 @@ def correspond(
 def check_pair(first: EmbeddingMap, second: EmbeddingMap) -> None:
     """Raise `CorrespondenceError` for twice the same scan, and for coordinates that cannot be compared."""
     if first is second or (first.scan_fingerprint and first.scan_fingerprint == second.scan_fingerprint):
-        raise CorrespondenceError(f"“{first.scan_name}” is given twice. Choose two different scans.")
+        raise given_twice(first.scan_name)
     if first.space.model_id != second.space.model_id:
         raise CorrespondenceError(
             f"The scans were mapped with different models, {first.model_id} and {second.model_id}. Map both with one."
@@ -122,6 +122,11 @@ def check_pair(first: EmbeddingMap, second: EmbeddingMap) -> None:
             f"The coordinates of one scan are {first.space.in_words()}, those of the other are "
             f"{second.space.in_words()}. Map both with the same reference."
         )
+
+
+def given_twice(name: str) -> CorrespondenceError:
+    """The error for twice the same scan."""
+    return CorrespondenceError(f"“{name}” is given twice. Choose two different scans.")
 
 
 def _nothing_shared(first: EmbeddingMap, second: EmbeddingMap) -> CorrespondenceError:

@@ -6,14 +6,18 @@ themselves; they are written in LPS, Slicer's default on disk.
 
 import csv
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from APELocalizerLib.core.base.file_names import distinct, shortened, unreserved
 from APELocalizerLib.core.base.geometry import LPS, Box
 from APELocalizerLib.core.localization.answers import Localization, LocatedOrgan, LocatedPoint, confidence_text
+
+if TYPE_CHECKING:  # with it comes PyTorch
+    from APELocalizerLib.core.localization.correspondence import Counterparts
 
 MARKUPS_SCHEMA = (
     "https://raw.githubusercontent.com/slicer/slicer/master/Modules/Loadable/Markups/Resources/Schema/"
@@ -73,6 +77,24 @@ def points_markup(localization: Localization) -> dict:
             }
         )
     return _markups("Fiducial", {"controlPoints": points})
+
+
+def carried_markup_text(names: Sequence[str], carried: "Counterparts") -> str:
+    """Markups point list, as text, of named points that were carried to another scan; those out of view are missing."""
+    points = []
+    for number, name in enumerate(names):
+        shown = bool(carried.in_view[number])
+        position = carried.positions_ras[number] * LPS if shown else np.zeros(3)
+        points.append(
+            {
+                "id": str(number + 1),
+                "label": name,
+                "description": f"within {carried.radius_90_mm[number]:.0f} mm in 9 of 10" if shown else "not in view",
+                "position": position.tolist(),
+                "positionStatus": "defined" if shown else "missing",
+            }
+        )
+    return json.dumps(_markups("Fiducial", {"controlPoints": points, "locked": False}), indent=1)
 
 
 def roi_markup(name: str, box: Box, description: str) -> dict:
