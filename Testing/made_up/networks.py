@@ -1,6 +1,13 @@
 """Networks whose right answer is known."""
 
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any, ClassVar
+
 import torch
+
+from APELocalizerLib.core.model.embedding_network import EmbeddingNetwork
 
 
 class LocalNetwork(torch.nn.Module):
@@ -30,3 +37,38 @@ class PlaceNetwork(torch.nn.Module):
             shape = [-1 if a == axis else 1 for a in range(3)]
             channels.append(((along - middle) / width / 8 + 0.5).view(shape).expand(cells.shape))
         return torch.stack(channels)[None]
+
+
+@dataclass(frozen=True)
+class AverageConfig:
+    """Settings of an `AverageNetwork`."""
+
+    kind: ClassVar[str] = "average"
+
+    stride: int = 4
+    embedding_dim: int = 3
+
+    @property
+    def total_stride(self) -> int:
+        return self.stride
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> AverageConfig:
+        return cls(**values)
+
+
+class AverageNetwork(EmbeddingNetwork):
+    """Another kind of network than the APE one: a weight and a bias per channel, of the mean of a cell's voxels."""
+
+    def __init__(self, config: AverageConfig) -> None:
+        super().__init__(config)
+        self.weight = torch.nn.Parameter(torch.linspace(0.5, 1.5, config.embedding_dim))
+        self.bias = torch.nn.Parameter(torch.zeros(config.embedding_dim))
+
+    def forward(self, image, visible=None):
+        image = image if visible is None else image * visible[:, None]
+        mean = torch.nn.functional.avg_pool3d(image, self.stride)
+        return torch.sigmoid(mean * self.weight[:, None, None, None] + self.bias[:, None, None, None])

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from APELocalizerLib.core.base.files import write_text
-from APELocalizerLib.core.model.network import NetworkConfig
+from APELocalizerLib.core.model.network_config import NetworkConfig, NetworkSettings
+from APELocalizerLib.core.model.networks import settings_from_dict, settings_to_dict
 from APELocalizerLib.training.data.average_patient import FrameModel
 from APELocalizerLib.training.data.settings import DataSettings
 from APELocalizerLib.training.patients.settings import CropSettings, PairSettings
@@ -36,7 +37,7 @@ _KEYS = {"folder": "data", "kind": "anchored"}
 """Settings that have other names in files, which are flat: one key per setting, whatever its group."""
 
 _READERS: dict[str, Callable[[Any], Any]] = {
-    "network": NetworkConfig.from_dict,
+    "network": settings_from_dict,
     "frame": lambda values: FrameModel(**values),
     "deformation": lambda values: Deformation(**values),
     "pairs": PairSettings.from_dict,
@@ -55,7 +56,7 @@ class TrainingConfig:
     output: str
     recipe: str = "anchored"
     seed: int = 1
-    network: NetworkConfig = field(default_factory=NetworkConfig.small)
+    network: NetworkSettings = field(default_factory=NetworkConfig.small)
     data: DataSettings = field(default_factory=DataSettings)
     crops: CropSettings = field(default_factory=CropSettings)
     objective: ObjectiveSettings = field(default_factory=ObjectiveSettings)
@@ -66,9 +67,11 @@ class TrainingConfig:
     def __post_init__(self) -> None:
         if self.seed < 0:
             raise ValueError(f"“seed” must be at least 0, not {self.seed}.")
-        if self.network.stem_stride not in STRIDES:
+        if self.network.stride not in STRIDES:
             allowed = ", ".join(map(str, STRIDES))
-            raise ValueError(f"A network is trained with a stem stride of {allowed}, not {self.network.stem_stride}.")
+            raise ValueError(f"A network is trained with a stem stride of {allowed}, not {self.network.stride}.")
+        if self.network.embedding_dim != 3:
+            raise ValueError(f"Networks of three channels are trained, not of {self.network.embedding_dim}.")
 
     def changed(self, **values: Any) -> TrainingConfig:
         """The same settings but for some, by their names in files. Raises ValueError for unknown or wrong ones."""
@@ -76,7 +79,8 @@ class TrainingConfig:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values, one key per setting."""
-        return {key: _plain(value) for key, value in _flat(self).items()}
+        values = {key: _plain(value) for key, value in _flat(self).items()}
+        return values | {"network": settings_to_dict(self.network)}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> TrainingConfig:

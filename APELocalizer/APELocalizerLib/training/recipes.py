@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from APELocalizerLib.core.model.model import PUBLISHED_PRESETS
-from APELocalizerLib.core.model.network import NetworkConfig
+from APELocalizerLib.core.model.network_config import NetworkConfig
 from APELocalizerLib.core.preparation.config import PreparationConfig
 from APELocalizerLib.training.config import TrainingConfig
 from APELocalizerLib.training.data.cache import CacheSettings

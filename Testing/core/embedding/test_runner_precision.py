@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from APELocalizerLib.core.embedding import runner as inference
 from APELocalizerLib.core.embedding.runner import InferenceSettings, Runner
+from APELocalizerLib.core.model import folded_network
 from made_up.scans import prepared_scan, random_image
 
 SMALL_TILES = InferenceSettings(device="cpu", tile=(32, 32, 32), overlap=0.5, one_pass=False, batch_size=4)
@@ -27,8 +27,8 @@ def test_half_precision_on_the_cpu_is_a_choice_and_close(model, one_pass):
 
 @pytest.mark.parametrize("able", [False, True])
 def test_wide_networks_use_bfloat16_where_the_processor_is_made_for_it(model, monkeypatch, able):
-    monkeypatch.setattr(inference, "multiplies_bfloat16", lambda: able)
-    monkeypatch.setattr(inference, "WIDE", model.network.channels[0])
+    monkeypatch.setattr(folded_network, "multiplies_bfloat16", lambda: able)
+    monkeypatch.setattr(folded_network, "WIDE", model.network.channels[0])
     image = prepared_scan(random_image((40, 36, 44)))
     unset, expected = (
         Runner(model, dataclasses.replace(SMALL_TILES, mixed_precision=choice)).embed(image).values

@@ -1,7 +1,8 @@
 """EmbeddingMap: the anatomical coordinates of every place in one scan, and the search in them.
 
-The map is a grid of cells (one per `stem_stride` voxels of the prepared scan). Each cell holds three anatomical
-coordinates in mm; between cells the map is trilinear (APE paper, section 2.1). Positions are RAS world mm.
+The map is a grid of cells (one per stride of the network). Each cell holds three anatomical coordinates in mm; between
+cells the map is trilinear (APE paper, section 2.1). Positions are RAS world mm. Other networks may say more numbers
+per cell: their maps are read and written likewise, but only three coordinates can be searched in.
 """
 
 from collections.abc import Sequence
@@ -23,6 +24,9 @@ from APELocalizerLib.core.embedding.trilinear import PAD, extend_from_mask, samp
 QUERIES_PER_CHUNK = 4096
 """Queries that are searched for together: few enough for the processor's cache, and to be cancelled in time."""
 
+COORDINATES = 3
+"""Channels of a map that can be searched: the search is that of anatomical coordinates, see `cell_tree`."""
+
 LARGEST_MM = 1e8
 """Anatomical coordinates beyond this are refused."""
 
@@ -39,12 +43,12 @@ class Nearest:
 class EmbeddingMap:
     """Anatomical coordinates of one scan. A map is equal to itself only.
 
-    `values` (a, b, c, 3) float32 in embedding mm, `body` (a, b, c) bool, `grid_to_ras` (4, 4) from cell index to RAS
-    of the cell's center, `space` what the values mean, `field_of_view` the scan's outer box in RAS, `notes` warnings
-    (for example that tiles were smaller because memory ran out). `passes` are the maps of the single spacings that this
-    map is the mean of, if there are several. `coarse_ct` is the coarse CT by which found positions are refined; without
-    it they stay where the embeddings point. `left_out_mm`: lengths above and below the field of
-    view that were left out, because they do not show the trunk.
+    `values` (a, b, c, channels) float32 in embedding mm, `body` (a, b, c) bool, `grid_to_ras` (4, 4) from cell index to
+    RAS of the cell's center, `space` what the values mean, `field_of_view` the scan's outer box in RAS, `notes`
+    warnings (for example that tiles were smaller because memory ran out). `passes` are the maps of the single spacings
+    that this map is the mean of, if there are several. `coarse_ct` is the coarse CT by which found positions are
+    refined; without it they stay where the embeddings point. `left_out_mm`: lengths above and below the field of view
+    that were left out, because they do not show the trunk.
     """
 
     values: np.ndarray
@@ -61,9 +65,9 @@ class EmbeddingMap:
     left_out_mm: tuple[float, float] = (0.0, 0.0)
 
     def __post_init__(self) -> None:
-        if self.values.ndim != 4 or self.values.shape[3] != 3 or self.body.shape != self.values.shape[:3]:
+        if self.values.ndim != 4 or self.values.shape[3] < 1 or self.body.shape != self.values.shape[:3]:
             raise MapError(
-                f"An embedding map needs values (a, b, c, 3) and a body mask (a, b, c), not {self.values.shape} "
+                f"An embedding map needs values (a, b, c, channels) and a body mask (a, b, c), not {self.values.shape} "
                 f"and {self.body.shape}."
             )
         if not self.body.any():
@@ -76,10 +80,23 @@ class EmbeddingMap:
         """Id of the model that computed the map."""
         return self.space.model_id
 
+    @property
+    def channels(self) -> int:
+        """Numbers per cell."""
+        return self.values.shape[3]
+
+    def check_coordinates(self) -> None:
+        """Raise `MapError` unless the map holds three anatomical coordinates, as learning and searching need."""
+        if self.channels != COORDINATES:
+            raise MapError(
+                f"The map of “{self.scan_name}” holds {self.channels} numbers per place; landmarks are learned and "
+                "found by three anatomical coordinates. Choose a model that computes these."
+            )
+
     # Reading -----------------------------------------------------------------------------------------------------
 
     def embedding_at(self, points_ras: np.ndarray) -> np.ndarray:
-        """Embedding (n, 3) at RAS positions (n, 3), trilinear between cells; positions outside take the border's."""
+        """Embedding (n, channels) at RAS positions (n, 3), trilinear between cells; outside, it is the border's."""
         return self._read(self.to_index(points_ras))
 
     def is_body(self, points_ras: np.ndarray) -> np.ndarray:
@@ -97,12 +114,12 @@ class EmbeddingMap:
         return apply_affine(self.grid_to_ras, indices)
 
     def distance_volume(self, query: np.ndarray) -> np.ndarray:
-        """Embedding distance of every cell to one query (3,), shape (a, b, c) float32; infinite outside the body."""
+        """Embedding distance (a, b, c) float32 of every cell to one query (channels,); infinite outside the body."""
         distance = np.linalg.norm(self.values - np.asarray(query, dtype=np.float32), axis=-1)
         return np.where(self.body, distance, np.inf).astype(np.float32)
 
     def similarity(self, query: np.ndarray, width_mm: float = 25.0) -> np.ndarray:
-        """Similarity 0..1 of every cell to one query (3,): Gaussian of the embedding distance; 0 outside the body."""
+        """Similarity 0..1 of every cell to one query (channels,): Gaussian of the distance; 0 outside the body."""
         return np.exp(-0.5 * (self.distance_volume(query) / width_mm) ** 2)
 
     def with_coarse_ct(self, coarse_ct: CoarseCT | None) -> "EmbeddingMap":
@@ -113,7 +130,8 @@ class EmbeddingMap:
 
     def get_ready(self) -> None:
         """Make now what the first search, and the first comparison of images, would make."""
-        _ = self._space.tree
+        if self.channels == COORDINATES:
+            _ = self._space.tree
         if self.coarse_ct is not None:
             self.coarse_ct.level(0)
 
@@ -124,12 +142,13 @@ class EmbeddingMap:
 
         Retrieval of the APE paper, section 2.3 (smallest Euclidean distance), with a sub-voxel answer: from the
         nearest cells, damped Gauss-Newton steps on the trilinear map lead to the place (see `search`). Raises
-        `MapError` for queries that are non-finite or out of range.
+        `MapError` for queries that are non-finite or out of range, and for a map of other than three channels.
         """
         return nearest_on_each([(self, queries)])[0]
 
     def top_k(self, query: np.ndarray, k: int, min_separation_mm: float = 20.0) -> Nearest:
         """The k best places for one query (3,), at least `min_separation_mm` apart, best first; may be fewer."""
+        self.check_coordinates()
         query = np.asarray(query, dtype=np.float64).reshape(1, 3)
         positions = self.to_ras(self._body_indices)
         remaining = np.ones(len(positions), dtype=bool)
@@ -175,7 +194,9 @@ def nearest_on_each(
     searches: Sequence[tuple[EmbeddingMap, np.ndarray]], cancelled: CancelCheck | None = None
 ) -> list[Nearest]:
     """`EmbeddingMap.nearest` for pairs of a map and queries (n, 3), together: many small searches cost little more
-    than one large. Raises `MapError` for queries that are non-finite or out of range, and `Cancelled`."""
+    than one large. Raises `MapError` as it does, and `Cancelled`."""
+    for searched, _ in searches:
+        searched.check_coordinates()
     queries = [np.asarray(wanted, dtype=np.float64).reshape(-1, 3) for _, wanted in searches]
     if not all((np.abs(rows) < LARGEST_MM).all() for rows in queries):
         raise MapError("An embedding that is looked up is not a sensible number. Learn the landmark again.")

@@ -1,7 +1,8 @@
 """Embedding maps as .nrrd files, and as the compact text that a library carries for each support.
 
-The .nrrd holds a three-component image with NaN outside the body; its header carries the model id, the spacing,
-the exact index-to-RAS matrix and, as text, the coarse CT. The compact form holds 16-bit values of the body cells only.
+The .nrrd holds an image with one component per channel and NaN outside the body; its header carries the model id, the
+spacing, the exact index-to-RAS matrix and, as text, the coarse CT. The compact form holds 16-bit values of the body
+cells only, of maps of three coordinates.
 """
 
 import base64
@@ -34,8 +35,8 @@ MOST_MM = 1e6
 
 
 def save_map(embedding_map: EmbeddingMap, path: str | Path) -> None:
-    """Write the map as .nrrd (float32, three components, gzip), atomically: an existing file is replaced only by a
-    complete one. Raises `MapError` for another file ending and where it cannot be written."""
+    """Write the map as .nrrd (float32, one component per channel, gzip), atomically: an existing file is replaced only
+    by a complete one. Raises `MapError` for another file ending and where it cannot be written."""
     path = Path(path)
     if path.suffix.lower() != ".nrrd":
         raise MapError(f"Embedding maps are saved as .nrrd files; {path.name} has another ending.")
@@ -81,8 +82,10 @@ def load_map(path: str | Path) -> EmbeddingMap:
 def to_compact(embedding_map: EmbeddingMap) -> str:
     """Encode the map as text: body bits and 16-bit values (step under 0.02 mm), compressed, base64.
 
-    Of a map with several passes these are encoded, joined by ";"; their mean is made again on reading.
+    Of a map with several passes these are encoded, joined by ";"; their mean is made again on reading. Raises
+    `MapError` for a map of other than three channels.
     """
+    embedding_map.check_coordinates()
     return PASS_SEPARATOR.join(_to_compact(single) for single in embedding_map.passes or (embedding_map,))
 
 

@@ -16,7 +16,7 @@ def sample_on_grid(
     progress: Progress | None = None,
     cancelled: CancelCheck | None = None,
 ) -> np.ndarray:
-    """Return the map on a grid: (i, j, k, 3) float32 in embedding mm, NaN outside the body.
+    """Return the map on a grid: (i, j, k, channels) float32 in embedding mm, NaN outside the body.
 
     `shape` and `ijk_to_ras` describe the grid (for the scan's own: `scan.voxels.shape`, `scan.ijk_to_ras`). Between
     cells the map is trilinear, as the published network's read-out (APE paper, section 2.1). The map ends half a cell
@@ -36,7 +36,7 @@ def sample_on_grid(
     to_unit[:3, 3] -= 1.0
     matrix = torch.from_numpy((to_unit @ to_cell)[[2, 1, 0]].astype(np.float32))
     axes = [torch.arange(n, dtype=torch.float32) for n in shape]
-    result = np.empty((*shape, 3), dtype=np.float32)
+    result = np.empty((*shape, embedding_map.channels), dtype=np.float32)
     rows = max(1, POINTS_PER_SLAB // (shape[1] * shape[2]))
     for start in range(0, shape[0], rows):
         check_cancelled(cancelled)
@@ -48,7 +48,7 @@ def sample_on_grid(
             + matrix[:, 3]
         )
         read = torch.nn.functional.grid_sample(source, grid[None], padding_mode="border", align_corners=False)[0]
-        inside = (read[3] >= 0.5)[..., None].numpy()
-        result[start : start + rows] = np.where(inside, read[:3].permute(1, 2, 3, 0).numpy(), np.nan)
+        inside = (read[-1] >= 0.5)[..., None].numpy()
+        result[start : start + rows] = np.where(inside, read[:-1].permute(1, 2, 3, 0).numpy(), np.nan)
         report(progress, min(1.0, (start + rows) / shape[0]), "Drawing the map")
     return result

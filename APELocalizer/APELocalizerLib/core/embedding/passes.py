@@ -33,9 +33,14 @@ def mean_of_passes(maps: list[EmbeddingMap]) -> EmbeddingMap:
 class MeanMap(EmbeddingMap):
     """The mean of its passes, taken when it is first asked for: checks against a library need the passes only."""
 
+    @property
+    def channels(self) -> int:
+        """Numbers per cell, known without taking the mean."""
+        return self.passes[0].channels
+
     @cached_property
     def values(self) -> np.ndarray:
-        """Mean (a, b, c, 3) float32 of the passes in embedding mm; 0 outside the body."""
+        """Mean (a, b, c, channels) float32 of the passes in embedding mm; 0 outside the body."""
         finest = _finest(self.passes)
         points = apply_affine(finest.grid_to_ras, np.argwhere(finest.body))
         at_cells = finest.values[finest.body].astype(np.float64)

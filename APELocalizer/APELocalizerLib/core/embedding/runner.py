@@ -4,7 +4,6 @@ On a GPU the image is uploaded as a whole (or is there already), tiles are cut, 
 comes back in one piece.
 """
 
-from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 
@@ -12,24 +11,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from APELocalizerLib.core.base.device import multiplies_bfloat16, resolve_device
+from APELocalizerLib.core.base.device import resolve_device
 from APELocalizerLib.core.base.errors import DeviceError
 from APELocalizerLib.core.base.geometry import Shape, shape_of, subgrid_affine
 from APELocalizerLib.core.base.progress import CancelCheck, Progress, check_cancelled
 from APELocalizerLib.core.embedding.coordinate_space import CoordinateSpace
 from APELocalizerLib.core.embedding.embedding_map import EmbeddingMap
 from APELocalizerLib.core.embedding.tiles import TileBox, blend_tiles, padded_length, tile_boxes
-from APELocalizerLib.core.model.folded_network import FoldedNetwork
 from APELocalizerLib.core.model.model import Model
-from APELocalizerLib.core.model.network import APENetwork
+from APELocalizerLib.core.model.networks import Forward, on_cpu
 from APELocalizerLib.core.preparation.config import PreparedScan
 
 BODY_FRACTION = 0.25
 """A cell belongs to the body if at least this part of its voxels does."""
-
-
-WIDE = 64
-"""Channels of a network's first level from which on bfloat16 is the faster on a CPU."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +56,7 @@ class Runner:
     def __init__(self, model: Model, settings: InferenceSettings = InferenceSettings()) -> None:
         self.model = model
         self.settings = settings
-        self._network: Callable[[Tensor, Tensor | None], Tensor] | None = None
+        self._network: Forward | None = None
         self._network_device: torch.device | None = None
 
     def embed(
@@ -131,15 +125,12 @@ class Runner:
             shape = (plan.tile[0] * plan.batch_size, *plan.tile[1:])
         self._run(torch.zeros(shape), plan, None, None)
 
-    def _network_on(self, device: torch.device) -> Callable[[Tensor, Tensor | None], Tensor]:
+    def _network_on(self, device: torch.device) -> Forward:
         if self._network is None or self._network_device != device:
             self._network = None
             network = self.model.build_network()
-            if device.type == "cpu" and isinstance(network, APENetwork):
-                half = self.settings.mixed_precision
-                if half is None:
-                    half = self.model.network.channels[0] >= WIDE and multiplies_bfloat16()
-                self._network = FoldedNetwork(network, half=half)
+            if device.type == "cpu":
+                self._network = on_cpu(network, self.settings.mixed_precision)
             else:
                 self._network = network.to(device)
             self._network_device = device
@@ -148,9 +139,9 @@ class Runner:
     def _run(
         self, image: np.ndarray | Tensor, plan: "_Plan", progress: Progress | None, cancelled: CancelCheck | None
     ) -> Tensor:
-        """Network output (3, a, b, c) in 0..1 for an image (p, l, i), on the plan's device."""
+        """Network output (channels, a, b, c) in 0..1 for an image (p, l, i), on the plan's device."""
         check_cancelled(cancelled)
-        stride, smallest = self.model.network.stem_stride, self.model.network.total_stride
+        stride, smallest = self.model.network.stride, self.model.network.total_stride
         wanted = shape_of([smallest] * 3) if plan.tile is None else plan.tile
         padded = shape_of(padded_length(n, w, stride) for n, w in zip(image.shape, wanted, strict=True))
         tile = padded if plan.tile is None else plan.tile
@@ -175,7 +166,7 @@ class Runner:
     def _as_map(
         self, prepared: PreparedScan, output: Tensor, spacing_name: str, notes: tuple[str, ...]
     ) -> EmbeddingMap:
-        stride = self.model.network.stem_stride
+        stride = self.model.network.stride
         scale = np.array(self.model.scale, dtype=np.float32)
         offset = np.array(self.model.offset, dtype=np.float32)
         return EmbeddingMap(

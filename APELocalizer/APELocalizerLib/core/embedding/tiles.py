@@ -60,7 +60,7 @@ def blend_tiles(
     progress: Progress | None,
     cancelled: CancelCheck | None,
 ) -> Tensor:
-    """Run every tile and average the overlaps with Gaussian weights; (3, a, b, c), where the tiles' outputs are."""
+    """Run every tile and average overlaps with Gaussian weights; (channels, a, b, c), where the tiles' outputs are."""
     cells = shape_of(n // stride for n in size)
     sums: tuple[Tensor, Tensor, Tensor] | None = None
     for start in range(0, len(tiles), batch_size):
@@ -73,7 +73,7 @@ def blend_tiles(
             return outputs[0]
         if sums is None:
             weights = torch.from_numpy(gaussian_weights(shape_of(n // stride for n in tile))).to(outputs.device)
-            sums = outputs.new_zeros((3, *cells)), outputs.new_zeros(cells), weights
+            sums = outputs.new_zeros((outputs.shape[1], *cells)), outputs.new_zeros(cells), weights
         total, weight, weights = sums
         for where, values in zip(batch, outputs, strict=True):
             region = tuple(slice(s.start // stride, s.stop // stride) for s in where)

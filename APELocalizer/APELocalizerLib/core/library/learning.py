@@ -31,8 +31,8 @@ def learn_points(
         raise LearningError("There is nothing to learn: place at least one landmark on the support scan.")
     positions = _positions(list(points.values()))
     _check_inside(support_map, positions, list(points))
+    embeddings = _embeddings(support_map, positions)
     library = library.with_support(support_map)
-    embeddings = support_map.embedding_at(positions)
     support_id, date = support_id_of(support_map), _today()
     landmarks = [
         Landmark(
@@ -146,9 +146,15 @@ def _with_organ(
 
 
 def _organ(support_map: EmbeddingMap, name: str, extreme_points: np.ndarray, code: Code | None, alpha: float) -> Organ:
-    embeddings = tuple(map(tuple, support_map.embedding_at(extreme_points)))
+    embeddings = tuple(map(tuple, _embeddings(support_map, extreme_points)))
     shot = OrganShot(support_id_of(support_map), tuple(map(tuple, extreme_points)), embeddings, _today())
     return Organ(name, (shot,), code, alpha=alpha)
+
+
+def _embeddings(support_map: EmbeddingMap, positions: np.ndarray) -> np.ndarray:
+    """Coordinates (n, 3) at positions (n, 3); raises `MapError` for a map that holds others than three."""
+    support_map.check_coordinates()
+    return support_map.embedding_at(positions)
 
 
 def _first_in_body(support_map: EmbeddingMap, start: np.ndarray, stop: np.ndarray) -> np.ndarray:

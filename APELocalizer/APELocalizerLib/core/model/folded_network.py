@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from APELocalizerLib.core.base.device import multiplies_bfloat16
 from APELocalizerLib.core.base.geometry import Shape, shape_of
 from APELocalizerLib.core.model.network import NORM_EPS, APENetwork, ConvNeXtBlock, LayerNorm3d
 
@@ -23,6 +24,18 @@ HIDDEN_NUMBERS = 2**19
 
 SHORT = 128
 """Channels up to which a norm by matrix products is the faster one."""
+
+
+WIDE = 64
+"""Channels of a network's first level from which on bfloat16 is the faster on a CPU."""
+
+
+def folded(network: APENetwork, half: bool | None = None) -> "FoldedNetwork":
+    """The network for CPU inference. `half` None means bfloat16 for networks as wide as the published one, on
+    processors made for it."""
+    if half is None:
+        half = network.config.channels[0] >= WIDE and multiplies_bfloat16()
+    return FoldedNetwork(network, half)
 
 
 class FoldedNetwork:

@@ -16,7 +16,9 @@ import torch
 
 from APELocalizerLib.core.base.errors import ModelError
 from APELocalizerLib.core.base.geometry import triple
-from APELocalizerLib.core.model.network import APENetwork, NetworkConfig
+from APELocalizerLib.core.model.embedding_network import EmbeddingNetwork
+from APELocalizerLib.core.model.network_config import NetworkSettings
+from APELocalizerLib.core.model.networks import build_network, settings_to_dict
 from APELocalizerLib.core.preparation.config import PreparationConfig
 
 Spacing = tuple[float, float, float]
@@ -42,20 +44,21 @@ class Model:
     """Weights and their meaning.
 
     `presets` names the spacings (mm along posterior, left, inferior) the network is run at; several spacings in one
-    preset are averaged. An embedding in mm is `offset + scale * network output`. With `anchored` the three channels are
-    the R, A, S mm of an average patient; otherwise only distances between embeddings have a meaning.
+    preset are averaged. An embedding in mm is `offset + scale * network output`, channel by channel. With `anchored`
+    the three channels are the R, A, S mm of an average patient; otherwise only distances between embeddings have a
+    meaning.
     `one_pass` says that the network was trained on whole scans and is run without tiles unless asked otherwise.
     `padding` says how a scan smaller than a tile is filled up: "mask" (zeros, told to the network by its visibility
     mask) or "edge" (the last voxel repeated), as in training.
     """
 
     name: str
-    network: NetworkConfig
+    network: NetworkSettings
     preparation: PreparationConfig
     state: Mapping[str, torch.Tensor] = field(repr=False)
     presets: Mapping[str, tuple[Spacing, ...]] = field(default_factory=lambda: dict(PUBLISHED_PRESETS))
-    scale: tuple[float, float, float] = (DEFAULT_SCALE_MM,) * 3
-    offset: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    scale: tuple[float, ...] = (DEFAULT_SCALE_MM,) * 3
+    offset: tuple[float, ...] = (0.0, 0.0, 0.0)
     anchored: bool = False
     one_pass: bool = False
     padding: str = "mask"
@@ -67,8 +70,12 @@ class Model:
     def __post_init__(self) -> None:
         if self.padding not in ("mask", "edge"):
             raise ModelError(f'A model pads small scans with "mask" or "edge", not with "{self.padding}".')
-        if not _numbers(self.scale, 1e-3, 1e6) or not _numbers(self.offset, -1e6, 1e6):
-            raise ModelError("A model's scale and offset are three numbers in mm each, and the scale is above 0.")
+        channels = self.network.embedding_dim
+        if not _numbers(self.scale, 1e-3, 1e6, channels) or not _numbers(self.offset, -1e6, 1e6, channels):
+            raise ModelError(
+                f"A model's scale and offset are {channels} numbers in mm each, one per channel, and the scale is "
+                "above 0."
+            )
         if not _numbers([self.round_trip_threshold_mm] * 3, 0, 1e6):
             raise ModelError("A model's threshold of the round trip is a number of mm from 0.")
         if not self.presets or not all(
@@ -93,10 +100,10 @@ class Model:
             raise ModelError(f'This model has no spacing "{preset}". Choose one of: {", ".join(self.presets)}.')
         return self.presets[preset]
 
-    def build_network(self) -> APENetwork:
+    def build_network(self) -> EmbeddingNetwork:
         """The network with these weights, fp32, in evaluation mode, on the CPU."""
         with torch.device("meta"):  # random initial weights would take longer than all else here
-            network = APENetwork(self.network)
+            network = build_network(self.network)
         weights = {key: value.to("cpu", torch.float32, copy=True) for key, value in self.state.items()}
         network.load_state_dict(weights, assign=True)
         return network.eval().requires_grad_(False)
@@ -108,7 +115,7 @@ class Model:
     def _meaning(self) -> dict:
         """What decides an embedding's value, as JSON. Thresholds and texts are left out: they do not change it."""
         return {
-            "network": self.network.to_dict(),
+            "network": settings_to_dict(self.network),
             "preparation": self.preparation.to_dict(),
             "presets": {name: [list(s) for s in spacings] for name, spacings in self.presets.items()},
             "scale": list(self.scale),
@@ -130,7 +137,7 @@ class Model:
         }
 
 
-def _numbers(values: Sequence[float], low: float, high: float) -> bool:
-    """Whether these are three finite numbers within limits."""
+def _numbers(values: Sequence[float], low: float, high: float, count: int = 3) -> bool:
+    """Whether these are `count` finite numbers within limits."""
     plain = all(isinstance(value, (int, float)) and not isinstance(value, bool) for value in values)
-    return len(values) == 3 and plain and all(low <= value <= high for value in values)
+    return len(values) == count and plain and all(low <= value <= high for value in values)

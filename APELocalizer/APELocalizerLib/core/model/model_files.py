@@ -12,8 +12,8 @@ from APELocalizerLib.core.base.errors import ModelError, PreparationError
 from APELocalizerLib.core.base.files import replacing
 from APELocalizerLib.core.base.packed import load_json
 from APELocalizerLib.core.model.model import Model
-from APELocalizerLib.core.model.network import APENetwork
-from APELocalizerLib.core.model.network_config import NetworkConfig
+from APELocalizerLib.core.model.network_config import NetworkConfig, NetworkSettings
+from APELocalizerLib.core.model.networks import build_network, settings_from_dict
 from APELocalizerLib.core.preparation.config import PreparationConfig
 
 FORMAT = "APELocalizer checkpoint"
@@ -96,7 +96,7 @@ def _from_content(content: dict, where: str) -> Model:
         raise ModelError(f"{where} was written by a newer APELocalizer. Update the extension to use it.")
     try:
         config = load_json(content["config"])
-        network = NetworkConfig.from_dict(config["network"])
+        network = settings_from_dict(config["network"])
         _check_state(content["state"], network, where)
         return Model(
             name=_text(config["name"]),
@@ -134,12 +134,12 @@ def _flag(value: object) -> bool:
     return value
 
 
-def _check_state(state: Mapping, network: NetworkConfig, where: str) -> None:
+def _check_state(state: Mapping, network: NetworkSettings, where: str) -> None:
     """Raise `ModelError` naming the first keys that differ from what the network needs."""
     if not isinstance(state, Mapping) or not all(isinstance(value, torch.Tensor) for value in state.values()):
         raise ModelError(f"{where} holds something other than network weights.")
     with torch.device("meta"):
-        expected = APENetwork(network).state_dict()
+        expected = build_network(network).state_dict()
     missing = [key for key in expected if key not in state]
     extra = [key for key in state if key not in expected]
     other = [

@@ -8,12 +8,11 @@ fewer channels, for the weights that come with the extension.
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from APELocalizerLib.core.model.embedding_network import EmbeddingNetwork
 from APELocalizerLib.core.model.network_config import NetworkConfig
 
 NORM_EPS = 1e-6
@@ -196,25 +195,20 @@ class PyramidHead(nn.Module):
         return x
 
 
-class APENetwork(nn.Module):
+class APENetwork(EmbeddingNetwork):
     """CT image to three coordinates in (0, 1) for every cell of `config.stem_stride` voxels per axis."""
 
+    config: NetworkConfig
+
     def __init__(self, config: NetworkConfig) -> None:
-        super().__init__()
-        self.config = config
+        super().__init__(config)
         self.fpn = FeaturePyramid(config)
         self.head = PyramidHead(config)
 
-    def to(self, *args: Any, **kwargs: Any) -> APENetwork:
-        """As `nn.Module.to`; a memory format applies to convolutions alone (layer scales have four axes)."""
-        memory_format = kwargs.pop("memory_format", None)
-        if args or kwargs:
-            super().to(*args, **kwargs)
-        if memory_format is not None:
-            for parameter in self.parameters():
-                if parameter.ndim == 5:
-                    parameter.data = parameter.data.to(memory_format=memory_format)
-        return self
+    @property
+    def hidden_token(self) -> nn.Parameter | None:
+        """The stem's token for hidden cells."""
+        return self.fpn.stem.mask_token
 
     def forward(self, image: Tensor, visible: Tensor | None = None) -> Tensor:
         """Embed a batch.
@@ -227,6 +221,12 @@ class APENetwork(nn.Module):
         """
         self.check_size(self.config, image)
         return torch.sigmoid(self.head(self.fpn(image, visible)))
+
+    def forward_in_bfloat16(self, image: Tensor, visible: Tensor | None = None) -> Tensor:
+        """The pyramid in bfloat16; the last layer and the sigmoid, whose steps would be millimeters, in float32."""
+        with torch.autocast(image.device.type, torch.bfloat16):
+            pyramid = self.fpn(image, visible)
+        return torch.sigmoid(self.head([level.float() for level in pyramid]))
 
     @staticmethod
     def check_size(config: NetworkConfig, image: Tensor) -> None:

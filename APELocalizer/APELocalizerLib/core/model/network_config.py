@@ -1,12 +1,42 @@
-"""The shape of an APENetwork, as a value that a model file can hold; it needs no torch."""
+"""The shape of a network, as a value that a model file can hold; it needs no torch."""
 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, ClassVar, Protocol
 
 MOST_CHANNELS, MOST_BLOCKS, MOST_LEVELS, MOST_STRIDE = 4096, 1000, 8, 16
 """No network of this kind is larger."""
+
+
+class NetworkSettings(Protocol):
+    """What the settings of a network of any kind tell about it; see `networks.KINDS`."""
+
+    kind: ClassVar[str]
+
+    @property
+    def embedding_dim(self) -> int:
+        """Channels of the output."""
+        ...
+
+    @property
+    def stride(self) -> int:
+        """Voxels per cell of the output, along each axis."""
+        ...
+
+    @property
+    def total_stride(self) -> int:
+        """The smallest input size per axis, in voxels; tiles are at least as large."""
+        ...
+
+    def to_dict(self) -> dict[str, Any]:
+        """A dictionary of plain JSON values, without the kind."""
+        ...
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> NetworkSettings:
+        """The inverse of `to_dict`. Raises ValueError for an unknown field."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -16,6 +46,8 @@ class NetworkConfig:
     `depths` holds (left blocks, right blocks) for each level and, last, the number of blocks at the bottom;
     `channels` holds one width per level and, last, the bottom's. `layer_scale_init` matters for training only.
     """
+
+    kind: ClassVar[str] = "ape"
 
     stem_stride: int = 4
     channels: tuple[int, ...] = (96, 192, 384, 768)
@@ -58,6 +90,11 @@ class NetworkConfig:
     def small(cls) -> NetworkConfig:
         """A network of about 1.6 million parameters, for the weights that come with the extension."""
         return cls(channels=(32, 64, 128, 192), depths=((2, 1), (2, 1), (3, 1), 2), layer_scale_init=0.1)
+
+    @property
+    def stride(self) -> int:
+        """Input voxels per cell of the output."""
+        return self.stem_stride
 
     @property
     def total_stride(self) -> int:

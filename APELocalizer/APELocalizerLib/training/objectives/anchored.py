@@ -61,7 +61,7 @@ class AnchoredObjective:
         scan = self.data.train[int(rng.choice(len(self.shares), p=self.shares))]
         kind = self.crops.kinds[int(rng.choice(len(self.kinds), p=self.kinds))]
         with torch.no_grad():
-            crop = draw_crop(scan, kind, self.crops.deformation, rng, generator, self.config.network.stem_stride)
+            crop = draw_crop(scan, kind, self.crops.deformation, rng, generator, self.config.network.stride)
             if crop.label_names is not None:
                 crop.image = paint(crop.image, crop.label_names, rng, generator)
             crop.image = augment(crop.image, crop.outside, rng, generator)

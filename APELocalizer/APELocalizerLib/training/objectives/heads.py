@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from APELocalizerLib.core.model.network import APENetwork
+from APELocalizerLib.core.model.embedding_network import EmbeddingNetwork
 
 
 class Head(nn.Module):
@@ -116,11 +116,10 @@ class FixedHead(Head):
 class TrainedNetwork(nn.Module):
     """A network under training and its head, if it has one: images to embeddings, always float32.
 
-    With "bf16" the pyramid is computed in bfloat16 where that is safe; the last layer and the sigmoid, whose steps
-    would be millimeters, in float32.
+    With "bf16" the network computes in bfloat16 where that is safe.
     """
 
-    def __init__(self, network: APENetwork, head: Head | None = None, precision: str = "fp32") -> None:
+    def __init__(self, network: EmbeddingNetwork, head: Head | None = None, precision: str = "fp32") -> None:
         super().__init__()
         self.network, self.head, self.precision = network, head, precision
 
@@ -130,9 +129,7 @@ class TrainedNetwork(nn.Module):
         if self.precision == "fp32":
             output = self.network(image, visible)
         else:
-            with torch.autocast(image.device.type, torch.bfloat16):
-                pyramid = self.network.fpn(image, visible)
-            output = torch.sigmoid(self.network.head([level.float() for level in pyramid]))
+            output = self.network.forward_in_bfloat16(image, visible)
         return output if self.head is None else self.head(output)
 
 

@@ -47,7 +47,7 @@ class PairObjective:
         source = self.sources[int(rng.choice(len(self.shares), p=self.shares))]
         with torch.no_grad():
             return draw_patient(
-                source, self.settings, self.config.crops.deformation, rng, generator, self.config.network.stem_stride
+                source, self.settings, self.config.crops.deformation, rng, generator, self.config.network.stride
             )
 
     def measure(

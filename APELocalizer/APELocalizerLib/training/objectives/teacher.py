@@ -14,8 +14,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from APELocalizerLib.core.base.errors import TrainingError
-from APELocalizerLib.core.model.network import APENetwork, NetworkConfig
+from APELocalizerLib.core.base.errors import ModelError, TrainingError
+from APELocalizerLib.core.model.embedding_network import EmbeddingNetwork
+from APELocalizerLib.core.model.networks import build_network, settings_from_dict
 from APELocalizerLib.training.data.average_patient import AveragePatient, Frame, FrameModel, Observation, fit_frame
 from APELocalizerLib.training.data.scans import TrainingScan, add_targets
 from APELocalizerLib.training.data.training_set import TrainingSet, share_out
@@ -29,15 +30,17 @@ PREDICTED_SHARE = 0.5
 """How often a scan whose frame is predicted alone is drawn, against the same scan with annotations."""
 
 
-def load_teacher(path: Path) -> tuple[APENetwork, torch.Tensor, torch.Tensor]:
+def load_teacher(path: Path) -> tuple[EmbeddingNetwork, torch.Tensor, torch.Tensor]:
     """Network, scale and offset of exported weights. Raises TrainingError for a file that holds none."""
     if not Path(path).is_file():
         raise TrainingError(f"The teacher's weights, “{path}”, do not exist.")
     try:
         exported = torch.load(path, weights_only=True, map_location="cpu")
-        network = APENetwork(NetworkConfig.from_dict(exported["network"])).eval()
+        network = build_network(settings_from_dict(exported["network"])).eval()
         network.load_state_dict(exported["state"])
         scale, offset = torch.tensor(exported["scale"]), torch.tensor(exported["offset"])
+    except ModelError as error:
+        raise TrainingError(f"The teacher's weights, “{Path(path).name}”, cannot be used: {error}") from error
     except Exception as error:  # a damaged file can make the unpickler raise anything
         raise TrainingError(
             f"The teacher's weights, “{Path(path).name}”, are damaged or not those of a training; "
@@ -48,7 +51,7 @@ def load_teacher(path: Path) -> tuple[APENetwork, torch.Tensor, torch.Tensor]:
 
 
 def predicted_points(
-    teacher: tuple[APENetwork, torch.Tensor, torch.Tensor], scan: TrainingScan, least_mm: float
+    teacher: tuple[EmbeddingNetwork, torch.Tensor, torch.Tensor], scan: TrainingScan, least_mm: float
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Body points (n, 3) in RAS, their predicted coordinates (n, 3), and 1-sigma (n, 3) of these, in mm."""
     maps = [embed(*_arguments(teacher, scan, spacing)) for spacing in ((4.0, 4.0, 6.0), (3.0, 3.0, 4.5))]

@@ -5,31 +5,32 @@ from __future__ import annotations
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from APELocalizerLib.core.model.network import APENetwork, NetworkConfig
+from APELocalizerLib.core.model.network_config import NetworkSettings
+from APELocalizerLib.core.model.networks import build_network
 
 
-def parameter_count(config: NetworkConfig) -> int:
+def parameter_count(config: NetworkSettings) -> int:
     """Number of parameters."""
     with torch.device("meta"):
-        return sum(parameter.numel() for parameter in APENetwork(config).parameters())
+        return sum(parameter.numel() for parameter in build_network(config).parameters())
 
 
-def training_flops(config: NetworkConfig, shape: tuple[int, ...]) -> float:
+def training_flops(config: NetworkSettings, shape: tuple[int, ...]) -> float:
     """Floating-point operations of forward and backward on images (N, 1, P, L, I).
 
     Convolutions and matrix products only, two per multiplication; the backward pass counts as two forward passes.
     """
     with torch.device("meta"):
-        network, image = APENetwork(config), torch.empty(shape)
+        network, image = build_network(config), torch.empty(shape)
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         network(image)
     return 3.0 * counter.get_total_flops()
 
 
-def activation_bytes(config: NetworkConfig, shape: tuple[int, ...]) -> int:
+def activation_bytes(config: NetworkSettings, shape: tuple[int, ...]) -> int:
     """Bytes (float32) that forward keeps for backward on images (N, 1, P, L, I)."""
     with torch.device("meta"):
-        network, image = APENetwork(config), torch.empty(shape)
+        network, image = build_network(config), torch.empty(shape)
     weights = {parameter.untyped_storage()._cdata for parameter in network.parameters()}
     kept: dict[int, torch.Tensor] = {}
 
@@ -44,6 +45,6 @@ def activation_bytes(config: NetworkConfig, shape: tuple[int, ...]) -> int:
     return kept_bytes
 
 
-def model_bytes(config: NetworkConfig, replicas: int = 1) -> int:
+def model_bytes(config: NetworkSettings, replicas: int = 1) -> int:
     """Bytes of the weights, their moving average, the optimizer's two moments, and the gradients of all replicas."""
     return 4 * parameter_count(config) * (4 + replicas + (1 if replicas > 1 else 0))

@@ -15,7 +15,7 @@ from APELocalizerLib.core.base.files import write_text
 from APELocalizerLib.core.model.known_models import PUBLISHED_CITATION
 from APELocalizerLib.core.model.model import DEFAULT_THRESHOLD_MM, Model
 from APELocalizerLib.core.model.model_files import read_model, save_model
-from APELocalizerLib.core.model.network import NetworkConfig
+from APELocalizerLib.core.model.networks import settings_from_dict, settings_to_dict
 from APELocalizerLib.core.model.registry import sha256_of
 from APELocalizerLib.core.preparation.config import PreparationConfig
 from APELocalizerLib.training.config import TrainingConfig
@@ -38,7 +38,7 @@ def export_model(trainer: Trainer, path: Path, scans: int) -> Model:
     trained = "1 scan" if scans == 1 else f"{scans} scans"
     state = {key: value.detach().cpu().contiguous() for key, value in trainer.average.state_dict().items()}
     scale, offset = trainer.scale_and_offset()
-    content = {"network": config.network.to_dict(), "state": state, "scale": scale, "offset": offset}
+    content = {"network": settings_to_dict(config.network), "state": state, "scale": scale, "offset": offset}
     model = replace(
         model_of(content, name=Path(config.output).resolve().name, training_data=f"{trained} of the user"),
         **({} if config.objective.kind.is_anchored else _self_supervised(config)),
@@ -69,7 +69,7 @@ def model_of(
     """Model of an anchored network from what a trainer exports: settings, averaged weights, scale, offset."""
     return Model(
         name=name,
-        network=NetworkConfig.from_dict(content["network"]),
+        network=settings_from_dict(content["network"]),
         preparation=PreparationConfig.on_fixed_lattice(),
         state=content["state"],
         presets=PRESETS,

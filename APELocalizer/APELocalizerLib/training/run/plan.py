@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from APELocalizerLib.core.base.progress import CancelCheck, Progress, check_cancelled
-from APELocalizerLib.core.model.network import APENetwork
+from APELocalizerLib.core.model.networks import build_network
 from APELocalizerLib.training.config import TrainingConfig
 from APELocalizerLib.training.data.own_scans import Annotations, landmark_table, read_annotations
 from APELocalizerLib.training.recipes import RECIPES
@@ -71,7 +71,7 @@ def _steps_done(config: TrainingConfig) -> int:
     state = saved_state(Path(config.output))
     if state is None and config.optimization.initial_weights:
         with torch.device("meta"):
-            network = APENetwork(config.network)
+            network = build_network(config.network)
         initial_state(Path(config.optimization.initial_weights), network)
     return state["step"] if state else 0
 

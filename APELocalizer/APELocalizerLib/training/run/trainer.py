@@ -11,7 +11,8 @@ import numpy as np
 import torch
 
 from APELocalizerLib.core.base.errors import TrainingError
-from APELocalizerLib.core.model.network import APENetwork
+from APELocalizerLib.core.model.embedding_network import EmbeddingNetwork
+from APELocalizerLib.core.model.networks import build_network, settings_to_dict
 from APELocalizerLib.training.config import TrainingConfig
 from APELocalizerLib.training.objectives.heads import Head, TrainedNetwork
 from APELocalizerLib.training.objectives.objective import TrainingObjective
@@ -40,7 +41,7 @@ class Trainer:
         self.config, self.objective, self.steps = config, objective, config.optimization
         self.device, self.processes = device or torch.device("cpu"), processes or Processes()
         self.folder = Path(config.output)
-        network = APENetwork(config.network)
+        network = build_network(config.network)
         if self.steps.initial_weights and not (self.folder / "state.pt").exists():
             network.load_state_dict(initial_state(Path(self.steps.initial_weights), network))
         head = copy.deepcopy(objective.head)
@@ -65,12 +66,12 @@ class Trainer:
         return SerialWorkers(self.model, self.objective, self.processes, self.device, timed)
 
     @property
-    def network(self) -> APENetwork:
+    def network(self) -> EmbeddingNetwork:
         """The network as it is trained."""
         return self.model.network
 
     @property
-    def average(self) -> APENetwork:
+    def average(self) -> EmbeddingNetwork:
         """The moving average of the network's weights, which is what is exported."""
         return self.average_model.network
 
@@ -181,7 +182,7 @@ class Trainer:
         state = {key: value.cpu().contiguous().clone() for key, value in self.average.state_dict().items()}
         scale, offset = self.scale_and_offset()
         values = {
-            "network": self.config.network.to_dict(), "state": state, "scale": scale, "offset": offset,
+            "network": settings_to_dict(self.config.network), "state": state, "scale": scale, "offset": offset,
             "step": self.step,
         }  # fmt: skip
         save_tensors(values, path)
@@ -218,7 +219,7 @@ def saved_state(folder: Path) -> dict[str, Any] | None:
         ) from error
 
 
-def initial_state(path: Path, network: APENetwork) -> dict[str, torch.Tensor]:
+def initial_state(path: Path, network: EmbeddingNetwork) -> dict[str, torch.Tensor]:
     """Weights of an earlier run's export, or of a model file. Raises TrainingError if they are not the network's."""
     if not path.is_file():
         raise TrainingError(f"The weights to start from, “{path}”, do not exist.")

@@ -75,7 +75,7 @@ def forget_unused_token(model: TrainedNetwork) -> None:
     It is zero then if visibility was given, as it must be with several processes, and the optimizer would go on by
     its momentum; without it, as with None for visibility, the token is left alone.
     """
-    token = getattr(model.network.fpn.stem, "mask_token", None)
+    token = model.network.hidden_token
     if token is not None and token.grad is not None and not bool(token.grad.any()):
         token.grad = None
 
