@@ -1,9 +1,13 @@
 """Building a library from annotated scans of made-up patients, whose embedding is their position times their size."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
+from APELocalizerLib.app.engine import Engine
 from APELocalizerLib.app.library_builder import build_library
+from APELocalizerLib.app.memory import Memory
 from APELocalizerLib.core.annotations.cases import read_cases, with_patients
 from APELocalizerLib.core.base.errors import Cancelled, LibraryError
 from APELocalizerLib.core.embedding.embedding_map import EmbeddingMap
@@ -11,6 +15,7 @@ from APELocalizerLib.core.library.built_in import built_in_terms_path
 from APELocalizerLib.core.library.entries import Code
 from APELocalizerLib.core.library.files import load_library, save_library
 from APELocalizerLib.core.library.terms import read_terms
+from APELocalizerLib.core.model.model import DEFAULT_THRESHOLD_MM
 from made_up.maps import map_of_scan
 from made_up.scans import body_phantom
 
@@ -28,9 +33,20 @@ never_seen,landmark,,,,,#000000
 """
 
 
-def size_embedding(scan) -> EmbeddingMap:
-    """A map of the scan's field of view in cells of 10 mm, all of them body."""
-    return map_of_scan(scan, lambda positions: positions * FACTOR[scan.name], model_id="test@1", scan_fingerprint="")
+class SizeEmbedder:
+    """Instead of a network: maps of a scan's field of view in cells of 10 mm, all of them body."""
+
+    def embed(self, scan, *_arguments) -> EmbeddingMap:
+        return map_of_scan(
+            scan, lambda positions: positions * FACTOR[scan.name], model_id="test@1", scan_fingerprint=""
+        )
+
+
+@pytest.fixture
+def engine() -> Engine:
+    """An engine whose model is only a name."""
+    model = SimpleNamespace(id="test@1", round_trip_threshold_mm=DEFAULT_THRESHOLD_MM)
+    return Engine(reference=None, memory=Memory(lambda _: model, lambda *_: SizeEmbedder()))
 
 
 @pytest.fixture
@@ -65,8 +81,8 @@ def cases(tmp_path, monkeypatch):
 # What is learned ------------------------------------------------------------------------------------------------------
 
 
-def test_every_support_gives_a_shot_under_its_case_id(cases, terms):
-    library = build_library([cases["anna"], cases["bert"]], size_embedding, terms).library
+def test_every_support_gives_a_shot_under_its_case_id(cases, terms, engine):
+    library = build_library([cases["anna"], cases["bert"]], engine, terms).library
     carina = library.landmark("carina")
     assert [shot.support_id for shot in carina.shots] == ["anna", "bert"]
     assert carina.shots[0].position_ras == (5, 0, 30)
@@ -75,20 +91,20 @@ def test_every_support_gives_a_shot_under_its_case_id(cases, terms):
     assert [(support.id, support.name) for support in library.supports] == [("anna", "anna"), ("bert", "bert")]
 
 
-def test_organs_cut_by_the_field_of_view_are_left_out_and_named(cases, terms):
-    built = build_library([cases["anna"], cases["bert"]], size_embedding, terms)
+def test_organs_cut_by_the_field_of_view_are_left_out_and_named(cases, terms, engine):
+    built = build_library([cases["anna"], cases["bert"]], engine, terms)
     assert [shot.support_id for shot in built.library.organ("lung").shots] == ["anna"]
     assert any("bert" in note and "lung" in note and "cut" in note for note in built.notes)
 
 
-def test_points_outside_the_scan_are_left_out_and_named(cases, terms):
-    built = build_library([cases["anna"], cases["bert"]], size_embedding, terms)
+def test_points_outside_the_scan_are_left_out_and_named(cases, terms, engine):
+    built = build_library([cases["anna"], cases["bert"]], engine, terms)
     assert [shot.support_id for shot in built.library.landmark("apex").shots] == ["anna"]
     assert any("bert" in note and "apex" in note for note in built.notes)
 
 
-def test_terms_give_codes_descriptions_colors_and_order(cases, terms):
-    library = build_library([cases["anna"], cases["bert"]], size_embedding, terms).library
+def test_terms_give_codes_descriptions_colors_and_order(cases, terms, engine):
+    library = build_library([cases["anna"], cases["bert"]], engine, terms).library
     assert [each.name for each in library.landmarks] == ["apex", "carina"]
     assert [each.name for each in library.organs] == ["liver", "lung", "bladder"]
     assert library.landmark("carina").code == Code("FMA", "1", "Carina")
@@ -98,13 +114,13 @@ def test_terms_give_codes_descriptions_colors_and_order(cases, terms):
     assert library.organ("liver").code == Code("SCT", "10200004", "Liver")
 
 
-def test_terms_that_no_support_shows_are_named(cases, terms):
-    built = build_library([cases["anna"], cases["bert"]], size_embedding, terms)
+def test_terms_that_no_support_shows_are_named(cases, terms, engine):
+    built = build_library([cases["anna"], cases["bert"]], engine, terms)
     assert "never_seen" in built.notes[-1] and "liver" not in built.notes[-1]
 
 
-def test_the_library_survives_its_file(cases, terms, tmp_path):
-    library = build_library([cases["anna"], cases["bert"]], size_embedding, terms).library
+def test_the_library_survives_its_file(cases, terms, engine, tmp_path):
+    library = build_library([cases["anna"], cases["bert"]], engine, terms).library
     save_library(library, tmp_path / "library.json")
     assert load_library(tmp_path / "library.json") == library
 
@@ -112,28 +128,28 @@ def test_the_library_survives_its_file(cases, terms, tmp_path):
 # How much boxes are enlarged ------------------------------------------------------------------------------------------
 
 
-def test_enlargement_covers_what_was_found_too_small(cases, terms):
+def test_enlargement_covers_what_was_found_too_small(cases, terms, engine):
     """With Bert's shot Anna's box is found at 0.8 of its size, with Anna's Bert's at 1.25, which holds all of it.
 
     The mean recall ((0.8 α)³ + 1) / 2 is 0.988 at 1.24 and 1 at 1.25.
     """
-    built = build_library([cases["anna"], cases["bert"]], size_embedding, terms)
+    built = build_library([cases["anna"], cases["bert"]], engine, terms)
     assert built.library.organ("liver").alpha == pytest.approx(1.25)
     liver = next(each for each in built.enlargements if each.organ == "liver")
     assert (liver.found, liver.searched) == (2, 2)
 
 
-def test_a_patient_is_never_measured_with_own_scans(cases, terms):
+def test_a_patient_is_never_measured_with_own_scans(cases, terms, engine):
     """Were Anna's later scan a support for the first, boxes would be found at 0.9 of their size, and α be 1.11."""
     everyone = list(cases.values())
-    apart = build_library(with_patients(everyone, ["anna"]), size_embedding, terms)
+    apart = build_library(with_patients(everyone, ["anna"]), engine, terms)
     assert apart.library.organ("liver").alpha == pytest.approx(1.25)
-    mixed = build_library(everyone, size_embedding, terms)
+    mixed = build_library(everyone, engine, terms)
     assert mixed.library.organ("liver").alpha == pytest.approx(1.11)
 
 
-def test_enlargement_is_one_and_said_to_be_unmeasured_where_a_single_patient_shows_the_organ(cases, terms):
-    built = build_library(with_patients(list(cases.values()), ["anna"]), size_embedding, terms)
+def test_enlargement_is_one_and_said_to_be_unmeasured_where_a_single_patient_shows_the_organ(cases, terms, engine):
+    built = build_library(with_patients(list(cases.values()), ["anna"]), engine, terms)
     assert built.library.organ("bladder").alpha == 1.0
     assert any("bladder" in note and "could not be measured" in note for note in built.notes)
 
@@ -142,24 +158,22 @@ def test_enlargement_is_one_and_said_to_be_unmeasured_where_a_single_patient_sho
 
 
 def test_unknown_names_are_refused_before_anything_is_embedded(cases, terms):
-    def embed(_scan):
-        raise AssertionError("embedded in vain")
-
+    engine = Engine(memory=Memory(lambda name: pytest.fail(f"the model {name} was loaded in vain")))
     del terms["carina"]
     with pytest.raises(LibraryError, match="does not know the landmark carina"):
-        build_library([cases["anna"]], embed, terms)
+        build_library([cases["anna"]], engine, terms)
 
 
-def test_a_name_of_the_other_kind_is_refused(cases, tmp_path):
+def test_a_name_of_the_other_kind_is_refused(cases, engine, tmp_path):
     path = tmp_path / "other.csv"
     path.write_text(TERMS.replace("carina,landmark", "carina,organ"))
     with pytest.raises(LibraryError, match='"carina" is annotated as landmark'):
-        build_library([cases["anna"]], size_embedding, read_terms(path))
+        build_library([cases["anna"]], engine, read_terms(path))
 
 
-def test_building_can_be_cancelled(cases, terms):
+def test_building_can_be_cancelled(cases, terms, engine):
     with pytest.raises(Cancelled):
-        build_library([cases["anna"]], size_embedding, terms, cancelled=lambda: True)
+        build_library([cases["anna"]], engine, terms, cancelled=lambda: True)
 
 
 @pytest.mark.parametrize(

@@ -5,9 +5,10 @@ themselves, one patient left out at a time: the organ is found on a support with
 α is the smallest enlargement with which the mean recall of the annotated boxes reaches 0.99. Positions are RAS mm.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from APELocalizerLib.app.engine import Engine
 from APELocalizerLib.core.annotations.cases import Case
 from APELocalizerLib.core.base.errors import LibraryError
 from APELocalizerLib.core.base.progress import CancelCheck, Progress, check_cancelled, report
@@ -16,9 +17,7 @@ from APELocalizerLib.core.library.learning import learn_box, learn_points
 from APELocalizerLib.core.library.library import LandmarkLibrary
 from APELocalizerLib.core.library.terms import Term, check_names
 from APELocalizerLib.core.localization.boxes import alpha_for_recall
-from APELocalizerLib.core.localization.localize import LocalizationSettings, localize
 from APELocalizerLib.core.scan.read import read_scan
-from APELocalizerLib.core.scan.scan import Scan
 
 RECALL = 0.99
 """Mean part of an organ's box that the enlarged boxes must hold."""
@@ -54,13 +53,13 @@ class BuiltLibrary:
 
 def build_library(
     supports: Sequence[Case],
-    embed: Callable[[Scan], EmbeddingMap],
+    engine: Engine,
     terms: Mapping[str, Term],
-    settings: LocalizationSettings | None = None,
+    spacing: str = "standard",
     progress: Progress | None = None,
     cancelled: CancelCheck | None = None,
 ) -> BuiltLibrary:
-    """Library of everything annotated on the supports, each named by its case id.
+    """Library of everything annotated on the supports, each named by its case id and read by the engine.
 
     Organs that the field of view cuts are left out, since their true extremes cannot be seen. Scans of one patient
     (`Case.person`) are never searched with each other. Raises `LibraryError` for annotated names that `terms` does not
@@ -76,7 +75,9 @@ def build_library(
         report(progress, EMBEDDING_SHARE * number / len(supports), f"Embedding {case.id}")
         scan = read_scan(case.path)
         notes += scan.warnings
-        maps[case.id] = replace(embed(scan), scan_fingerprint=case.id, scan_name=case.id)
+        maps[case.id] = replace(
+            engine.map(scan, spacing, cancelled=cancelled), scan_fingerprint=case.id, scan_name=case.id
+        )
         parts[case.id], left_out = learn_case(case, maps[case.id])
         notes += left_out
     library = joined(list(parts.values()))
@@ -87,7 +88,7 @@ def build_library(
         check_cancelled(cancelled)
         done = EMBEDDING_SHARE + (1 - EMBEDDING_SHARE) * number / len(library.organs)
         report(progress, done, f"Measuring the enlargement of {organ.name}")
-        enlargements.append(_enlargement(organ.name, supports, maps, parts, settings))
+        enlargements.append(_enlargement(organ.name, supports, maps, parts, engine))
     notes += _remarks(library, terms, enlargements)
     report(progress, 1.0, "Done")
     return BuiltLibrary(_described(library, terms, enlargements), tuple(enlargements), tuple(notes))
@@ -143,7 +144,7 @@ def _enlargement(
     supports: Sequence[Case],
     maps: Mapping[str, EmbeddingMap],
     parts: Mapping[str, LandmarkLibrary],
-    settings: LocalizationSettings | None,
+    engine: Engine,
 ) -> Enlargement:
     """α of one organ: found on every support with the shots of the other patients, compared with its annotated box.
 
@@ -157,7 +158,7 @@ def _enlargement(
         if not others:
             continue
         searched += 1
-        answer = localize(maps[case.id], joined(others), settings).organs[0]
+        answer = engine.localize(maps[case.id], joined(others)).organs[0]
         if answer.found and answer.raw_box is not None:
             pairs.append((answer.raw_box, case.boxes[name]))
     alpha = alpha_for_recall(pairs, RECALL, LARGEST) if pairs else NOT_MEASURED

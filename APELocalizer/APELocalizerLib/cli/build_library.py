@@ -54,7 +54,6 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     from APELocalizerLib.core.annotations.cases import read_cases, with_patients
     from APELocalizerLib.core.library.files import save_library
     from APELocalizerLib.core.library.terms import read_terms
-    from APELocalizerLib.core.localization.localize import LocalizationSettings
 
     terms = read_terms(_terms_file(arguments.terms))
     supports = with_patients(
@@ -65,9 +64,9 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
 
     built = build_library(
         supports,
-        lambda scan: engine.map(scan, arguments.spacing, cancelled=console.cancelled),
+        engine,
         terms,
-        LocalizationSettings(round_trip_threshold_mm=engine.model.round_trip_threshold_mm),
+        arguments.spacing,
         progress=console.progress,
         cancelled=console.cancelled,
     )
