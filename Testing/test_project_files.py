@@ -9,6 +9,8 @@ import jsonschema
 import pytest
 import yaml
 
+from APELocalizerLib.core.base.torch_version import SAFE_PYTORCH
+
 ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / "README.md"
 
@@ -33,6 +35,13 @@ def test_the_version_is_the_same_everywhere():
     assert re.search(r'^version: "(.*)"$', citation, re.MULTILINE).group(1) == version
     changes = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
     assert re.search(r"^## (\S+)", changes, re.MULTILINE).group(1) == version
+
+
+def test_pip_installs_a_pytorch_that_opens_every_model_file():
+    """CVE-2025-32434: older ones can be made to run code by a prepared file, so that they open few (`SAFE_PYTORCH`)."""
+    project = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    least = re.search(r'"torch>=(\d+)\.(\d+)"', project)
+    assert tuple(map(int, least.groups())) == SAFE_PYTORCH
 
 
 def test_contributors_and_address_are_those_of_the_extension():

@@ -1,5 +1,6 @@
 """The section Setup: status lights, devices, models, and nothing installed or downloaded without a click."""
 
+import importlib.metadata
 import importlib.util
 import sys
 from types import SimpleNamespace
@@ -175,3 +176,12 @@ def test_pytorch_is_looked_up_without_loading_it(pytorch_extension, monkeypatch)
     monkeypatch.setitem(sys.modules, "torch", None)  # importing torch would now fail
     monkeypatch.setattr(importlib.util, "find_spec", lambda name, *_: object())
     assert setup_status.pytorch_light().ok
+
+
+@pytest.mark.parametrize("version, old", [("2.2.2", True), ("2.5.1+cu121", True), ("2.6.0", False), ("2.13.0", False)])
+def test_an_old_pytorch_works_and_it_is_said_what_it_does_not_open(pytorch_extension, monkeypatch, version, old):
+    """On Macs with an Intel processor there is none newer than 2.2."""
+    monkeypatch.setattr(importlib.metadata, "version", lambda name: version)
+    light = setup_status.pytorch_light()
+    assert light.ok and not setup_status.pytorch_problem()
+    assert version in light.text and ("install version 2.6 or later" in light.text) is old

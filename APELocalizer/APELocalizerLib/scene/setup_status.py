@@ -15,6 +15,7 @@ from slicer.i18n import tr as _
 
 from APELocalizerLib.core.base.errors import APELocalizerError
 from APELocalizerLib.core.base.progress import CancelCheck, Progress
+from APELocalizerLib.core.base.torch_version import SAFE_PYTORCH, loads_safely
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,12 @@ def pytorch_light() -> Light:
         version = importlib.metadata.version("torch")
     except importlib.metadata.PackageNotFoundError:
         return Light(False, _("PyTorch is damaged. Install it again."), _("Install PyTorch"))
+    if not loads_safely(version):  # but the model that comes with the extension is safe, and known by its hash
+        text = _(
+            "PyTorch {version} is old: it opens only the models that come with the extension or are downloaded by it. "
+            "For model files of others, install version {least} or later with the module “PyTorch Utils”."
+        )
+        return Light(True, text.format(version=version, least=".".join(map(str, SAFE_PYTORCH))))
     return Light(True, _("PyTorch {version}").format(version=version))
 
 

@@ -53,5 +53,5 @@ def test_a_machine_without_bfloat16_says_so(monkeypatch):
 def test_gpus_with_fast_bfloat16_are_known_by_their_capability(monkeypatch, hip, capability, fast):
     monkeypatch.setattr(torch.version, "hip", hip)
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (capability, 5))
-    monkeypatch.delattr(torch.cuda, "is_bf16_supported")  # its argument is not in PyTorch 2.2
+    monkeypatch.delattr(torch.cuda, "is_bf16_supported")  # it counts emulation as support
     assert machine.has_fast_bf16(torch.device("cuda")) is fast

@@ -2,7 +2,6 @@
 
 import json
 import pickle
-import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import torch
 from APELocalizerLib.core.base.errors import ModelError, PreparationError
 from APELocalizerLib.core.base.files import replacing
 from APELocalizerLib.core.base.packed import load_json
+from APELocalizerLib.core.base.torch_version import loads_safely
 from APELocalizerLib.core.model.model import Model
 from APELocalizerLib.core.model.network_config import NetworkConfig, NetworkSettings
 from APELocalizerLib.core.model.networks import build_network, settings_from_dict
@@ -18,9 +18,6 @@ from APELocalizerLib.core.preparation.config import PreparationConfig
 
 FORMAT = "APELocalizer checkpoint"
 VERSION = 1
-
-SAFE_PYTORCH = (2, 6)
-"""First version of PyTorch that loads weights without running what else a file holds."""
 
 
 def save_model(model: Model, path: str | Path, half: bool = True) -> None:
@@ -68,12 +65,6 @@ def read_model(path: str | Path, trusted: bool = False) -> Model:
     if content.get("format") == FORMAT:
         return _from_content(content, path.name)
     return published_model(content, path.name)
-
-
-def loads_safely(version: str) -> bool:
-    """Whether this version of PyTorch runs no code when it loads weights alone (CVE-2025-32434, mended in 2.6)."""
-    numbers = re.match(r"(\d+)\.(\d+)", version)
-    return numbers is None or (int(numbers[1]), int(numbers[2])) >= SAFE_PYTORCH
 
 
 def published_model(state: Mapping[str, torch.Tensor], where: str = "This file") -> Model:
