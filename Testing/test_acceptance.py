@@ -154,6 +154,16 @@ def test_an_oblique_copy_of_the_scan_gives_the_same_landmarks(embedder, target, 
     assert error.max() <= 3.0, error
 
 
+def test_the_same_voxels_give_the_same_landmarks_wherever_the_origin_lies(embedder, target, target_map, library, model):
+    shift = np.array([17.3, -250.9, 34.5])
+    affine = target.ijk_to_ras.copy()
+    affine[:3, 3] += shift
+    moved = localize(embedder.embed(Scan(target.voxels, affine, target.name)), library, model=model)
+    np.testing.assert_allclose(
+        positions(moved), positions(localize(target_map, library, model=model)) + shift, atol=0.05
+    )
+
+
 def test_a_landmark_outside_the_field_of_view_is_not_found(embedder, target, library, model):
     """The lower half of the chest and the abdomen, without the lung apices, the aortic arch and the notch."""
     abdomen = crop_superior_inferior(target, target.bounds().minimum[2], -170.0)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from APELocalizerLib.core.base.geometry import apply_affine
-from APELocalizerLib.core.preparation.body import body_box, body_mask
+from APELocalizerLib.core.preparation.body import body_box, body_center, body_mask
 from APELocalizerLib.core.preparation.config import PreparationConfig
 from APELocalizerLib.core.preparation.prepare import prepare
 from made_up.grids import bounding_box
@@ -47,3 +47,17 @@ def test_the_body_box_equals_a_block_minimum(spacing):
         steps = tuple(slice(None, None, step) for step in flip)
         view = np.ascontiguousarray(stack[steps])[steps]
         assert body_box(view, np.array(spacing), -500) == expected
+
+
+def test_the_body_center_is_the_center_of_mass():
+    stack = np.full((30, 40, 50), -1000, np.int16)
+    stack[4:9, 10:21, 30:47] = 40
+    assert np.allclose(body_center(stack), (6, 15, 38))
+    assert np.allclose(body_center(np.full((9, 9, 9), -1000.0, np.float32)), (4, 4, 4)), "air alone: its middle"
+
+
+def test_the_body_center_of_a_large_stack_is_about_its_center_of_mass():
+    """So many voxels that only some are looked at."""
+    stack = np.full((150, 160, 170), -1000, np.int16)
+    stack[40:91, 10:61, 100:151] = 40
+    assert np.allclose(body_center(stack), (65, 35, 125), atol=0.6)

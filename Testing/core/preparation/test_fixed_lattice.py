@@ -13,25 +13,27 @@ from made_up.scans import body_phantom, phantom_hu, phantom_landmarks
 LOCKED = PreparationConfig.on_fixed_lattice()
 
 
-def test_a_locked_grid_reads_a_cropped_copy_at_the_same_places():
-    """Sides cropped by odd amounts, as other scans of the same patient are: the voxels in common are the same."""
+@pytest.mark.parametrize("shift", [(0.0, 0.0, 3.0), (17.3, -250.9, 1234.5), (-0.4, 11.1, -6.6)])
+def test_the_same_voxels_are_read_at_the_same_places_wherever_the_origin_lies(shift):
     scan = body_phantom((96, 70, 60), (4, 4, 4))
-    start = np.array([13, 7, 0])
     affine = scan.ijk_to_ras.copy()
-    affine[:3, 3] = apply_affine(affine, start[None])[0]
-    cropped = Scan(scan.voxels[start[0] : 90, start[1] : 65], affine, "cropped")
-    whole, part = prepare(scan, LOCKED, (8.0, 8.0, 12.0)), prepare(cropped, LOCKED, (8.0, 8.0, 12.0))
-    offset = apply_affine(np.linalg.inv(whole.grid_to_ras), part.grid_to_ras[:3, 3][None])[0]
-    assert np.allclose(offset, np.round(offset), atol=1e-6), "the two grids share one lattice"
-    inner = np.argwhere(part.body_mask)
-    inner = inner[((inner > 1) & (inner < np.array(part.body_mask.shape) - 2)).all(axis=1)]
-    there = inner + np.round(offset).astype(int)
-    known = ((there >= 0) & (there < whole.image.shape)).all(axis=1)
-    same = np.abs(part.image[tuple(inner[known].T)] - whole.image[tuple(there[known].T)]) < 1e-4
-    assert same.mean() > 0.9
-    plain = [prepare(copy, PreparationConfig.plain(), (8.0, 8.0, 12.0)).grid_to_ras for copy in (scan, cropped)]
-    shift = apply_affine(np.linalg.inv(plain[0]), plain[1][:3, 3][None])[0]
-    assert np.abs(shift - np.round(shift)).max() > 0.05, "without the lattice they do not"
+    affine[:3, 3] += shift
+    here, there = (prepare(copy, LOCKED, (8.0, 8.0, 12.0)) for copy in (scan, Scan(scan.voxels, affine, "moved")))
+    assert np.array_equal(here.image, there.image) and np.array_equal(here.body_mask, there.body_mask)
+    moved = here.grid_to_ras.copy()
+    moved[:3, 3] += shift
+    assert np.allclose(there.grid_to_ras, moved, atol=1e-9)
+
+
+def test_a_copy_of_coarser_voxels_is_read_at_the_same_anatomy():
+    """Voxels merged two by two by two, whose borders fall elsewhere: within half a millimeter of the same lattice."""
+    fine = body_phantom((160, 112, 96), (2.5, 2.5, 2.5))
+    merged = fine.voxels.reshape(80, 2, 56, 2, 48, 2).mean(axis=(1, 3, 5)).astype(np.float32)
+    affine = fine.ijk_to_ras @ np.diag([2.0, 2.0, 2.0, 1.0])
+    affine[:3, 3] = apply_affine(fine.ijk_to_ras, np.full((1, 3), 0.5))[0]
+    first, second = (prepare(scan, LOCKED, (8.0, 8.0, 12.0)).grid_to_ras for scan in (fine, Scan(merged, affine)))
+    cells = apply_affine(np.linalg.inv(first), second[:3, 3][None])[0]
+    assert np.abs((cells - np.round(cells)) * (8.0, 8.0, 12.0)).max() < 0.5, cells
 
 
 def test_a_locked_grid_holds_no_body_beyond_the_scan_and_shows_the_same_anatomy():

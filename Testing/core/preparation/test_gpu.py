@@ -107,6 +107,13 @@ def test_air_in_a_winding_passage_is_flooded_to_its_end():
     assert not mask[15, 21, 30] and mask[10, 20, 30]
 
 
+@pytest.mark.parametrize("shape", [(37, 41, 45), (150, 160, 170)])
+@pytest.mark.parametrize("kind", [np.int16, np.float32])
+def test_the_body_center_is_the_same(shape, kind):
+    stack = np.random.default_rng(4).integers(-1024, 1500, shape).astype(kind)
+    assert np.array_equal(torch_body.body_center(torch.from_numpy(stack)), body.body_center(stack))
+
+
 @pytest.mark.parametrize("spacing", [(5.0, 5.0, 5.0), (3.0, 2.2, 1.7), (1.0, 0.9, 8.0), (0.1, 0.1, 0.1)])
 @pytest.mark.parametrize("margins", [(0, 0, 0), (0, 1, 1), (2, 0, 3)])
 def test_the_body_box_is_the_same(spacing, margins):

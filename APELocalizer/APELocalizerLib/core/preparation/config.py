@@ -31,9 +31,10 @@ class PreparationConfig:
         base_spacing: (P, L, I) mm of the grid on which intensities are equalized; None to go directly to the inference
         spacing. window: HU that become 0 and 1. clahe_clip_limit: clip limit of the adaptive histogram equalization; 0
         for none. antialias: average over whole source voxels when going to a coarser grid. body_threshold: HU from
-        which a voxel counts as body. lattice: the grid begins at a multiple of (P, L, I) voxels of a lattice fixed in
-        the world (0: in the middle of the body box), so that copies of a scan on other grids are read at the same
-        places; only with antialias. end_trim_mm: whole slices up to this thickness are left out at the head and foot
+        which a voxel counts as body. lattice: the grid begins at a multiple of (P, L, I) voxels of a lattice fixed to
+        the body's center of mass (0: in the middle of the body box), so that copies of a scan on other grids, or with
+        another origin, are read at the same places; only with antialias.
+        end_trim_mm: whole slices up to this thickness are left out at the head and foot
         end, where resampling blurs a scan with what is outside it.
     """
 
@@ -75,7 +76,7 @@ class PreparationConfig:
 
     @classmethod
     def on_fixed_lattice(cls) -> PreparationConfig:
-        """As plain, on a lattice fixed in the world and without the blurred end slices: steady under resampling."""
+        """As plain, on a lattice fixed to the body and without the blurred end slices: steady under resampling."""
         return cls(base_spacing=None, clahe_clip_limit=0.0, antialias=True, lattice=(8, 8, 1), end_trim_mm=4.0)
 
     def to_dict(self) -> dict:

@@ -7,7 +7,7 @@ import numpy as np
 
 from APELocalizerLib.core.base.parallel import parallel_for
 from APELocalizerLib.core.base.progress import CancelCheck, Progress, check_cancelled, sub_progress
-from APELocalizerLib.core.preparation.body import body_box, body_mask
+from APELocalizerLib.core.preparation.body import body_box, body_center, body_mask
 from APELocalizerLib.core.preparation.clahe import Quantization, equalize_levels
 from APELocalizerLib.core.preparation.grids import Samplings, box_of
 from APELocalizerLib.core.preparation.orientation import canonical_view
@@ -22,6 +22,7 @@ class CpuPreparation:
     """What `preparation.prepare_all` does with voxels, on the processor's cores; see `GpuPreparation` for the other."""
 
     body_box = staticmethod(body_box)
+    body_center = staticmethod(body_center)
 
     def stack(self, scan: Scan) -> tuple[np.ndarray, np.ndarray]:
         """Canonical stack (I, P, L) whose rows are contiguous (forward or backward), and the canonical grid."""

@@ -33,6 +33,7 @@ class GpuPreparation:
     """What `preparation.prepare_all` does with voxels, on one device; see `CpuPreparation` for the methods."""
 
     body_box = staticmethod(gpu_body.body_box)
+    body_center = staticmethod(gpu_body.body_center)
 
     def __init__(self, device: torch.device) -> None:
         self.device = device

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from APELocalizerLib.core.base.geometry import shape_of
-from APELocalizerLib.core.preparation.body import BLOCK_MM, box_around
+from APELocalizerLib.core.preparation.body import BLOCK_MM, MASS_HU, box_around, center_of, mass_steps
 from APELocalizerLib.core.preparation.grids import Box
 
 WORD = 64
@@ -28,6 +28,15 @@ def body_box(
     for axis in range(3):
         whole = whole.unflatten(axis, (counts[axis], block[axis])).amin(dim=axis + 1)
     return box_around((whole >= threshold).cpu().numpy(), block, shape_of(stack.shape), margins)
+
+
+def body_center(stack: Tensor) -> np.ndarray:
+    """As `body.body_center`, for a tensor."""
+    steps = mass_steps(shape_of(stack.shape))
+    low, high = MASS_HU
+    mass = stack[:: steps[0], :: steps[1], :: steps[2]].clamp(low, high).to(torch.int64) - low
+    along = [mass.sum(dim=tuple(other for other in range(3) if other != axis)) for axis in range(3)]
+    return center_of([line.cpu().numpy() for line in along], steps)
 
 
 def body_mask(air: Tensor) -> Tensor:

@@ -43,15 +43,18 @@ def samplings_to(
     return samplings_of(antialiased(n, float(ratio), start) for n, ratio, start in axes)
 
 
-def on_lattice(box: Box, grid_to_ras: np.ndarray, spacing: tuple, lattice: tuple[int, int, int]) -> tuple:
+def on_lattice(
+    box: Box, voxel_mm: np.ndarray, center: np.ndarray, spacing: tuple, lattice: tuple[int, int, int]
+) -> tuple[Box, np.ndarray]:
     """(box, starts): the box begun at the last lattice points at or before its start, rounded down to a voxel, and the
-    outputs' first positions (3,) in it, fractional. Slices are not added."""
-    to_canonical = np.array([[0.0, 0.0, -1.0], [0.0, -1.0, 0.0], [-1.0, 0.0, 0.0]])  # rows I, P, L from R, A, S
-    origin = to_canonical @ grid_to_ras[:3, 3]
-    stack_spacing = spacing_of(grid_to_ras)[[2, 0, 1]]
-    period = (np.array(spacing) * lattice)[[2, 0, 1]]
-    start = origin + stack_spacing * [part.start for part in box]
-    starts = (np.floor(start / period + 1e-6) * period - origin) / stack_spacing
+    outputs' first positions (3,) in it, fractional. Slices are not added.
+
+    `voxel_mm` (3,) along (I, P, L); `center` (3,) is the stack index (I, P, L) of the lattice point that fixes the
+    others: the body's center of mass, which lies at the same anatomy wherever the scan's origin is.
+    """
+    period = (np.array(spacing) * lattice)[[2, 0, 1]] / voxel_mm
+    start = np.array([part.start for part in box], float)
+    starts = center + np.floor((start - center) / period + 1e-6) * period
     rows, columns = (slice(max(0, int(at)), part.stop) for at, part in zip(starts[1:], box[1:], strict=True))
     box = (box[0], rows, columns)
     return box, starts - [part.start for part in box]

@@ -136,6 +136,7 @@ def _plans(
     spacing_mm = spacing_of(grid_to_ras)
     boxes: dict[tuple, Box | None] = {}
     plans: dict[PreparationRequest, tuple[Box, Samplings]] = {}
+    center = steps.body_center(stack) if any(all(config.lattice) for config, _ in requests) else np.zeros(3)
     for config, spacing in requests:
         question = (config.body_threshold, PLAIN_MARGINS if config.antialias else (0, 0, 0))
         if question not in boxes:
@@ -149,7 +150,7 @@ def _plans(
         box, starts = trimmed(body_box, config.end_trim_mm, spacing_mm[2]), None
         base = config.base_spacing or spacing
         if all(config.lattice) and config.antialias:
-            box, starts = on_lattice(box, grid_to_ras, base, config.lattice)
+            box, starts = on_lattice(box, spacing_mm[[2, 0, 1]], center, base, config.lattice)
         shape = shape_of(part.stop - part.start for part in box)
         drop_beyond = config.base_spacing is not None
         plans[config, base] = box, samplings_to(base, shape, grid_to_ras, config.antialias, drop_beyond, starts)

@@ -31,6 +31,9 @@ class PreparationSteps(Protocol[Volume]):
     ) -> Box | None:
         """Box around the body of a stack with voxels of `spacing` (I, P, L) mm; None if there is no body."""
 
+    def body_center(self, stack: Volume) -> np.ndarray:
+        """Center of mass (3,) of the body in a stack, as a fractional index (I, P, L)."""
+
     def resample(
         self,
         stack: Volume,
