@@ -93,6 +93,14 @@ def test_a_side_in_the_air_is_moved_to_the_first_millimeter_of_the_body():
     np.testing.assert_allclose(front[[0, 2]], [0, 5])
 
 
+def test_the_way_to_the_skin_is_tried_in_millimeters_wherever_the_box_lies():
+    """The body ends at S 10; the box reaches from its middle at S -50 up to S 60."""
+    lower = smooth_map(body=lambda positions: positions[:, 2] < 10)
+    shot = learn_box(EMPTY, lower, "abdomen", Box((-20, -20, -160), (20, 20, 60))).organ("abdomen").shots[0]
+    top = np.array(shot.extreme_points_ras[5])
+    assert lower.is_body(top[None])[0] and not lower.is_body(top[None] + [0, 0, 1.01])[0]
+
+
 def test_a_side_beyond_the_field_of_view_is_moved_into_it(trunk):
     shot = learn_box(EMPTY, trunk, "spine", Box((-20, -30, -400), (20, 30, 300))).organ("spine").shots[0]
     bottom, top = shot.extreme_points_ras[4:]

@@ -174,5 +174,22 @@ def test_coordinates_of_a_landmark_are_the_mean_of_its_shots():
     np.testing.assert_array_equal(known.shots.click, [(-1, 0, 0), (-3, 0, 0), (-8, 0, 0)])
 
 
+def test_a_reference_is_named_by_its_shots_and_coarse_cts_alone():
+    """Sixteen letters, as they stand in maps; another model, position, embedding or image changes them."""
+
+    def digest(model_id="m", coarse_ct="ct", number=1.0, position=None):
+        one = SimpleNamespace(**{**vars(shot("a", number)), **({"position_ras": position} if position else {})})
+        library = SimpleNamespace(
+            model_id=model_id,
+            supports=[SimpleNamespace(id="a", coarse_ct=coarse_ct)],
+            landmarks=[SimpleNamespace(shots=[one])],
+        )
+        return Reference(library).digest
+
+    assert digest() == digest() and len(digest()) == 16 and set(digest()) <= set("0123456789abcdef")
+    others = [digest("n"), digest(coarse_ct="another"), digest(number=2.0), digest(position=(0, 0, 1))]
+    assert len({digest(), *others}) == 5
+
+
 def shot(support: str, number: float) -> SimpleNamespace:
     return SimpleNamespace(support_id=support, position_ras=(-number, 0, 0), embedding=(number, 2 * number, number))
