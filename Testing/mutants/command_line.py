@@ -52,8 +52,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         try:
             suites = [str(path) for suite in options.suites for path in sorted(shop.root.glob(suite))]
             tests = shop.watch(list(sources), suites)
+            texts = {file: (shop.root / file).read_text(encoding="utf-8") for file in {test.file for test in tests}}
             for mutant in chosen:
-                tried = chosen_tests(mutant, tests, sources)
+                tried = chosen_tests(mutant, tests, sources, texts)
                 if tried and shop.kills(mutant, tried, options.seconds):
                     killed[mutant.path] = killed.get(mutant.path, 0) + 1
                 else:
@@ -66,13 +67,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0 if 100 * sum(killed.values()) >= options.least * len(chosen) else 1
 
 
-def chosen_tests(mutant: Mutant, tests: list[WatchedTest], sources: dict[Path, str]) -> list[WatchedTest]:
-    """Tests that run what was changed, the fastest file first. Of a constant: those that run a line with its name."""
-    places = [(mutant.path, mutant.first, mutant.last)]
-    for path, source in sources.items() if mutant.name else ():
+def chosen_tests(
+    mutant: Mutant, tests: list[WatchedTest], sources: dict[Path, str], texts: dict[str, str]
+) -> list[WatchedTest]:
+    """Tests that run what was changed, the fastest file first.
+
+    Of a constant: those that run a line with its name, and those in files that name it; `texts` are the tests' files.
+    """
+    places, named = [(mutant.path, mutant.first, mutant.last)], re.compile(rf"\b{mutant.name or '(?!)'}\b")
+    for path, source in sources.items():
         rows = enumerate(source.splitlines(), start=1)
-        places += [(path, number, number) for number, row in rows if re.search(rf"\b{mutant.name}\b", row)]
-    chosen = [test for test in tests if any(test.runs(*place) for place in places)]
+        places += [(path, number, number) for number, row in rows if named.search(row)]
+    naming = {file for file, text in texts.items() if named.search(text)}
+    chosen = [test for test in tests if test.file in naming or any(test.runs(*place) for place in places)]
     seconds: dict[str, float] = {}
     for test in chosen:
         seconds[test.file] = seconds.get(test.file, 0.0) + test.seconds

@@ -76,8 +76,9 @@ def test_a_mutant_is_tried_with_the_tests_that_run_its_line():
     source = "LIMIT = 2\n\ndef f(a):\n    return a < LIMIT\n"
     by_change = {mutant.becomes: mutant for mutant in mutants_of(path, source)}
     inside, of_constant = by_change["return None"], by_change["LIMIT = 3"]
-    assert chosen_tests(inside, tests, {path: source}) == [fast, slow]
-    assert fast in chosen_tests(of_constant, tests, {path: source}), "a constant's own line runs at import"
+    assert chosen_tests(inside, tests, {path: source}, {"other.py": "LIMIT"}) == [fast, slow]
+    assert chosen_tests(of_constant, [fast, other], {path: source}, {}) == [fast], "its own line runs at import"
+    assert other in chosen_tests(of_constant, tests, {path: source}, {"other.py": "from code import LIMIT"})
 
 
 def test_the_table_counts_by_file_and_in_all():

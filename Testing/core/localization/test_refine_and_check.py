@@ -110,6 +110,16 @@ def test_supports_without_a_coarse_ct_are_not_asked(an_image):
     assert sorted(image.asked[1][1]) == [1, 3]
 
 
+def test_a_query_whose_supports_all_lack_a_coarse_ct_keeps_the_round_trip_of_its_coordinates(an_image):
+    an_image(2.0, 8.0)
+    scan, maps = a_map("scan"), [a_map("s0"), a_map("s1", coarse_ct=False)]
+    clicks = np.tile(CLICK, (2, 1))
+    shots = Shots(np.arange(2), np.arange(2), clicks, maps[0].embedding_at(clicks))
+    _, trips, signals = refine_and_check(scan, maps, shots, np.zeros((2, 3)), np.array([6.0, 7.0]), np.array([1, 1]))
+    np.testing.assert_allclose(trips, [np.sqrt((36 + 4) / 2), 7.0])
+    np.testing.assert_allclose(signals.image_mm, [2.0, np.nan])
+
+
 def test_the_round_trip_starts_from_the_refined_position(an_image):
     """The click of the return is the position on the scan, and the coordinates there say where to start."""
     image = an_image(0.0)
