@@ -55,6 +55,24 @@ def test_a_folder_with_the_users_own_files_is_refused_and_they_are_named(place):
     assert content(place) == own
 
 
+def test_results_that_were_changed_by_hand_are_the_users(place):
+    write_results(place, results_csv="first", rois__a_csv="a")
+    (place / "results.csv").write_text("first, with a remark")
+    with pytest.raises(ResultsError, match="changed since: results.csv. Nothing was changed"):
+        write_results(place, results_csv="second")
+    assert content(place) == {"results.csv": "first, with a remark", "rois/a.csv": "a"}
+
+
+def test_results_whose_record_holds_no_digests_are_replaced(place):
+    """As versions before 0.9 wrote them."""
+    write_results(place, results_csv="first")
+    record = json.loads((place / "run.json").read_text())
+    del record["sha256"]
+    (place / "run.json").write_text(json.dumps(record))
+    write_results(place, results_csv="second")
+    assert content(place) == {"results.csv": "second"}
+
+
 def test_results_come_into_a_new_or_an_empty_folder(place):
     write_results(place, results_csv="new", rois__a_csv="a")
     assert content(place) == {"results.csv": "new", "rois/a.csv": "a"}

@@ -7,6 +7,7 @@ import pytest
 
 from APELocalizerLib.app.engine import BUILT_IN
 from APELocalizerLib.app.memory import Memory
+from APELocalizerLib.core.embedder import Embedder
 from APELocalizerLib.core.embedding.map_files import load_map
 from APELocalizerLib.core.library.files import save_library
 from APELocalizerLib.core.library.library import LandmarkLibrary
@@ -103,6 +104,12 @@ def test_embed_writes_the_map_that_localize_uses(run, files):
     assert localize(run, files).code == 0
     first, second = load_map(path), load_map(files.out / "map.nrrd")
     assert np.array_equal(first.values, second.values) and np.allclose(first.grid_to_ras, second.grid_to_ras)
+
+
+def test_a_map_that_cannot_be_written_is_said_before_the_scan_is_embedded(run, files, monkeypatch):
+    monkeypatch.setattr(Embedder, "embed", None)
+    done = run("embed", files.scan, "--out", files.scan / "map.nrrd", "--model", files.model)
+    assert done.code == 1 and "is no folder, so nothing can be written there" in done.errors
 
 
 @pytest.mark.parametrize(("options", "aligned"), [((), True), (("--no-align",), False)])

@@ -1,8 +1,8 @@
 """Folders of results: complete or as they were before, and nothing of a user's is ever removed or overwritten.
 
-A result folder carries `run.json`, which says what was written into it and how. Only what is listed there is
-replaced by the next run; whatever else lies in the folder stays. A folder that holds anything and carries no such file
-is refused, unless it holds the results of an earlier version as a whole.
+A result folder carries `run.json`, which says what was written into it and how. Only what is listed there, and was not
+changed since, is replaced by the next run; whatever else lies in the folder stays. A folder that holds anything and
+carries no such file is refused, unless it holds the results of an earlier version as a whole.
 
 New results are written into a hidden folder beside, which takes the place of the old one by a rename. Where a folder
 cannot be renamed (a mounted disk, the folder in which the user stands) its files are moved one by one, and moved back
@@ -11,6 +11,7 @@ should that fail.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
@@ -111,7 +112,8 @@ def staged(folder: Path, record: Mapping[str, Any] | None = None) -> Iterator[Pa
         shutil.copymode(folder, staging)
     try:
         yield staging
-        content = {"format": FORMAT, "version": VERSION, **(record or {}), "files": sorted(all_files(staging))}
+        written = {name: digest_of(staging / name) for name in sorted(all_files(staging))}
+        content = {"format": FORMAT, "version": VERSION, **(record or {}), "files": list(written), "sha256": written}
         (staging / RUN_FILE).write_text(json.dumps(content, indent=1, ensure_ascii=False), encoding="utf-8")
         old = written_by_us(folder) or set()
         try:
@@ -145,23 +147,43 @@ def check_usable(folder: Path, but_for_files: bool = False) -> None:
     if in_the_way:
         more = f" and {len(in_the_way) - NAMED} more" if len(in_the_way) > NAMED else ""
         raise ResultsError(
-            f"“{folder}” holds files that APELocalizer did not write: {', '.join(in_the_way[:NAMED])}{more}. Nothing "
+            f"“{folder}” holds files that APELocalizer did not write, or that were changed since: "
+            f"{', '.join(in_the_way[:NAMED])}{more}. Nothing "
             "was changed. Choose a new or empty folder for the results, or move these files."
         )
 
 
 def written_by_us(folder: Path) -> set[str] | None:
-    """Files in the folder that an earlier run wrote, as paths within it; None if it is not a folder of results."""
+    """Files in the folder as an earlier run wrote them, as paths within it; None if it is not a folder of results.
+
+    A file that was changed since is the user's. Runs of earlier versions did not note what their files held.
+    """
     present = set(all_files(folder)) if folder.is_dir() else set()
     try:
         content = load_json((folder / RUN_FILE).read_bytes())
         if content["format"] == FORMAT:
-            return {RUN_FILE, *(str(name) for name in content["files"])} & present
+            digests = dict(content.get("sha256", {}))
+            listed = {str(name) for name in content["files"]} & present
+            return {RUN_FILE} & present | {name for name in listed if _is_as_written(folder / name, digests.get(name))}
     except (OSError, ValueError, KeyError, TypeError):
         pass
     if all(_begins_with(folder / name, sign) for name, sign in EARLIER.items()):
         return {name for name in present if name.split("/")[0] in OUTPUTS}
     return None
+
+
+def digest_of(file: Path) -> str:
+    """SHA-256 of what a file holds, 64 hexadecimal digits."""
+    digest = hashlib.sha256()
+    with file.open("rb") as stream:
+        while part := stream.read(1 << 20):
+            digest.update(part)
+    return digest.hexdigest()
+
+
+def _is_as_written(file: Path, digest: object) -> bool:
+    """Whether a file holds what was written; taken for granted where that was not noted."""
+    return digest is None or digest_of(file) == digest
 
 
 def _in_the_way(folder: Path) -> set[str]:

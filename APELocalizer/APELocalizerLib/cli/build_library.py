@@ -52,9 +52,11 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
 
     from APELocalizerLib.app.library_builder import build_library
     from APELocalizerLib.core.annotations.cases import read_cases, with_patients
+    from APELocalizerLib.core.base.files import check_writable
     from APELocalizerLib.core.library.files import save_library
     from APELocalizerLib.core.library.terms import read_terms
 
+    check_writable(arguments.out)
     terms = read_terms(_terms_file(arguments.terms))
     supports = with_patients(
         read_cases(arguments.scans, arguments.landmarks, arguments.boxes, arguments.supports), arguments.patients

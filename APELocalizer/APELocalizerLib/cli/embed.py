@@ -25,9 +25,11 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     if arguments.out.suffix.lower() != ".nrrd":
         arguments.parser.error("--out must end in .nrrd")
 
+    from APELocalizerLib.core.base.files import check_writable
     from APELocalizerLib.core.embedding.map_files import save_map
     from APELocalizerLib.core.scan.read import read_scan
 
+    check_writable(arguments.out)
     scan = read_scan(arguments.scan)
     for warning in scan.warnings:
         console.warning(warning)

@@ -31,6 +31,10 @@ if TYPE_CHECKING:
 HELP = "measure accuracy on annotated scans"
 
 
+REPORT = "report.md"
+"""The report's file in the folder."""
+
+
 def add_parser(subparsers) -> None:
     """Add this subcommand."""
     parser = subparsers.add_parser("evaluate", help=HELP, description=f"{HELP.capitalize()}.")
@@ -79,12 +83,14 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     """Run the study, write report.md, retrievals.csv, figures.json and the plots, and print the report's path."""
     from APELocalizerLib.core.annotations.cases import chosen, with_patients
     from APELocalizerLib.core.annotations.folder import read_data_folder
+    from APELocalizerLib.core.base.files import check_writable
     from APELocalizerLib.evaluation.mean_boxes import with_few_shot_boxes
     from APELocalizerLib.evaluation.report import markdown, write_figures
     from APELocalizerLib.evaluation.retrieval_table import write_csv
     from APELocalizerLib.evaluation.study import run_study
 
     _check(arguments)
+    check_writable(arguments.out / REPORT)
     for name, value in (read_study_file(arguments.study) if arguments.study else {}).items():
         if getattr(arguments, name) is None:  # the command line goes before the file
             setattr(arguments, name, value)
@@ -102,7 +108,7 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     write_csv(study.retrievals, arguments.out / "retrievals.csv")
     write_figures(study, arguments.out / "figures.json")
     plots = {} if arguments.no_plots else _draw(study, cases, pictured, arguments.out, ape.model if ape else None)
-    path = arguments.out / "report.md"
+    path = arguments.out / REPORT
     path.write_text(markdown(study, arguments.title or "Evaluation", [made_by(ape, methods)], plots), encoding="utf-8")
     console.result(str(path))
     return 0

@@ -48,11 +48,13 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     if str(arguments.library) == BUILT_IN:
         arguments.parser.error("the built-in library is not changed; give --library a file of your own")
 
+    from APELocalizerLib.core.base.files import check_writable
     from APELocalizerLib.core.library.files import library_lock, load_library, save_library
     from APELocalizerLib.core.library.library import LandmarkLibrary
     from APELocalizerLib.core.scan.label_map import check_place, read_label_map
     from APELocalizerLib.core.scan.read import read_scan
 
+    check_writable(arguments.library)
     # A library that is damaged, or of another model, is named before anything slow is done.
     present = load_library(arguments.library) if arguments.library.exists() else None
     engine = engine_of(arguments)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from APELocalizerLib.cli.console import Console
 from APELocalizerLib.cli.options import engine_of
 from APELocalizerLib.core.base.errors import ResultsError
+from APELocalizerLib.core.base.files import check_writable
 
 if TYPE_CHECKING:
     from APELocalizerLib.core.localization.correspondence import Correspondence
@@ -15,10 +16,11 @@ if TYPE_CHECKING:
 
 
 def check_new(paths: Iterable[Path]) -> None:
-    """Raise `ResultsError` for a file that exists, before anything slow is done."""
+    """Raise `ResultsError` for a file that exists or cannot be written, before anything slow is done."""
     for path in paths:
         if path.exists():
             raise ResultsError(f"{path} exists already. Give another name, or delete it first.")
+        check_writable(path)
 
 
 def check_ending(arguments: argparse.Namespace, path: Path, option: str, endings: tuple[str, ...]) -> None:

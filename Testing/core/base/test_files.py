@@ -7,7 +7,8 @@ import threading
 
 import pytest
 
-from APELocalizerLib.core.base.files import replacing, write_text
+from APELocalizerLib.core.base.errors import ResultsError
+from APELocalizerLib.core.base.files import check_writable, replacing, write_text
 
 
 def test_the_new_content_takes_the_place_of_the_old_and_nothing_stays_beside(tmp_path):
@@ -59,3 +60,17 @@ def test_threads_that_write_the_same_file_leave_one_of_their_contents(tmp_path):
     for thread in threads:
         thread.join()
     assert path.read_text() in contents and os.listdir(tmp_path) == ["shared.json"]
+
+
+def test_a_place_where_no_file_can_be_written_is_named_before_any_work(tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    with pytest.raises(ResultsError, match="file” is no folder, so nothing can be written there"):
+        check_writable(tmp_path / "file" / "new" / "map.nrrd")
+    with pytest.raises(ResultsError, match="is a folder. Name a file"):
+        check_writable(tmp_path)
+    check_writable(tmp_path / "new" / "map.nrrd")
+    check_writable(tmp_path / "file")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    with pytest.raises(ResultsError, match="no permission to write into"):
+        check_writable(tmp_path / "map.nrrd")

@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from APELocalizerLib.core.base.errors import ResultsError
+
 PART = ".part"
 """In the name of a file that is still being written; after a kill it may stay behind."""
 
@@ -33,6 +35,18 @@ def replacing(path: str | Path) -> Iterator[Path]:
         os.replace(beside, target)
     finally:
         beside.unlink(missing_ok=True)
+
+
+def check_writable(path: str | Path) -> None:
+    """Raise `ResultsError` if no file can be written there: to be known before hours of work, not after them."""
+    target = Path(path).resolve()
+    if target.is_dir():
+        raise ResultsError(f"“{target}” is a folder. Name a file to write.")
+    ground = next(place for place in target.parents if os.path.lexists(place))
+    if not ground.is_dir():
+        raise ResultsError(f"“{ground}” is no folder, so nothing can be written there. Choose another place.")
+    if not os.access(ground, os.W_OK | os.X_OK):
+        raise ResultsError(f"You have no permission to write into “{ground}”. Choose another place.")
 
 
 def write_text(path: str | Path, text: str) -> None:
