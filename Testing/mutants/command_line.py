@@ -114,7 +114,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--mutants", type=int, default=120, help="how many to try; 0 for all")
     parser.add_argument("--seed", type=int, default=1, help="another number draws other mutants")
     parser.add_argument("--least", type=float, default=85.0, help="percent that must be killed")
-    parser.add_argument("--seconds", type=float, default=20.0, help="what a mutant may take longer")
+    parser.add_argument("--seconds", type=float, default=20.0, help="of the processor, that a mutant may take longer")
     parser.add_argument("--suites", nargs="+", default=SUITES, help="test files or folders; * may stand for letters")
     parser.add_argument("--root", type=Path, default=ROOT, help="the repository")
     parser.add_argument("--library", type=Path, default=LIBRARY, help="folder that the targets are relative to")

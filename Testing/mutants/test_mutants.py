@@ -93,16 +93,16 @@ def test_every_target_exists():
 
 @pytest.fixture
 def project(tmp_path):
-    """A function with three branches, of which the tests assert two."""
+    """A function with three branches, of which the tests assert two; one of its mutants never ends."""
     (tmp_path / "code").mkdir()
     (tmp_path / "code" / "signs.py").write_text(
-        "def sign(x):\n    if x > 0:\n        return 1\n    return max(x, -1)\n"
+        "def sign(x):\n    if x > 0:\n        return 1\n    while x < -1:\n        x += 1\n    return x\n"
     )
     (tmp_path / "tests").mkdir()
     (tmp_path / "tests" / "test_signs.py").write_text(
         "import sys\nfrom signs import sign\n\n"
         "def test_one():\n    assert sign(5) == 1\n\n"
-        "def test_slow():\n    assert sign(-3) == -1\n"
+        "def test_slow():\n    assert sign(-4) == -1\n"
     )
     return tmp_path
 
@@ -117,7 +117,7 @@ def tried(project: Path, *options: str) -> subprocess.CompletedProcess:
 def test_survivors_are_told_and_the_project_stays_as_it_was(project):
     """Nothing asserts what happens to 0 and to 1: everything else is noticed."""
     before = {path: path.read_bytes() for path in project.rglob("*") if path.is_file()}
-    run = tried(project, "--least", "50")
+    run = tried(project, "--least", "50", "--seconds", "1")
     survivors = {line for line in run.stdout.splitlines() if line.startswith("+ ")}
     assert survivors == {"+ if x >= 0:", "+ if x > 1:"}, run.stdout + run.stderr
     assert run.returncode == 0

@@ -10,6 +10,7 @@ import importlib
 import json
 import os
 import py_compile
+import resource
 import shutil
 import signal
 import sys
@@ -24,6 +25,9 @@ from mutants.watching import Chosen, Watch
 
 TIMES = 5.0
 """A mutant's tests may take this many times as long as without it; more is a loop without end."""
+
+WAIT = 10
+"""Seconds on the clock for every second of the processor: other programs may need it, too."""
 
 
 NO_TESTS = 5
@@ -110,17 +114,19 @@ class Workshop:
         return code != 0
 
     def _pytest(self, arguments: list[str], plugins: list, limit: float | None) -> int | None:
-        """Exit code of pytest in a fork; None if it was ended after `limit` s."""
+        """Exit code of pytest in a fork; None or negative if it was ended after `limit` s of the processor's time."""
         child = os.fork()
         if child == 0:
             self._test(arguments, plugins, limit)
-        return _waited(child, limit)
+        return _waited(child, None if limit is None else WAIT * limit)
 
     def _test(self, arguments: list[str], plugins: list, limit: float | None) -> None:
         """What a fork does; it never returns."""
         code = 70
         try:
             os.setsid()
+            if limit is not None:
+                resource.setrlimit(resource.RLIMIT_CPU, (int(limit) + 1, int(limit) + 2))
             os.chdir(self.root)
             silence = os.open(self._folder / "output.txt", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
             os.dup2(silence, 1)
