@@ -40,10 +40,10 @@ evaluate: $(VENV)/.evaluate
 test: $(VENV)/.dev lint
 	$(BIN)/python -m pytest $(TESTS)
 
-# Damaged files of every kind, this many of each
-EXAMPLES ?= 3000
+# Damaged files of every kind, this many of each: 20,000 in all
+EXAMPLES ?= 1000
 fuzz: $(VENV)/.dev
-	FUZZ_EXAMPLES=$(EXAMPLES) $(BIN)/python -m pytest Testing/core/test_fuzz.py
+	FUZZ_EXAMPLES=$(EXAMPLES) $(BIN)/python -m pytest Testing/core/test_fuzz.py Testing/core/test_fuzz_own_files.py
 
 # So many mutants, drawn by this seed; 0 for all, which takes hours. Parts of the code: make mutants TARGETS=core/library
 MUTANTS ?= 120

@@ -93,6 +93,23 @@ def organ_rows(folder: Path) -> list[list[str]]:
     return rows
 
 
+def draw_beside_known(path: Path) -> None:
+    """Draw what the built-in library finds, with a cross where each landmark was marked by a reader."""
+    from APELocalizerLib import Engine, open_library, read_scan
+    from APELocalizerLib.scene.headless import add_volume, open_headless_scene
+    from APELocalizerLib.scene.results import show_localization
+    from APELocalizerLib.scene.snapshot import render_views
+
+    scan, engine = read_scan(SAMPLES / "target_ct.nii.gz"), Engine()
+    embedding_map = engine.map(scan)
+    localization = engine.localize(embedding_map, open_library("built-in"))
+    with open_headless_scene():
+        volume = add_volume(scan.voxels, scan.ijk_to_ras, scan.name)
+        nodes = show_localization(volume, localization, embedding_map)
+        known = read_points(SAMPLES / "target_points.csv")
+        render_views(volume, nodes, path, nodes.overlay_node, known=known, title="Found on another patient's CT")
+
+
 def write_reduced(source: Path, target: Path, width: int = 1400) -> None:
     """Write a smaller copy of a picture."""
     from PIL import Image
@@ -144,10 +161,13 @@ def main() -> None:
     without_click = summary(landmark_rows(built_in)[1])
     print(f"\nThe same by the built-in library, clicked on ten other patients: {without_click}")
     print("The known positions have an uncertainty of 3 to 7 mm themselves.")
-    if arguments.picture:
-        write_reduced(built_in / "views.png", arguments.picture)
+    compared = arguments.out / "found_and_known.png"
     if not arguments.no_scene:
-        print(f"Look at {built_in / 'views.png'}, and open {built_in / 'scene.mrb'} in 3D Slicer.")
+        draw_beside_known(compared)
+    if arguments.picture:
+        write_reduced(compared, arguments.picture)
+    if not arguments.no_scene:
+        print(f"Look at {compared}, and open {built_in / 'scene.mrb'} in 3D Slicer.")
 
 
 if __name__ == "__main__":

@@ -134,6 +134,31 @@ def test_picture_is_written_with_all_rows_and_the_scene_stays_as_it_was(
     assert all(node.GetDisplayNode().GetVisibility() for node in nodes.roi_nodes.values())
 
 
+def test_a_white_cross_stands_where_a_landmark_is_known_to_be(a_volume_node, a_localization, tmp_path):
+    """10 cm to the left of and 5 cm behind the found one, at the same height: seen on the axial slice only."""
+    nodes = show_localization(a_volume_node, a_localization)
+    focus = np.array(a_localization.points[1].position_ras)
+    pictures = []
+    for known in (None, {"liver": focus + (-100.0, -50.0, 0.0)}):
+        render_views(a_volume_node, nodes, tmp_path / "views.png", focus=focus, width=900, view_3d=False, known=known)
+        pictures.append(sitk.GetArrayFromImage(sitk.ReadImage(str(tmp_path / "views.png")))[64:].astype(int))
+    new = np.argwhere(np.abs(pictures[1] - pictures[0]).max(axis=2) > 60)
+    assert len(new) > 10 and np.ptp(new, axis=0).max() < 30, "one cross"
+    found = np.median(yellow(pictures[0][:, : new[:, 1].max() + 1]), axis=0)
+    assert new[:, 1].mean() > found[1] + 40 and new[:, 0].mean() > found[0] + 20, (
+        "left is right in the picture, back below"
+    )
+
+
+def test_the_scans_own_window_is_put_back(a_volume_node, a_localization, tmp_path):
+    display = a_volume_node.GetDisplayNode()
+    display.SetAutoWindowLevel(False)
+    display.SetWindowLevel(350, 40)
+    nodes = show_localization(a_volume_node, a_localization)
+    render_views(a_volume_node, nodes, tmp_path / "views.png", width=400, view_3d=False)
+    assert (display.GetAutoWindowLevel(), display.GetWindow(), display.GetLevel()) == (0, 350, 40)
+
+
 def test_body_in_3d_is_drawn_and_taken_back(a_scene, a_volume_node, a_localization, tmp_path):
     nodes = show_localization(a_volume_node, a_localization)
     before = contents(a_scene)

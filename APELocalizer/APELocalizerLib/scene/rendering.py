@@ -122,6 +122,11 @@ class SliceView(OffscreenView):
         matrix = slicer.util.arrayFromVTKMatrix(self.node.GetXYToRAS())
         return (np.linalg.inv(matrix) @ np.append(np.asarray(point_ras, dtype=np.float64), 1.0))[:2]
 
+    def add_cross(self, point_ras, size: int = 26) -> None:
+        """Draw a white cross where a RAS point is projected on the slice."""
+        x, y = self.to_pixel(point_ras)
+        self.add_text("+", (x, y - 0.36 * size), size, align="center")
+
     def capture(self) -> np.ndarray:
         self.logic.UpdatePipeline()
         self.image_mapper.SetInputConnection(self.logic.GetImageDataConnection())
@@ -163,6 +168,12 @@ class ThreeDView(OffscreenView):
         self.renderer.SetGradientBackground(False)
         self.renderer.SetBackground(0.0, 0.0, 0.0)
         self.renderer.ResetCameraClippingRange()
+
+    def to_pixel(self, point_ras) -> np.ndarray:
+        """Picture position (x, y) in pixels from the lower left of a RAS point."""
+        self.renderer.SetWorldPoint(*np.asarray(point_ras, dtype=np.float64), 1.0)
+        self.renderer.WorldToDisplay()
+        return np.array(self.renderer.GetDisplayPoint()[:2])
 
     def close(self) -> None:
         super().close()

@@ -5,8 +5,8 @@ Radiological convention: the patient's right is on the left of the picture.
 """
 
 import contextlib
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -21,28 +21,25 @@ from APELocalizerLib.scene.display_grid import body_bounds
 from APELocalizerLib.scene.headless import inside_slicer
 from APELocalizerLib.scene.labels import Label, place_labels
 from APELocalizerLib.scene.nodes import VolumeNode
-from APELocalizerLib.scene.pictures import check_rendering, text_banner, write_png
+from APELocalizerLib.scene.pictures import check_rendering, write_png
 from APELocalizerLib.scene.rendering import SliceView, only_shown
 from APELocalizerLib.scene.results import ResultNodes
 from APELocalizerLib.scene.snapshot_3d import threed_tile
-from APELocalizerLib.scene.volumes import points_from_markups
+from APELocalizerLib.scene.snapshot_banner import banner, found_points
 
 AXES = {"Axial": (0, 1, 2), "Coronal": (0, 2, 1), "Sagittal": (1, 2, 0)}
 """World axes of a view: across, up, and through the slice."""
 
-MOST_NAMED = 5
-"""So many of the landmarks that were not found are named above the picture."""
-
 SLAB_MM = 15.0
 """Landmarks nearer than this to a slice are drawn on it; others would seem to be what the slice shows there."""
+WINDOW_HU = (-1050.0, 450.0)
+"""Black and white: lungs and airways are told apart, and so are soft tissues."""
+
 MARGIN = 1.06
 GAP = 6
 WIDTH_3D = 1.5
 """Width of the 3D tile in widths of the coronal one."""
-BANNER_HEIGHT = 64
 LABEL_SIZE = 17
-CAPTION_COLOR = (0.72, 0.74, 0.78)
-SOFT = {"color": CAPTION_COLOR}
 
 
 @dataclass(frozen=True)
@@ -72,9 +69,11 @@ def render_views(
     width: int = 2400,
     title: str = "",
     view_3d: bool = True,
+    known: Mapping[str, np.ndarray] | None = None,
 ) -> None:
     """Write a PNG: first row the CT with landmarks and boxes, second row (with `overlay_node`) the map over it, on the
-    right (with `view_3d`) bones, skin, landmarks and boxes from the front.
+    right (with `view_3d`) bones, skin, landmarks and boxes from the front. White crosses stand on the slices where the
+    landmarks are `known` to be (name → RAS mm), if that is given.
 
     The slices cut through `focus`, a landmark's name or a RAS position (3,); by default through the found landmark
     nearest to the middle of the body. Raises SceneError inside Slicer or for an unknown landmark, and
@@ -83,26 +82,47 @@ def render_views(
     if inside_slicer():
         raise SceneError("Inside Slicer pictures are made with the Screen Capture module.")
     check_rendering()
-    points = _found_points(result_nodes)
+    points = found_points(result_nodes)
     body = body_bounds(volume_node)
     layout = _layout(body, _focus_position(points, body, focus), width, columns=4 if view_3d else 3)
-    with temporary_nodes(), only_shown(list(result_nodes.roi_nodes.values())):
-        rows = [_row(layout, volume_node, None, 0.0, points, result_nodes)]
+    marks = _Marks(points, dict(known or {}), result_nodes)
+    with temporary_nodes(), only_shown(list(result_nodes.roi_nodes.values())), _window(volume_node):
+        rows = [_row(layout, volume_node, None, 0.0, marks)]
         if overlay_node is not None:
-            rows.append(_row(layout, volume_node, overlay_node, opacity, points, None))
+            rows.append(_row(layout, volume_node, overlay_node, opacity, replace(marks, boxes=None)))
         picture = _joined(rows, axis=0)
         if view_3d:
             size = (round(WIDTH_3D * layout.sizes["Coronal"][0]), picture.shape[0])
-            picture = _joined([picture, threed_tile(volume_node, points, size, body)], axis=1)
-    banner = _banner(picture.shape[1], title or volume_node.GetName(), result_nodes, overlay_node)
-    picture = np.concatenate([banner, picture])
+            picture = _joined([picture, threed_tile(volume_node, points, result_nodes.roi_nodes, size, body)], axis=1)
+    heading = banner(
+        picture.shape[1], title or volume_node.GetName(), result_nodes, overlay_node is not None, bool(known)
+    )
+    picture = np.concatenate([heading, picture])
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     write_png(picture, path)
 
 
-def _found_points(result_nodes: ResultNodes) -> dict[str, np.ndarray]:
-    node = result_nodes.points_node
-    return points_from_markups(node) if node.GetNumberOfDefinedControlPoints() else {}
+@dataclass(frozen=True)
+class _Marks:
+    """What is drawn on the slices: found and known positions by name, RAS mm, and the boxes."""
+
+    points: dict[str, np.ndarray]
+    known: dict[str, np.ndarray]
+    boxes: ResultNodes | None
+
+
+@contextlib.contextmanager
+def _window(volume_node: VolumeNode) -> Iterator[None]:
+    """Show the scan in the window of the picture, and put its own back afterwards."""
+    display = volume_node.GetDisplayNode()
+    before = display.GetAutoWindowLevel(), display.GetWindow(), display.GetLevel()
+    display.SetAutoWindowLevel(False)
+    display.SetWindowLevelMinMax(*WINDOW_HU)
+    try:
+        yield
+    finally:
+        display.SetWindowLevel(*before[1:])
+        display.SetAutoWindowLevel(before[0])
 
 
 def _focus_position(points: dict[str, np.ndarray], body: Box, focus) -> np.ndarray:
@@ -134,13 +154,9 @@ def _row(
     volume_node: VolumeNode,
     overlay_node: VolumeNode | None,
     opacity: float,
-    points: dict[str, np.ndarray],
-    boxes: ResultNodes | None,
+    marks: _Marks,
 ) -> np.ndarray:
-    return _joined(
-        [_tile(layout, name, volume_node, overlay_node, opacity, points, boxes) for name in AXES],
-        axis=1,
-    )
+    return _joined([_tile(layout, name, volume_node, overlay_node, opacity, marks) for name in AXES], axis=1)
 
 
 def _joined(pictures: list[np.ndarray], axis: int) -> np.ndarray:
@@ -157,17 +173,22 @@ def _tile(
     volume_node: VolumeNode,
     overlay_node: VolumeNode | None,
     opacity: float,
-    points: dict[str, np.ndarray],
-    boxes: ResultNodes | None,
+    marks: _Marks,
 ) -> np.ndarray:
     through = AXES[orientation][2]
-    near = {n: p for n, p in points.items() if abs(p[through] - layout.focus[through]) <= SLAB_MM}
+
+    def near(positions: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        return {name: at for name, at in positions.items() if abs(at[through] - layout.focus[through]) <= SLAB_MM}
+
+    points = near(marks.points)
     view = SliceView(orientation, layout.sizes[orientation], layout.center(orientation), layout.mm_per_pixel)
     try:
         view.show(volume_node, overlay_node, opacity)
         view.add_orientation_letters()
-        with _points_in_view(near, view.node), _only_boxes(boxes):
-            for label in _labels(view, near, boxes, layout.focus[through], through):
+        with _points_in_view(points, view.node), _only_boxes(marks.boxes):
+            for at in near(marks.known).values():
+                view.add_cross(at)
+            for label in _labels(view, points, marks.boxes, layout.focus[through], through):
                 view.add_text(label.text, label.position, label.size, color=label.color)
             return view.capture()
     finally:
@@ -216,19 +237,3 @@ def _only_boxes(boxes: ResultNodes | None) -> Iterator[None]:
     """Show the boxes of `boxes`, and no other markups of the results."""
     with only_shown(list(boxes.roi_nodes.values()) if boxes else [], class_name="vtkMRMLMarkupsROINode"):
         yield
-
-
-def _banner(width: int, title: str, result_nodes: ResultNodes, overlay_node: VolumeNode | None) -> np.ndarray:
-    node = result_nodes.points_node
-    labels = [node.GetNthControlPointLabel(i) for i in range(node.GetNumberOfControlPoints())]
-    points = _found_points(result_nodes)
-    missing = [spoken_name(label) for label in labels if label not in points]
-    summary = f"{len(points)} of {len(labels)} landmarks and {len(result_nodes.roi_nodes)} organ boxes found"
-    if missing:
-        more = f" and {len(missing) - MOST_NAMED} more" if len(missing) > MOST_NAMED else ""
-        summary += f"; not found: {', '.join(missing[:MOST_NAMED])}{more}"
-    texts = [(title, (10, 36), 24, {"bold": True}), (summary, (10, 12), 16, SOFT)]
-    if overlay_node is not None:
-        channels = "color: right red, front green, top blue"
-        texts.append((channels, (width - 10, 12), 16, {**SOFT, "align": "right"}))
-    return text_banner((width, BANNER_HEIGHT), texts)

@@ -1,5 +1,9 @@
 """The 3D tile of a snapshot: see-through bones and skin with landmarks and boxes, seen from the front."""
 
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from itertools import product
+
 import numpy as np
 import slicer
 import slicer.util
@@ -11,9 +15,11 @@ from APELocalizerLib.core.base.geometry import Box
 from APELocalizerLib.core.library.spoken_names import spoken_name
 from APELocalizerLib.scene.cleanup import temporary_nodes
 from APELocalizerLib.scene.display_grid import DisplayGrid, coarse_grid, large_parts
-from APELocalizerLib.scene.nodes import VolumeNode
+from APELocalizerLib.scene.labels import Label, place_labels
+from APELocalizerLib.scene.nodes import BoxNode, VolumeNode
 from APELocalizerLib.scene.rendering import ThreeDView
 
+LABEL_SIZE = 18
 VOXEL_MM = 3.0
 BONE_HU = 200.0
 BONE = ((0.93, 0.89, 0.80), 0.45)
@@ -21,8 +27,14 @@ SKIN = ((0.75, 0.55, 0.45), 0.12)
 """Color and opacity."""
 
 
-def threed_tile(volume_node: VolumeNode, points: dict[str, np.ndarray], size: tuple[int, int], body: Box) -> np.ndarray:
-    """Picture (height, width, 3) uint8 of the body with the ROI nodes that are visible in the scene.
+def threed_tile(
+    volume_node: VolumeNode,
+    points: dict[str, np.ndarray],
+    roi_nodes: Mapping[str, BoxNode],
+    size: tuple[int, int],
+    body: Box,
+) -> np.ndarray:
+    """Picture (height, width, 3) uint8 of the body with landmarks and boxes, and a name at each.
 
     `points` are RAS world mm by name. Every node made for it is removed again.
     """
@@ -36,7 +48,10 @@ def threed_tile(volume_node: VolumeNode, points: dict[str, np.ndarray], size: tu
         view = ThreeDView(size)
         try:
             view.look_at(body.center, height_mm)
-            return view.capture()
+            with _unnamed(list(roi_nodes.values())):
+                for label in _labels(view, points, roi_nodes):
+                    view.add_text(label.text, label.position, label.size, color=label.color)
+                return view.capture()
         finally:
             view.close()
 
@@ -72,6 +87,34 @@ def _add_surface(grid: DisplayGrid, values: np.ndarray, level: float, blur: floa
     display.SetOpacity(look[1])
 
 
+@contextmanager
+def _unnamed(roi_nodes: list[BoxNode]) -> Iterator[None]:
+    """Boxes without their own names, which would lie over each other."""
+    displays = [node.GetDisplayNode() for node in roi_nodes]
+    before = [display.GetPropertiesLabelVisibility() for display in displays]
+    for display in displays:
+        display.SetPropertiesLabelVisibility(False)
+    try:
+        yield
+    finally:
+        for display, visible in zip(displays, before, strict=True):
+            display.SetPropertiesLabelVisibility(visible)
+
+
+def _labels(view: ThreeDView, points: dict[str, np.ndarray], roi_nodes: Mapping[str, BoxNode]) -> list[Label]:
+    """Names at the upper left of the boxes, and beside the points, none over another."""
+    anchors = []
+    for name, node in roi_nodes.items():
+        bounds = [0.0] * 6
+        node.GetRASBounds(bounds)
+        corners = np.array([view.to_pixel(corner) for corner in product(bounds[:2], bounds[2:4], bounds[4:])])
+        front = view.to_pixel((bounds[1], bounds[3], bounds[5]))
+        color = node.GetDisplayNode().GetSelectedColor()
+        anchors.append(Label(spoken_name(name), (corners[:, 0].min(), front[1]), LABEL_SIZE, color, inside=True))
+    anchors += [Label(spoken_name(name), tuple(view.to_pixel(point)), LABEL_SIZE) for name, point in points.items()]
+    return place_labels(anchors, view.size)
+
+
 def _add_points(points: dict[str, np.ndarray]) -> None:
     node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLMarkupsFiducialNode", "snapshot points")
     node.CreateDefaultDisplayNodes()
@@ -79,9 +122,9 @@ def _add_points(points: dict[str, np.ndarray]) -> None:
     display.SetSelectedColor(1.0, 0.85, 0.2)
     display.SetUseGlyphScale(True)
     display.SetGlyphScale(2.2)
-    display.SetTextScale(3.0)
+    display.SetPointLabelsVisibility(False)
     display.SetOccludedVisibility(True)
     display.SetOccludedOpacity(0.7)
-    for index, (name, point) in enumerate(points.items()):
+    for index, point in enumerate(points.values()):
         node.AddControlPointWorld(tuple(point))
-        node.SetNthControlPointLabel(index, spoken_name(name))
+        node.SetNthControlPointLabel(index, "")
