@@ -28,11 +28,12 @@ def test_an_error_while_writing_leaves_the_old_file(tmp_path):
     assert path.read_text() == "old" and os.listdir(tmp_path) == ["landmarks.json"]
 
 
-def test_the_ending_is_kept_for_writers_that_choose_the_format_by_it(tmp_path):
-    with replacing(tmp_path / "map.nrrd") as beside:
-        assert beside.suffix == ".nrrd" and beside.parent == tmp_path
+@pytest.mark.parametrize("ending", [".nrrd", ".nii.gz", ".gz"])
+def test_the_ending_is_kept_for_writers_that_choose_the_format_by_it(tmp_path, ending):
+    with replacing(tmp_path / f"map{ending}") as beside:
+        assert beside.name.endswith(ending) and beside.parent == tmp_path
         beside.touch()
-    assert (tmp_path / "map.nrrd").exists()
+    assert [path.name for path in tmp_path.iterdir()] == [f"map{ending}"]
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX permissions and links")

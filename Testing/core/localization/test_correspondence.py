@@ -125,10 +125,18 @@ def test_wrong_control_points_move_the_field_little(turn):
 
 
 def test_a_field_stretches_beyond_its_control_points_as_they_do():
-    first = np.random.default_rng(3).uniform(-100, 100, (100, 3))
-    field = fit_field(first, first * (1.1, 0.9, 1.05) + (5, 6, 7), np.full(100, 3.0))
-    far = np.array([[0, 0, 500.0], [-400, 0, 0]])
+    first = np.random.default_rng(3).uniform(-200, 200, (200, 3))
+    field = fit_field(first, first * (1.1, 0.9, 1.05) + (5, 6, 7), np.full(200, 3.0))
+    far = np.array([[0, 0, 400.0], [-400, 0, 0]])
     assert field.forward(far) == pytest.approx(far * (1.1, 0.9, 1.05) + (5, 6, 7), abs=8)
+
+
+def test_a_thin_slice_does_not_stretch_the_body():
+    random = np.random.default_rng(6)
+    first = random.uniform((-150, -100, -15), (150, 100, 15), (150, 3))
+    pressed = first * (1.0, 1.0, 0.5) + random.normal(0, 3, first.shape)
+    stretches = np.linalg.svd(fit_field(first, pressed, np.full(150, 3.0)).affine[:3, :3])[1]
+    assert stretches.min() > 0.9
 
 
 def test_a_rigid_transform_turns_without_stretching():

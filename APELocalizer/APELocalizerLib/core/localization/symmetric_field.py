@@ -43,8 +43,9 @@ NODE_MM, BEYOND_MM = 15.0, 60.0
 DOUBT_NODE_MM = 30.0
 """Distance of the nodes at which the doubt is kept: it costs more to compute, and changes less."""
 
-RIDGE = 2.0
-"""Control points at one standard deviation from their middle that would hold the affine transform to a rigid one."""
+RIDGE_MM2 = 1500.0
+"""How far the affine transform is held to a rigid one: it stretches half as much along an axis along which the control
+points have this variance. A slice of 4 cm cannot tell by how much a patient is longer."""
 
 STEPS, SETTLED_MM = 30, 1e-3
 """Most iterations for the place halfway, and the step at which it is found."""
@@ -174,10 +175,10 @@ def _on_lattice(middle: np.ndarray, node_mm: float, function: Callable[[np.ndarr
     return np.stack(planes).astype(np.float64)
 
 
-def fit_affine(first: np.ndarray, second: np.ndarray, variance: np.ndarray, ridge: float = RIDGE) -> np.ndarray:
+def fit_affine(first: np.ndarray, second: np.ndarray, variance: np.ndarray, ridge: float = RIDGE_MM2) -> np.ndarray:
     """Affine transform (4, 4) that takes places (n, 3) to places (n, 3), down-weighting outliers.
 
-    `variance` (n,) mm² of each; the larger `ridge`, the nearer to a rigid transform, which infinity gives.
+    `variance` (n,) mm² of each; the larger `ridge` (mm²), the nearer to a rigid transform, which infinity gives.
     """
     weights = 1.0 / variance
     for _ in range(FITS):
@@ -187,8 +188,7 @@ def fit_affine(first: np.ndarray, second: np.ndarray, variance: np.ndarray, ridg
         turn = _rotation(here.T @ (share[:, None] * there))
         matrix = turn
         if np.isfinite(ridge):
-            size = max(float(share @ (here**2).sum(axis=1)) / 3, 1e-9) * ridge / len(first)
-            normal = here.T @ (share[:, None] * here) + size * np.eye(3)
+            normal = here.T @ (share[:, None] * here) + max(ridge, 1e-9) * np.eye(3)
             matrix = turn + np.linalg.solve(normal, here.T @ (share[:, None] * (there - here @ turn.T))).T
         misfit = np.linalg.norm(there - here @ matrix.T, axis=1)
         usual = max(2.0 * MISTAKEN_MM, 2.0 * float(np.median(misfit)))
