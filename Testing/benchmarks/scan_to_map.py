@@ -8,8 +8,8 @@ from dataclasses import replace
 import numpy as np
 import SimpleITK as sitk
 
+from APELocalizerLib.core.base.device import multiplies_bfloat16
 from APELocalizerLib.core.embedder import Embedder
-from APELocalizerLib.core.embedding.runner import multiplies_bfloat16
 from APELocalizerLib.core.localization.localize import localize
 from APELocalizerLib.core.model.model import Model
 from APELocalizerLib.core.scan.read import read_scan
