@@ -74,6 +74,7 @@ class APELocalizerWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self._guiTag = 0
 
     def setup(self):
+        from APELocalizerLib.gui.entry_panel import EntryPanel
         from APELocalizerLib.gui.learn_panel import LearnPanel
         from APELocalizerLib.gui.library_panel import LibraryPanel
         from APELocalizerLib.gui.localize_panel import LocalizePanel
@@ -93,8 +94,9 @@ class APELocalizerWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.session = Session(self.logic)
         self.learnPanel = LearnPanel(self.ui, self.session)
         # The overlay comes before the results: it fits the views to another scan, the results then center them.
-        others = (LibraryPanel, StatusPanel, OverlayPanel, ResultsPanel, LocalizePanel, SetupPanel, PrivacyPanel)
-        self.panels = [self.learnPanel, *(panel(self.ui, self.session) for panel in others)]
+        others = (LibraryPanel, EntryPanel, StatusPanel, OverlayPanel, ResultsPanel)
+        last = (LocalizePanel, SetupPanel, PrivacyPanel)
+        self.panels = [self.learnPanel, *(panel(self.ui, self.session) for panel in (*others, *last))]
         self.session.listeners.append(self.onViewsChanged)
         self.addObserver(slicer.mrmlScene, slicer.mrmlScene.StartCloseEvent, self.onSceneStartClose)
         self.addObserver(slicer.mrmlScene, slicer.mrmlScene.EndCloseEvent, self.onSceneReady)

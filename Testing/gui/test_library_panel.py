@@ -118,3 +118,53 @@ def test_a_library_of_another_model_is_refused_before_the_scan_is_embedded(panel
     panel.localize(other)
     assert len(messages) == 1 and "knowing default" in messages[0] and "knowing another" in messages[0]
     assert panel.embedder.embedded == [] and panel.rows() == []
+
+
+# One landmark or organ ------------------------------------------------------------------------------------------------
+
+
+def choose_entry(panel, name: str) -> None:
+    texts = [panel.ui.libraryEntryComboBox.itemText(n) for n in range(panel.ui.libraryEntryComboBox.count)]
+    panel.ui.libraryEntryComboBox.currentIndex = texts.index(name)
+
+
+def test_a_landmark_is_renamed_and_undo_takes_it_back(panel, patient):
+    panel.learn(patient)
+    choose_entry(panel, "heart")
+    assert panel.ui.libraryEntryEdit.text == "heart" and not panel.ui.renameEntryButton.enabled
+    panel.ui.libraryEntryEdit.text = "  cor "
+    panel.click("renameEntryButton")
+    assert set(panel.session.library.names) == {"carina", "cor", "liver", "spleen"}
+    assert panel.ui.libraryEntryEdit.text == "cor" and "“heart” is now called “cor”" in panel.session.status
+    panel.click("undoLibraryButton")
+    assert "heart" in panel.session.library.names and "cor" not in panel.session.library.names
+
+
+def test_a_name_that_is_taken_is_refused_and_nothing_changes(panel, patient, messages):
+    panel.learn(patient)
+    before = panel.session.library
+    choose_entry(panel, "heart")
+    panel.ui.libraryEntryEdit.text = "liver"
+    panel.click("renameEntryButton")
+    assert panel.session.library is before and len(messages) == 1 and "liver" in messages[0]
+    choose_entry(panel, "liver")
+    choose_entry(panel, "heart")
+    assert panel.ui.libraryEntryEdit.text == "heart", "the list still says what the library holds"
+
+
+def test_a_landmark_is_removed_and_undo_brings_it_back(panel, patient):
+    panel.learn(patient)
+    choose_entry(panel, "spleen")
+    panel.click("removeEntryButton")
+    assert panel.session.library.names == ("carina", "heart", "liver")
+    assert panel.ui.libraryEntryComboBox.count == 3
+    panel.click("undoLibraryButton")
+    assert panel.session.library.names == ("carina", "heart", "liver", "spleen")
+
+
+def test_an_empty_library_offers_nothing_to_rename(panel, patient):
+    assert not panel.ui.renameEntryButton.visible and not panel.ui.removeEntryButton.visible
+    panel.learn(patient)
+    for _ in range(4):
+        panel.click("removeEntryButton")
+    assert panel.ui.libraryEntryComboBox.count == 0 and not panel.ui.removeEntryButton.enabled

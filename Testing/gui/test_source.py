@@ -26,7 +26,8 @@ UI = ElementTree.parse(MODULE / "Resources" / "UI" / "APELocalizer.ui").getroot(
 WIDGETS = {widget.get("name"): widget.get("class") for widget in UI.iter("widget")}
 MRML_KINDS = {"qMRMLNodeComboBox", "qSlicerSimpleMarkupsWidget"}
 MRML_WIDGETS = {name for name, kind in WIDGETS.items() if kind in MRML_KINDS}
-NEEDS_TOOL_TIP = {"QPushButton", "QCheckBox", "QComboBox", "qMRMLNodeComboBox", "ctkSliderWidget", "QTableWidget"}
+NEEDS_TOOL_TIP = {"QPushButton", "QCheckBox", "QComboBox", "QLineEdit", "qMRMLNodeComboBox", "ctkSliderWidget"}
+NEEDS_TOOL_TIP |= {"QTableWidget"}
 
 
 def property_texts(widget: ElementTree.Element, name: str) -> list[str]:
