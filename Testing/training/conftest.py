@@ -2,6 +2,7 @@
 
 import pytest
 
+from APELocalizerLib.training.run.trainer import Trainer
 from made_up.files import write_torso
 from made_up.trainings import tiny_config
 
@@ -18,3 +19,9 @@ def place(tmp_path_factory):
 @pytest.fixture
 def config(place, tmp_path):
     return tiny_config(tmp_path / "run", [place / "scans"], cache=str(place / "cache"))
+
+
+@pytest.fixture
+def unvalidated(monkeypatch):
+    """Trainings end without validation, which takes longer than their few steps."""
+    monkeypatch.setattr(Trainer, "validate", lambda trainer: {})

@@ -26,20 +26,20 @@ from made_up.trainings import run, tiny_pairs
 CPU = torch.device("cpu")
 
 
-def test_the_self_supervised_loss_falls(config):
+def test_the_self_supervised_loss_falls(config, unvalidated):
     _, losses = run(config.changed(max_steps=60, pairs=tiny_pairs(patients=2)))
     assert np.mean(losses[-8:]) < 0.75 * np.mean(losses[:4])
 
 
 @pytest.mark.parametrize("output", ["scaled", "normalized"])
-def test_accumulated_steps_are_those_of_a_larger_batch(config, tmp_path, output):
+def test_accumulated_steps_are_those_of_a_larger_batch(config, tmp_path, output, unvalidated):
     pairs = tiny_pairs(output=output)
     _, large = run(config.changed(output=str(tmp_path / "a"), pairs=replace(pairs, patients=2)))
     _, accumulated = run(config.changed(output=str(tmp_path / "b"), pairs=pairs, accumulate=2))
     assert accumulated == large
 
 
-def test_one_item_after_the_other_gives_the_same_as_threads(config, tmp_path):
+def test_one_item_after_the_other_gives_the_same_as_threads(config, tmp_path, unvalidated):
     """The path of GPUs and of several processes, on the CPU."""
     config = config.changed(pairs=tiny_pairs(patients=2), max_steps=3)
     _, threads = run(config.changed(threads=2))
@@ -51,7 +51,7 @@ def test_one_item_after_the_other_gives_the_same_as_threads(config, tmp_path):
     assert serial == pytest.approx(threads, rel=1e-5)
 
 
-def test_a_stopped_training_goes_on_to_the_same_losses(config, tmp_path):
+def test_a_stopped_training_goes_on_to_the_same_losses(config, tmp_path, unvalidated):
     _, whole = run(config.changed(output=str(tmp_path / "whole")))
     asked = []
 
@@ -81,7 +81,7 @@ def test_the_folder_holds_what_reproduces_and_uses_the_run(config, place, tmp_pa
     assert [int(row["step"]) for row in rows] == list(range(1, 7)) and "equivariance" in rows[0]
 
 
-def test_an_exported_scale_is_the_learned_one_in_millimeters(config):
+def test_an_exported_scale_is_the_learned_one_in_millimeters(config, unvalidated):
     trainer, _ = run(config)
     scale, offset = trainer.scale_and_offset()
     learned = trainer.average_model.head.scale.detach().numpy()

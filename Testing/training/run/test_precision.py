@@ -14,7 +14,7 @@ CPU = torch.device("cpu")
 
 
 @pytest.mark.skipif(not torch.cpu._is_avx512_bf16_supported(), reason="this CPU has no bfloat16")
-def test_bfloat16_follows_float32(config, tmp_path):
+def test_bfloat16_follows_float32(config, tmp_path, unvalidated):
     _, exact = run(config)
     trainer, rounded = run(config.changed(output=str(tmp_path / "bf16"), precision="bf16"))
     assert rounded != exact and rounded == pytest.approx(exact, rel=0.05)

@@ -15,14 +15,14 @@ from made_up.anchored import made_up_config, made_up_scan, made_up_set
 from made_up.trainings import TINY
 
 
-def test_the_loss_falls(tmp_path):
+def test_the_loss_falls(tmp_path, unvalidated):
     rows = []
     train(made_up_config(tmp_path, max_steps=45, threads=1), made_up_set(), rows.append)
     first, last = (np.mean([row["distance_mm"] for row in part]) for part in (rows[:5], rows[-5:]))
     assert last < 0.6 * first
 
 
-def test_a_network_of_half_the_stride_learns_and_finds_its_own_places(tmp_path):
+def test_a_network_of_half_the_stride_learns_and_finds_its_own_places(tmp_path, unvalidated):
     """The map of a trained network must put the scan's places where they are, at whatever stride."""
     rows = []
     network = replace(TINY, stem_stride=2)
@@ -45,7 +45,7 @@ def test_a_stride_that_crops_are_not_made_of_is_refused(tmp_path):
         made_up_config(tmp_path, network=replace(TINY, stem_stride=8))
 
 
-def test_a_killed_run_resumes_to_the_same_losses(tmp_path):
+def test_a_killed_run_resumes_to_the_same_losses(tmp_path, unvalidated):
     whole, parts = [], []
     train(made_up_config(tmp_path / "whole", max_steps=8), made_up_set(), whole.append)
 
@@ -95,7 +95,7 @@ def test_a_stop_is_heeded_before_the_next_step_and_without_validation(tmp_path, 
     assert not (tmp_path / "other" / "validation.csv").exists()
 
 
-def test_exported_weights_give_the_same_map_and_find_a_place_again(tmp_path):
+def test_exported_weights_give_the_same_map_and_find_a_place_again(tmp_path, unvalidated):
     trainer = train(made_up_config(tmp_path, max_steps=45, threads=1), made_up_set())
     exported = torch.load(tmp_path / "export.pt", weights_only=True)
     network = APENetwork(NetworkConfig.from_dict(exported["network"])).eval()

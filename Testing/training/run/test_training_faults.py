@@ -95,7 +95,7 @@ def test_weights_to_start_from_must_be_those_of_a_network(tmp_path, content):
         train(made_up_config(tmp_path, initial_weights=str(path)), made_up_set())
 
 
-def test_a_begun_training_does_not_need_the_weights_that_it_started_from(tmp_path):
+def test_a_begun_training_does_not_need_the_weights_that_it_started_from(tmp_path, unvalidated):
     train(made_up_config(tmp_path / "first", max_steps=1), made_up_set())
     weights = tmp_path / "first" / "export.pt"
     train(made_up_config(tmp_path / "run", max_steps=1, initial_weights=str(weights)), made_up_set())
