@@ -41,7 +41,7 @@ test: $(VENV)/.dev lint
 	$(BIN)/python -m pytest $(TESTS)
 
 # Damaged files of every kind, this many of each: 20,000 in all
-EXAMPLES ?= 1000
+EXAMPLES ?= 2000
 fuzz: $(VENV)/.dev
 	FUZZ_EXAMPLES=$(EXAMPLES) $(BIN)/python -m pytest Testing/core/test_fuzz.py Testing/core/test_fuzz_own_files.py
 
