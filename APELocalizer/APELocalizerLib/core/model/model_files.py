@@ -10,7 +10,7 @@ import torch
 from APELocalizerLib.core.base.errors import ModelError, PreparationError
 from APELocalizerLib.core.base.files import replacing
 from APELocalizerLib.core.base.packed import load_json
-from APELocalizerLib.core.base.torch_version import loads_safely
+from APELocalizerLib.core.base.torch_version import check_loads_safely
 from APELocalizerLib.core.model.model import Model
 from APELocalizerLib.core.model.network_config import NetworkConfig, NetworkSettings
 from APELocalizerLib.core.model.networks import build_network, settings_from_dict
@@ -43,11 +43,8 @@ def read_model(path: str | Path, trusted: bool = False) -> Model:
     path = Path(path)
     if not path.is_file():
         raise ModelError(f"The model file {path} does not exist.")
-    if not (trusted or loads_safely(torch.__version__)):
-        raise ModelError(
-            f"{path.name} was not opened: PyTorch {torch.__version__} can be made to run code by a prepared model file "
-            "(CVE-2025-32434). Update PyTorch to 2.6 or later. The model that comes with the extension can be used."
-        )
+    if not trusted:
+        check_loads_safely(path.name, torch.__version__)
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except PermissionError as error:

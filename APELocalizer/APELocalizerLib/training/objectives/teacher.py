@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from APELocalizerLib.core.base.errors import ModelError, TrainingError
+from APELocalizerLib.core.base.torch_version import check_loads_safely
 from APELocalizerLib.core.model.embedding_network import EmbeddingNetwork
 from APELocalizerLib.core.model.networks import build_network, settings_from_dict
 from APELocalizerLib.training.data.average_patient import AveragePatient, Frame, FrameModel, Observation, fit_frame
@@ -34,6 +35,7 @@ def load_teacher(path: Path) -> tuple[EmbeddingNetwork, torch.Tensor, torch.Tens
     """Network, scale and offset of exported weights. Raises TrainingError for a file that holds none."""
     if not Path(path).is_file():
         raise TrainingError(f"The teacher's weights, “{path}”, do not exist.")
+    check_loads_safely(Path(path).name, torch.__version__)
     try:
         exported = torch.load(path, weights_only=True, map_location="cpu")
         network = build_network(settings_from_dict(exported["network"])).eval()

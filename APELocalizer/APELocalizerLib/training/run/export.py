@@ -12,6 +12,7 @@ import torch
 
 from APELocalizerLib.core.base.errors import TrainingError
 from APELocalizerLib.core.base.files import write_text
+from APELocalizerLib.core.base.torch_version import check_loads_safely
 from APELocalizerLib.core.model.known_models import PUBLISHED_CITATION
 from APELocalizerLib.core.model.model import DEFAULT_THRESHOLD_MM, Model
 from APELocalizerLib.core.model.model_files import read_model, save_model
@@ -92,6 +93,7 @@ def ship(export: Path, folder: Path, threshold_mm: float = DEFAULT_THRESHOLD_MM)
     it, calibrate with `ape-localizer evaluate`, and ship again. Returns the model's path. Raises `TrainingError` for a
     file that is none of a training.
     """
+    check_loads_safely(export.name, torch.__version__)
     try:
         content = torch.load(export, map_location="cpu", weights_only=True)
         model = model_of(content, "ape-default", threshold_mm, "MIT", "see the model card (default.md)")

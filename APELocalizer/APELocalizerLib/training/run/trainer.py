@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from APELocalizerLib.core.base.errors import TrainingError
+from APELocalizerLib.core.base.torch_version import check_loads_safely
 from APELocalizerLib.core.model.embedding_network import EmbeddingNetwork
 from APELocalizerLib.core.model.networks import build_network, settings_to_dict
 from APELocalizerLib.training.config import TrainingConfig
@@ -223,6 +224,7 @@ def initial_state(path: Path, network: EmbeddingNetwork) -> dict[str, torch.Tens
     """Weights of an earlier run's export, or of a model file. Raises TrainingError if they are not the network's."""
     if not path.is_file():
         raise TrainingError(f"The weights to start from, “{path}”, do not exist.")
+    check_loads_safely(path.name, torch.__version__)
     try:
         exported = torch.load(path, weights_only=True, map_location="cpu")
         state = {key: value.float() for key, value in exported.get("state", exported).items()}
